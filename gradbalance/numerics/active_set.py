@@ -1,0 +1,113 @@
+"""An exact active-set method for the point of least norm in a convex hull."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
+
+from gradbalance.numerics.certificate import UNIT, Certificate, certify
+
+_Array = NDArray[np.float64]
+_MAX_EXCHANGES = 6  # more than are needed where it works
+
+
+def active_set(
+    gram: _Array, norms: _Array, tol: float, max_steps: int
+) -> tuple[_Array, Certificate, int]:
+    """Solve min wᵀGw over the simplex by a sequence of problems on the affine hull of a support.
+
+    Wolfe's method on the Gramian: the row that gains most joins the support, the point moves
+    towards the minimiser over the affine hull of the support, and the row whose weight reaches
+    zero on the way leaves it. The norm falls at every step, so no support comes twice, and the
+    method ends after finitely many: about as many as the support has members. It starts from the
+    support that exchanging many rows at once suggests, which usually is the right one.
+
+    Args:
+        gram: The Gramian G [T, T], its largest entry of order 1 and its diagonal positive.
+        norms: The norms √G_ii [T].
+        tol: The relative gap of the certificate.
+        max_steps: The number of affine problems to solve at most.
+
+    Returns:
+        The weights [T] with the best certificate, that certificate and the number of steps.
+
+    References:
+        Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11, 1976. Here
+        the corral may be affinely dependent: the affine problem is damped instead of refused.
+    """
+    weights, num_steps = _exchange(gram, norms, tol)
+    member = weights > 0.0
+    best_weights, best = weights, certify(gram, norms, weights, tol)
+    certificate = best
+    while best.worst > 1.0 and num_steps < max_steps:
+        entering = int(np.where(member, -np.inf, certificate.gaps / norms).argmax())
+        if certificate.ratios[entering] > 1.0:  # else a member's gap is worst, left by rounding
+            member[entering] = True
+        while num_steps < max_steps:
+            num_steps += 1
+            support = np.flatnonzero(member)
+            inner_gram = gram[support[:, None], support]
+            inner = weights[support]
+            direction = _newton_direction(inner_gram, inner_gram @ inner, norms.size)
+            limits = np.where(direction < 0.0, -inner / np.minimum(direction, -1e-300), np.inf)
+            leaving = int(limits.argmin())
+            length = min(1.0, float(limits[leaving]))
+            inner = np.maximum(inner + length * direction, 0.0)
+            if length < 1.0:
+                inner[leaving] = 0.0
+                member[support[leaving]] = False
+            weights = np.zeros_like(norms)
+            weights[support] = inner / inner.sum()
+            if length == 1.0:
+                break
+        certificate = certify(gram, norms, weights, tol)
+        if certificate.worst < best.worst:
+            best_weights, best = weights, certificate
+    return best_weights, best, num_steps
+
+
+def _exchange(gram: _Array, norms: _Array, tol: float) -> tuple[_Array, int]:
+    """Guess the optimum: exchange all rows that are on the wrong side at once.
+
+    Fast where it works, but it may cycle: then the shortest row is returned.
+    """
+    support: NDArray[np.intp] = np.arange(norms.size)
+    for num_steps in range(1, _MAX_EXCHANGES + 1):
+        inner_gram = gram if support.size == norms.size else gram[support[:, None], support]
+        inner = 1.0 / support.size + _newton_direction(
+            inner_gram, inner_gram.sum(axis=1) / support.size, norms.size
+        )
+        weights = np.zeros_like(norms)
+        weights[support] = inner / inner.sum()
+        lacking = certify(gram, norms, weights, tol).ratios > 1.0
+        if inner.min() >= 0.0 and not lacking.any():
+            return weights, num_steps
+        support = np.flatnonzero((weights > 0.0) | (lacking & (weights == 0.0)))
+        if support.size == 0:
+            break
+    weights = np.zeros_like(norms)
+    weights[norms.argmin()] = 1.0
+    return weights, num_steps
+
+
+def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> _Array:
+    """The step δ from w with products Gw to the minimiser of wᵀGw over Σw = 1.
+
+    A constant added to G changes nothing on Σδ = 0, and makes the matrix regular where the rows
+    are linearly, but not affinely, dependent. Where they are affinely dependent too, damping at
+    the level of rounding turns the missing minimiser into a long step downhill.
+    """
+    diagonal = gram.diagonal()
+    damping = num_tasks * UNIT
+    right_sides = np.empty((2, diagonal.size))
+    right_sides[0] = products
+    right_sides[1] = 1.0
+    while True:
+        matrix = gram + diagonal.min()
+        matrix.flat[:: diagonal.size + 1] += damping * diagonal
+        _, solutions, info = dposv(matrix.T, right_sides.T, overwrite_a=1)
+        if info == 0:
+            break
+        damping *= 100.0  # G is indefinite by rounding, or came with less than float64's accuracy
+    newton, constant = solutions.T
+    direction: _Array = constant * (newton.sum() / constant.sum()) - newton
+    return direction

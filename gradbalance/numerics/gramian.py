@@ -1,0 +1,108 @@
+"""What counts as a Gramian."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
+
+_Array = NDArray[np.float64]
+
+
+def as_gramian(gram: ArrayLike) -> _Array:
+    """Return a Gramian as a symmetric float64 array, or say why it is none.
+
+        G = J Jᵀ:   G_ij = G_ji,   xᵀGx ≥ 0 for all x
+
+    What rounding does to a Gramian is allowed, and allowed generously: G may have been summed in
+    float32, or in less, before it came here. Relative to √(G_ii G_jj), an asymmetry up to 1e-3
+    is averaged out, and eigenvalues down to −1e-3 are left as they are. A row whose diagonal
+    entry has underflowed to zero is a zero row.
+
+    Args:
+        gram: The matrix G [T, T] of inner products, T ≥ 1, of any real dtype.
+
+    Returns:
+        A new array [T, T].
+
+    Raises:
+        ValueError: If G is not a square matrix of finite real numbers, not symmetric, or not
+            positive semi-definite.
+
+    Example:
+        >>> from gradbalance.numerics import as_gramian
+        >>> as_gramian([[1, 1], [1, 4]])
+        array([[1., 1.],
+               [1., 4.]])
+        >>> as_gramian([[1, 3], [3, 4]])
+        Traceback (most recent call last):
+        ...
+        ValueError: gram is not a Gramian: |gram[0, 1]| = 3 exceeds √(gram[0, 0]·gram[1, 1]) = 2.
+        Pass J @ J.T, with one row of J for each task.
+    """
+    given = np.asarray(gram)
+    if given.ndim != 2 or given.shape[0] != given.shape[1] or given.size == 0:
+        raise ValueError(
+            f"gram must be a square matrix with a row for each of at least one task, got shape "
+            f"{given.shape}. {_REMEDY}"
+        )
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"gram must hold real numbers, got dtype {given.dtype}.")
+    matrix = given.astype(np.float64)
+    if not np.isfinite(matrix).all():
+        entries = ", ".join(f"[{i}, {j}]" for i, j in np.argwhere(~np.isfinite(matrix))[:5])
+        raise ValueError(
+            f"gram must be finite, found infinity or NaN at {entries}: look for an overflow or a "
+            f"division by zero in the losses of these tasks."
+        )
+    slack = 1e-3 if given.dtype.itemsize > 2 else 1.6e-2
+    diagonal = matrix.diagonal()
+    largest = float(diagonal.max())
+    if (matrix != matrix.T).any():
+        matrix = _symmetrised(matrix, slack)
+        diagonal = matrix.diagonal()
+    # Rows shorter than ε times the longest may have lost their diagonal entry to underflow.
+    damped = matrix.copy()
+    damped.flat[:: diagonal.size + 1] += slack * np.abs(diagonal) + 1e-31 * largest
+    if largest == 0.0 and not matrix.any():
+        return matrix
+    _, info = dpotrf(damped.T, lower=1, clean=0, overwrite_a=1)
+    if info != 0:
+        raise ValueError(f"gram is not a Gramian: {_defect(matrix, slack)}. {_REMEDY}")
+    if diagonal.min() <= 0.0:
+        matrix[diagonal <= 0.0] = 0.0
+        matrix[:, diagonal <= 0.0] = 0.0
+    return matrix
+
+
+_REMEDY = "Pass J @ J.T, with one row of J for each task."
+
+
+def _symmetrised(matrix: _Array, slack: float) -> _Array:
+    norms = np.sqrt(np.abs(matrix.diagonal()))
+    norms = np.maximum(norms, 1e-15 * norms.max())
+    excess = np.abs(matrix - matrix.T) - slack * np.outer(norms, norms)
+    i, j = sorted(int(k) for k in np.unravel_index(excess.argmax(), excess.shape))
+    if excess[i, j] > 0.0:
+        raise ValueError(
+            f"gram is not symmetric: gram[{i}, {j}] = {matrix[i, j]:.6g}, but "
+            f"gram[{j}, {i}] = {matrix[j, i]:.6g}. {_REMEDY}"
+        )
+    return 0.5 * (matrix + matrix.T)
+
+
+def _defect(matrix: _Array, slack: float) -> str:
+    """The simplest thing that is wrong with a matrix that is not positive semi-definite."""
+    diagonal = matrix.diagonal()
+    lowest = int(diagonal.argmin())
+    if diagonal[lowest] < 0.0:
+        return f"gram[{lowest}, {lowest}] = {diagonal[lowest]:.6g} is negative"
+    bounds = np.sqrt(np.outer(diagonal, diagonal))
+    excess = np.abs(matrix) - (1.0 + slack) * bounds
+    i, j = sorted(int(k) for k in np.unravel_index(excess.argmax(), excess.shape))
+    if excess[i, j] > 0.0:
+        return (
+            f"|gram[{i}, {j}]| = {abs(matrix[i, j]):.6g} exceeds "
+            f"√(gram[{i}, {i}]·gram[{j}, {j}]) = {bounds[i, j]:.6g}"
+        )
+    norms = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    smallest = np.linalg.eigvalsh(matrix / np.outer(norms, norms))[0]
+    return f"its matrix of cosines has the negative eigenvalue {smallest:.6g}"

@@ -1,0 +1,163 @@
+"""Named families of Jacobians, easy and hard, on which every solver is held to its promises."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Jacobian = NDArray[np.float64]
+Family = Callable[[np.random.Generator, int], Jacobian]
+
+
+def iid(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    return rng.standard_normal((num_tasks, 2 * num_tasks + 3))
+
+
+def correlated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Pairwise cosines of about .9."""
+    common = rng.standard_normal(2 * num_tasks + 30)
+    return 3.0 * common + iid(rng, num_tasks + 14)[:num_tasks, : common.size]
+
+
+def conditioned(condition: float) -> Family:
+    """Full rank, with this condition number of the Gramian."""
+
+    def family(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+        left, _ = np.linalg.qr(rng.standard_normal((num_tasks, num_tasks)))
+        right, _ = np.linalg.qr(rng.standard_normal((num_tasks + 2, num_tasks)))
+        singular_values = condition ** (-0.5 * np.linspace(0, 1, num_tasks))
+        return (left * singular_values) @ right.T
+
+    return family
+
+
+def rank_deficient(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """More tasks than parameters, on one side of a hyperplane: not stationary."""
+    rank = max(1, num_tasks // 2)
+    jac = rng.standard_normal((num_tasks, rank))
+    jac[:, 0] = 0.1 + np.abs(jac[:, 0])
+    return jac
+
+
+def overcomplete(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """More tasks than parameters in all directions: stationary from some number of tasks on."""
+    return rng.standard_normal((num_tasks, max(1, num_tasks // 3)))
+
+
+def near_stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """A convex combination of the rows with a norm of 1e-12 to 1e-2."""
+    jac = iid(rng, num_tasks)
+    weights = rng.dirichlet(np.ones(num_tasks))
+    shift = rng.standard_normal(jac.shape[1]) * 10.0 ** rng.uniform(-12, -2)
+    return jac - weights @ jac + shift
+
+
+def stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """A convex combination of some of the rows is zero to rounding."""
+    jac = iid(rng, num_tasks)
+    chosen = rng.permutation(num_tasks)[: rng.integers(1, num_tasks + 1)]
+    jac[chosen] -= rng.dirichlet(np.ones(chosen.size)) @ jac[chosen]
+    return jac
+
+
+def duplicated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    jac = iid(rng, num_tasks)
+    return jac[rng.integers(0, max(1, num_tasks // 2), num_tasks)]
+
+
+def nearly_duplicated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Rows that differ from one another by 1e-15 to 1e-3."""
+    jac = duplicated(rng, num_tasks)
+    size = 10.0 ** rng.uniform(-15, -3, (num_tasks, 1))
+    return jac + size * rng.standard_normal(jac.shape)
+
+
+def zero_rows(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    jac = iid(rng, num_tasks)
+    jac[rng.permutation(num_tasks)[: rng.integers(1, num_tasks + 1)]] = 0.0
+    return jac
+
+
+def opposed(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Two rows that point in opposite directions, of unequal length."""
+    jac = iid(rng, num_tasks)
+    first, second = rng.integers(0, num_tasks, 2)
+    if first != second:
+        jac[first] = -(10.0 ** rng.uniform(-3, 3)) * jac[second]
+    return jac
+
+
+def vertex(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """One short row that conflicts with none: the optimum lies at a vertex."""
+    jac = iid(rng, num_tasks)
+    best = rng.integers(num_tasks)
+    direction = 1e-2 * jac[best]
+    lacking = np.maximum(0.0, direction @ direction - jac @ direction)
+    jac += np.outer(lacking / (direction @ direction), direction)
+    jac[best] = direction
+    return jac
+
+
+def vertex_tie(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """The optimum lies at a vertex, and all the other rows are just neutral to it."""
+    jac = iid(rng, num_tasks)
+    jac[:, 0] = 1.0
+    jac[rng.integers(num_tasks), 1:] = 0.0
+    return jac
+
+
+def integers(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Small whole numbers: exact ties, duplicates, zero rows and opposed rows."""
+    return rng.integers(-2, 3, (num_tasks, max(2, num_tasks // 2))).astype(float)
+
+
+def with_spread_norms(family: Family) -> Family:
+    """The same rows with norms spread log-uniformly by factors of 1e-3 to 1e3."""
+
+    def spread(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+        jac = family(rng, num_tasks)
+        return jac * 10.0 ** rng.uniform(-3, 3, (num_tasks, 1))
+
+    return spread
+
+
+def mixture(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Each row from another family, of another norm, and the whole at another scale."""
+    width = 2 * num_tasks + 30
+    jac = np.zeros((num_tasks, width))
+    names = sorted(set(_PLAIN) - {"zero_rows"})
+    blocks = np.array_split(np.arange(num_tasks), rng.integers(1, min(4, num_tasks) + 1))
+    for block in blocks:
+        rows = _PLAIN[names[rng.integers(len(names))]](rng, block.size)
+        columns = rng.permutation(width)[: rows.shape[1]]
+        jac[block[:, None], columns[: rows.shape[1]]] = rows[:, : columns.size]
+    if rng.random() < 0.5:
+        jac *= 10.0 ** rng.uniform(-3, 3, (num_tasks, 1))
+    if rng.random() < 0.5:
+        jac += rng.standard_normal(width) * 10.0 ** rng.uniform(-6, 0)
+    return rng.permutation(jac) * 10.0 ** rng.uniform(-15, 15)
+
+
+_PLAIN: dict[str, Family] = {
+    "iid": iid,
+    "correlated": correlated,
+    "condition_1e6": conditioned(1e6),
+    "condition_1e12": conditioned(1e12),
+    "rank_deficient": rank_deficient,
+    "overcomplete": overcomplete,
+    "near_stationary": near_stationary,
+    "stationary": stationary,
+    "duplicated": duplicated,
+    "nearly_duplicated": nearly_duplicated,
+    "zero_rows": zero_rows,
+    "opposed": opposed,
+    "vertex": vertex,
+    "vertex_tie": vertex_tie,
+    "integers": integers,
+}
+
+FAMILIES: dict[str, Family] = {
+    **_PLAIN,
+    **{f"spread_{name}": with_spread_norms(family) for name, family in _PLAIN.items()},
+    "mixture": mixture,
+}
