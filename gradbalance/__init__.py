@@ -1,1 +1,43 @@
 """Multi-task gradient balancing for PyTorch: any solver on any source of gradients."""
+
+from gradbalance.balancer import Balancer
+from gradbalance.gradients import (
+    LossesOnly,
+    Representation,
+    SharedParameters,
+    Source,
+    TaskGradients,
+)
+from gradbalance.history import History
+from gradbalance.numerics import Status
+from gradbalance.report import Report
+from gradbalance.solvers import (
+    MGDA,
+    GradNorm,
+    PCGrad,
+    Problem,
+    Solution,
+    Solver,
+    StatelessSolver,
+    Uniform,
+)
+
+__all__ = [
+    "MGDA",
+    "Balancer",
+    "GradNorm",
+    "History",
+    "LossesOnly",
+    "PCGrad",
+    "Problem",
+    "Report",
+    "Representation",
+    "SharedParameters",
+    "Solution",
+    "Solver",
+    "Source",
+    "StatelessSolver",
+    "Status",
+    "TaskGradients",
+    "Uniform",
+]

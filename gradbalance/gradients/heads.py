@@ -1,0 +1,34 @@
+"""The gradients of what a task does not share with the others: its head."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from gradbalance.gradients.autograd import accumulate
+from gradbalance.gradients.source import Heads
+
+
+class HeadGradients:
+    """What each task's own leaves get; it comes out of the same backward as the task's row.
+
+    Args:
+        heads: "raw" adds the tasks' gradients as they are, "weighted" times the tasks' weights.
+    """
+
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
+        self._gradients: dict[str, dict[Tensor, Tensor]] = {}
+
+    def keep(self, task: str, leaves: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        """Keep the gradients of a task's own leaves until the step is written."""
+        pairs = zip(leaves, gradients, strict=True)
+        self._gradients[task] = {leaf: g for leaf, g in pairs if g is not None}
+
+    def accumulate(self, weights: Mapping[str, float]) -> None:
+        """Add the gradients of the tasks in `weights` to the leaves' `.grad`."""
+        total: dict[Tensor, Tensor] = {}
+        for task, weight in weights.items():
+            for leaf, gradient in self._gradients[task].items():
+                scaled = gradient if self._heads == "raw" else gradient * weight
+                total[leaf] = total[leaf] + scaled if leaf in total else scaled
+        accumulate(list(total), list(total.values()))

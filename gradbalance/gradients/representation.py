@@ -1,0 +1,146 @@
+"""Gradients with respect to a shared representation: MGDA-UB's cheap source."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from gradbalance.gradients.autograd import accumulate, differentiate
+from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.heads import HeadGradients
+from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.source import Heads, Source, TaskGradients
+
+
+@final
+class Representation(Source):
+    r"""The Gramian over a representation Z that all tasks share; one backward through the trunk.
+
+    .. math::
+        J_i = \nabla_Z L_i, \qquad G = J J^\top, \qquad
+        \texttt{.grad}_\theta \mathrel{+}=
+        \Big(\frac{\partial Z}{\partial \theta}\Big)^{\!\top} \sum_i w_i \nabla_Z L_i
+
+    with Z the output of a module for one batch, flattened over batch and features (rows of
+    J [T, numel(Z)]), and θ the trunk's parameters. Costs T backwards through the heads and one
+    through the trunk. With MGDA this is MGDA-UB (arXiv 1810.04650): ‖Jᵀw‖ bounds the norm in
+    parameter space from above up to a factor, but nothing is promised there: the direction of the
+    parameters may conflict with a task. Paths around Z count as part of the heads.
+
+    Args:
+        module: the trunk, whose output is captured at each forward pass under enabled gradients.
+            None where the representation is passed: `balancer.backward(losses, representation=z)`.
+
+    Raises:
+        ValueError: at a step: nothing was captured, more than one forward pass was, the output is
+            not a tensor (or a sequence of tensors) with a graph, or a loss does not reach it.
+
+    Example:
+        >>> import torch, gradbalance as gb
+        >>> trunk, heads = torch.nn.Linear(3, 2), [torch.nn.Linear(2, 1) for _ in range(2)]
+        >>> balancer = gb.Balancer(gb.MGDA(), gb.Representation(trunk))
+        >>> z = trunk(torch.ones(4, 3))
+        >>> report = balancer.backward([head(z).square().mean() for head in heads])
+        >>> trunk.weight.grad.shape
+        torch.Size([2, 3])
+    """
+
+    measures_gramian: ClassVar[bool] = True
+
+    def __init__(self, module: nn.Module | None = None) -> None:
+        if module is not None and not isinstance(module, nn.Module):
+            raise ValueError(f"Representation needs a module; found a {type(module).__name__}")
+        self._captures: list[Any] = []
+        self._measured = False
+        if module is not None:
+            module.register_forward_hook(self._capture)
+
+    def _capture(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if torch.is_grad_enabled():
+            if self._measured:
+                self._captures.clear()
+                self._measured = False
+            self._captures.append(output)
+
+    def provide(self, representation: Tensor | Sequence[Tensor]) -> None:
+        """Use this representation at the next step, whatever was captured."""
+        self._captures = [representation]
+        self._measured = False
+
+    def measure(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> TaskGradients:
+        """Differentiate every loss as far as the representation."""
+        captures = list(self._captures)
+        if retain_graph:
+            # The same capture serves the backward that may follow, until the next forward pass.
+            self._measured = True
+        else:
+            self._captures.clear()
+        if len(captures) != 1:
+            self._captures.clear()
+            raise ValueError(
+                "a step needs exactly one representation; found "
+                + (f"{len(captures)} forward passes" if captures else "none")
+                + " since the last step. Run the trunk once, under enabled gradients, or pass "
+                "backward(losses, representation=z)"
+            )
+        return _RepresentationRows(
+            losses, _tensors_of(captures[0]), heads=heads, retain_graph=retain_graph
+        )
+
+
+class _RepresentationRows(TaskGradients):
+    """One row a task over the representation; the trunk is differentiated once."""
+
+    def __init__(
+        self,
+        losses: Mapping[str, Tensor],
+        representation: list[Tensor],
+        *,
+        heads: Heads,
+        retain_graph: bool,
+    ) -> None:
+        self._representation = representation
+        self._retain_graph = retain_graph
+        self._rows = Rows(representation, losses)
+        self._heads = HeadGradients(heads)
+        graph = Graph(losses, stop=representation)
+        for task in losses:
+            if not graph.reached[task]:
+                raise ValueError(
+                    f"the loss of task {task!r} does not depend on the representation; every task "
+                    "must be computed from it"
+                )
+        for task, loss in losses.items():
+            own = list(graph.leaves[task].values())
+            # The graph is kept: paths around Z may lead through the trunk, which comes last.
+            gradients = differentiate(task, loss, [*representation, *own], retain_graph=True)
+            self._rows.fill(task, gradients[: len(representation)])
+            self._heads.keep(task, own, gradients[len(representation) :])
+
+    def gram(self) -> Tensor:
+        return self._rows.gram()
+
+    def backward(self, weights: Mapping[str, float]) -> None:
+        accumulate(
+            self._representation, self._rows.combine(weights), retain_graph=self._retain_graph
+        )
+        self._heads.accumulate(weights)
+
+
+def _tensors_of(representation: Any) -> list[Tensor]:
+    tensors = [representation] if isinstance(representation, Tensor) else representation
+    if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
+        raise ValueError(
+            "a representation is a tensor or a sequence of tensors; found a "
+            f"{type(representation).__name__}. Pass backward(losses, representation=z)"
+        )
+    differentiable = [t for t in tensors if t.requires_grad]
+    if not differentiable:
+        raise ValueError(
+            "the representation does not require gradients; found a trunk that is frozen or ran "
+            "without gradients"
+        )
+    return differentiable

@@ -1,0 +1,50 @@
+"""What every source of gradients does: `Source.measure(losses)` gives a step's `TaskGradients`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+Heads = Literal["raw", "weighted"]
+
+
+class TaskGradients(ABC):
+    """The gradients of one step's tasks; lives until they are written."""
+
+    @abstractmethod
+    def gram(self) -> Tensor | None:
+        """The Gramian [t, t] in the order of the losses, on their device; None if not measured."""
+
+    @abstractmethod
+    def backward(self, weights: Mapping[str, float]) -> None:
+        """Accumulate Σ w_i g_i into `.grad`, hooks firing as in `Tensor.backward`.
+
+        Args:
+            weights: by task; a task that is left out takes no part, its head included.
+        """
+
+
+class Source(ABC):
+    """Where the gradients that the tasks share come from.
+
+    Class attributes:
+        measures_gramian: whether `TaskGradients.gram` gives a Gramian.
+    """
+
+    measures_gramian: ClassVar[bool]
+
+    @abstractmethod
+    def measure(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> TaskGradients:
+        """Differentiate as far as the Gramian needs; writes nothing.
+
+        Args:
+            losses: by task, each a tensor of one element with a graph.
+            heads: whether what the tasks do not share gets "raw" or "weighted" gradients.
+            retain_graph: whether the graph must outlive the step.
+
+        Raises:
+            ValueError: the graph was freed, or does not hold what is to be measured.
+        """

@@ -1,0 +1,94 @@
+"""The losses as users pass them, checked and named."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
+
+
+def named_losses(
+    losses: Losses, tasks: tuple[str, ...] | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The losses of the tasks that are present, by name, and the names of all tasks.
+
+    Args:
+        losses: by name, in order (then the names are "0", "1", …), or one [T] tensor; None is an
+            absent task.
+        tasks: the names of all tasks, or None at the first call.
+
+    Raises:
+        ValueError: no task is present, a task is unknown, or a loss cannot be differentiated.
+    """
+    given = _by_name(losses, tasks)
+    tasks = check_tasks(list(given)) if tasks is None else tasks
+    unknown = [name for name in given if name not in tasks]
+    if unknown:
+        raise ValueError(
+            f"unknown tasks {unknown}; the tasks were fixed as {list(tasks)}, at construction or "
+            "at the first call. Name all of them with Balancer(..., tasks=[...])"
+        )
+    present = {name: loss for name in tasks if (loss := given.get(name)) is not None}
+    if not present:
+        raise ValueError("no task: at least one loss is needed; found none")
+    for name, loss in present.items():
+        _check_loss(name, loss)
+    return present, tasks
+
+
+def check_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
+    """The names of the tasks, or a ValueError if they are not distinct strings."""
+    wrong = [task for task in tasks if not isinstance(task, str)]
+    if wrong or isinstance(tasks, str):
+        raise ValueError(f"tasks must be named by strings; found {wrong or tasks!r}")
+    if not tasks or len(set(tasks)) != len(tasks):
+        raise ValueError(f"tasks must have distinct names, at least one; found {list(tasks)}")
+    return tuple(tasks)
+
+
+def _by_name(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor | None]:
+    if isinstance(losses, Mapping):
+        return dict(losses)
+    if isinstance(losses, Tensor):
+        if losses.dim() != 1:
+            raise ValueError(
+                "losses as one tensor must have shape [T], one entry a task; found shape "
+                f"{list(losses.shape)}. Pass a single loss as [loss]"
+            )
+        entries: list[Tensor | None] = list(losses.unbind())
+    elif isinstance(losses, Sequence) and not isinstance(losses, str):
+        entries = list(losses)
+    else:
+        raise ValueError(
+            "losses must be a mapping from names to tensors, a sequence of tensors or a [T] "
+            f"tensor; found a {type(losses).__name__}"
+        )
+    if not entries:
+        raise ValueError("no task: at least one loss is needed; found none")
+    if tasks is not None and len(entries) != len(tasks):
+        raise ValueError(
+            f"found {len(entries)} losses for the {len(tasks)} tasks {list(tasks)}; pass None for "
+            "an absent task, or a mapping"
+        )
+    return dict(zip(tasks or map(str, range(len(entries))), entries, strict=True))
+
+
+def _check_loss(name: str, loss: object) -> None:
+    if not isinstance(loss, Tensor):
+        raise ValueError(
+            f"the loss of task {name!r} must be a tensor; found a {type(loss).__name__}"
+        )
+    if loss.numel() != 1:
+        raise ValueError(
+            f"the loss of task {name!r} must have one element; found shape {list(loss.shape)}. "
+            "Reduce it, with .mean() or .sum()"
+        )
+    if not loss.is_floating_point():
+        raise ValueError(
+            f"the loss of task {name!r} must be a real floating-point number; found {loss.dtype}"
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            f"the loss of task {name!r} has no graph: nothing that it depends on requires "
+            "gradients, or it was computed under torch.no_grad()"
+        )

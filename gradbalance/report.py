@@ -1,0 +1,140 @@
+"""What one step saw and did: losses, weights, Gramian, conflicts, certificate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradbalance.numerics import Status
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    r"""What `Balancer.backward` and `Balancer.measure` return; prints as a small table.
+
+    .. math:: G = J J^\top, \qquad \cos_{ij} = \frac{G_{ij}}{\sqrt{G_{ii} G_{jj}}}, \qquad
+        \langle g_i, d \rangle = (G w)_i
+
+    Arrays are float64, in the order of `names` (T tasks); gradients are in the units of a loss
+    over a parameter. A task that took no part has weight 0 and NaN where nothing was measured.
+
+    Attributes:
+        names: the tasks.
+        losses: [T].
+        weights: [T], as they acted on the raw gradients (or losses, see the solver's `weighs`).
+        gram: [T, T] inner products of the gradients, or None where the source does not measure it.
+        solver: the name of the solver's class.
+        status: see `Solution.status`; None where no task took part.
+        num_steps: the solver's iterations.
+        certificate: see `Solution.certificate`.
+        left_out: why a task was left out of the solving: "absent", "zero gradient" or
+            "not finite".
+
+    Example:
+        >>> import torch, gradbalance as gb
+        >>> x = torch.tensor([1.0, 1.0], requires_grad=True)
+        >>> losses = {"near": (x**2).sum(), "far": (x[0] - 3) ** 2}
+        >>> report = gb.Balancer(gb.MGDA()).measure(losses)
+        >>> print(report)
+        MGDA: converged, 1 conflict
+        task  loss  weight  |gradient|  descent      cosines
+        near     2   0.625        2.83        1      · -0.71
+        far      4   0.375           4        1  -0.71     ·
+    """
+
+    names: tuple[str, ...]
+    losses: Array
+    weights: Array
+    gram: Array | None
+    solver: str
+    status: Status | None
+    num_steps: int = 0
+    certificate: float | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def norms(self) -> Array | None:
+        """[T] the norms ‖g_i‖ of the gradients, or None without a Gramian."""
+        return None if self.gram is None else np.sqrt(np.maximum(np.diagonal(self.gram), 0.0))
+
+    @property
+    def cosines(self) -> Array | None:
+        """[T, T] the cosines between the gradients (0 with a zero gradient), or None."""
+        if self.gram is None or self.norms is None:
+            return None
+        scale: Array = np.where(self.norms == 0, 1.0, self.norms)
+        cosines: Array = self.gram / scale[:, None] / scale
+        return cosines
+
+    @property
+    def descent(self) -> Array | None:
+        """[T] ⟨g_i, d⟩, the first-order decrease of each loss per unit step, or None."""
+        return None if self.gram is None else self._known(self.gram) @ self.weights
+
+    @property
+    def conflicts(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of tasks whose gradients have a negative inner product."""
+        if self.gram is None:
+            return ()
+        rows, columns = np.nonzero(np.triu(self.gram < 0, k=1))
+        return tuple((self.names[i], self.names[j]) for i, j in zip(rows, columns, strict=True))
+
+    def _known(self, gram: Array) -> Array:
+        """The Gramian with zeros where a task without a weight was not measured."""
+        known = np.where(np.isnan(gram), 0.0, gram)
+        known[np.isnan(np.diagonal(gram))] = np.nan
+        return known
+
+    def as_dict(self) -> dict[str, float]:
+        """Floats under flat names such as "weight/depth", for any logger; nothing that is NaN."""
+        entries: dict[str, float] = {}
+        for index, name in enumerate(self.names):
+            entries[f"loss/{name}"] = float(self.losses[index])
+            entries[f"weight/{name}"] = float(self.weights[index])
+            if self.norms is not None and self.descent is not None:
+                entries[f"norm/{name}"] = float(self.norms[index])
+                entries[f"descent/{name}"] = float(self.descent[index])
+        if self.cosines is not None:
+            for i, first in enumerate(self.names):
+                for j in range(i + 1, len(self.names)):
+                    entries[f"cosine/{first}/{self.names[j]}"] = float(self.cosines[i, j])
+            entries["num_conflicts"] = float(len(self.conflicts))
+        if self.certificate is not None:
+            entries["certificate"] = self.certificate
+        return {key: value for key, value in entries.items() if not np.isnan(value)}
+
+    def __str__(self) -> str:
+        header = ["task", "loss", "weight"]
+        columns = [self.losses, self.weights]
+        if self.norms is not None and self.descent is not None:
+            header += ["|gradient|", "descent"]
+            columns += [self.norms, self.descent]
+        numbers = [[f"{value:.3g}" for value in row] for row in zip(*columns, strict=True)]
+        rows = [[name, *row] for name, row in zip(self.names, numbers, strict=True)]
+        if self.cosines is not None and len(self.names) > 1:
+            header.append("cosines")
+            for index, row in enumerate(rows):
+                texts = [f"{value:5.2f}" for value in self.cosines[index]]
+                texts[index] = "    ·"
+                row.append(" ".join(texts))
+        widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
+        lines = [self._headline()]
+        for row in (header, *rows):
+            cells = [row[0].ljust(widths[0])]
+            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            if row[0] in self.left_out and row is not header:
+                cells.append(f"({self.left_out[row[0]]})")
+            lines.append("  ".join(cells))
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        parts = ["no task took part" if self.status is None else self.status.value]
+        if self.status is not None and self.status.advice:
+            parts[0] += f" ({self.status.advice})"
+        if self.gram is not None:
+            count = len(self.conflicts)
+            parts.append(f"{count} conflict{'' if count == 1 else 's'}")
+        return f"{self.solver}: {', '.join(parts)}"

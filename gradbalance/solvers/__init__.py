@@ -1,0 +1,18 @@
+"""The methods, one a file: (losses, Gramian) to weights."""
+
+from gradbalance.solvers.gradnorm import GradNorm
+from gradbalance.solvers.mgda import MGDA
+from gradbalance.solvers.pcgrad import PCGrad
+from gradbalance.solvers.solver import Problem, Solution, Solver, StatelessSolver
+from gradbalance.solvers.uniform import Uniform
+
+__all__ = [
+    "MGDA",
+    "GradNorm",
+    "PCGrad",
+    "Problem",
+    "Solution",
+    "Solver",
+    "StatelessSolver",
+    "Uniform",
+]

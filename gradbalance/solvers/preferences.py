@@ -1,0 +1,47 @@
+"""Preferences: fixed positive factors that a user gives the tasks, by name or in order."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gradbalance.solvers.solver import Array, Problem
+
+Preferences = Mapping[str, float] | Sequence[float]
+
+
+def check_preferences(preferences: Preferences | None, *, positive: bool) -> None:
+    """Raise a ValueError for preferences that no tasks could have.
+
+    Args:
+        preferences: as the user gave them.
+        positive: whether zero is refused as well.
+    """
+    if preferences is None:
+        return
+    values = preferences.values() if isinstance(preferences, Mapping) else preferences
+    found = np.asarray(list(values), dtype=np.float64)
+    low = found <= 0 if positive else found < 0
+    if found.size == 0 or not np.isfinite(found).all() or low.any() or not found.any():
+        kind = "positive" if positive else "non-negative, not all zero,"
+        raise ValueError(f"preferences must be finite and {kind} numbers; found {preferences!r}")
+
+
+def preferences_of(preferences: Preferences | None, problem: Problem) -> Array:
+    """The preferences [t] of the tasks that take part in this step; ones if there are none."""
+    if preferences is None:
+        return np.ones(len(problem.names))
+    if isinstance(preferences, Mapping):
+        by_name = dict(preferences)
+        if set(by_name) != set(problem.tasks):
+            raise ValueError(
+                f"preferences must name every task; found {sorted(by_name)} "
+                f"for the tasks {list(problem.tasks)}"
+            )
+    else:
+        if len(preferences) != len(problem.tasks):
+            raise ValueError(
+                f"preferences must have one number a task; found {len(preferences)} "
+                f"for the tasks {list(problem.tasks)}"
+            )
+        by_name = dict(zip(problem.tasks, preferences, strict=True))
+    return np.array([by_name[name] for name in problem.names], dtype=np.float64)

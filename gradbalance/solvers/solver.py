@@ -1,0 +1,161 @@
+"""What every solver takes, gives and promises: `Problem` in, `Solution` out, behind `Solver`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradbalance.numerics import Status, as_gramian
+
+Array = NDArray[np.float64]
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One step as a solver sees it: the tasks that take part, their losses and their Gramian.
+
+    Attributes:
+        names: the t tasks that take part in this step.
+        losses: [t] their losses, in the units of the losses.
+        gram: [t, t] inner products of their gradients, G_ij = ⟨g_i, g_j⟩, or None where the
+            source of gradients does not measure it.
+        tasks: all T tasks of the run, in order; those not in `names` are absent this step.
+
+    Example:
+        >>> from gradbalance import Problem
+        >>> Problem.of([[2.0, 0.0], [0.0, 1.0]]).names
+        ('0', '1')
+    """
+
+    names: tuple[str, ...]
+    losses: Array
+    gram: Array | None
+    tasks: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        gram: ArrayLike | None = None,
+        losses: ArrayLike | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> "Problem":
+        """Build a problem by hand, to try a solver without a model; losses default to ones.
+
+        Raises:
+            ValueError: neither `gram` nor `losses` is given, shapes disagree, or `gram` is not a
+                Gramian.
+        """
+        if gram is None and losses is None:
+            raise ValueError("Problem.of() needs a gram or losses; found neither")
+        matrix = None if gram is None else as_gramian(gram)
+        if losses is not None:
+            values = np.asarray(losses, dtype=np.float64)
+        else:
+            assert matrix is not None
+            values = np.ones(len(matrix))
+        labels = tuple(names) if names is not None else tuple(str(i) for i in range(values.size))
+        if values.shape != (len(labels),) or (matrix is not None and len(matrix) != len(labels)):
+            raise ValueError(
+                f"losses and gram must cover the same tasks; found losses of shape {values.shape}, "
+                f"{'no gram' if matrix is None else f'gram of shape {matrix.shape}'} "
+                f"and {len(labels)} names"
+            )
+        return cls(labels, values, matrix, labels if tasks is None else tuple(tasks))
+
+    @property
+    def gramian(self) -> Array:
+        """The Gramian, for solvers that declare that they need it."""
+        if self.gram is None:
+            raise ValueError("this solver needs the Gramian of the gradients; found losses only")
+        return self.gram
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solver's answer, with what certifies it.
+
+    Attributes:
+        weights: [t] the weights w of the update Jᵀw, one a task in the order of the problem.
+        status: whether the answer is the optimum (`CONVERGED`), the gradients cancel to rounding
+            (`STATIONARY`), or the steps ran out first (`STEP_LIMIT`).
+        num_steps: iterations that were spent; 0 for a closed form.
+        certificate: the worst optimality residual over the one that is allowed: at most 1 is
+            certified; None where the method has no optimality condition.
+    """
+
+    weights: Array
+    status: Status = Status.CONVERGED
+    num_steps: int = 0
+    certificate: float | None = None
+
+
+class Solver(ABC):
+    """A method that turns the losses and the Gramian of one step into weights.
+
+    `solve` is pure: it changes nothing, so that looking at a step (`Balancer.measure`) does not
+    alter the run. Whatever a method remembers changes in `update`, which the `Balancer` calls
+    after the weights were applied. Stateless methods derive from `StatelessSolver` instead.
+
+    Class attributes:
+        needs: "losses" or "gramian", what `solve` reads.
+        weighs: what the weights belong to. "gradients": the shared parameters' gradients only;
+            each head keeps its own raw gradient, and a task without a gradient is left out.
+            "losses": the whole loss, heads included.
+    """
+
+    needs: ClassVar[Literal["losses", "gramian"]]
+    weighs: ClassVar[Literal["gradients", "losses"]]
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> Solution:
+        """Weights for this step; changes no state."""
+
+    @abstractmethod
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """Advance the method's state after `solution` was applied."""
+
+    @abstractmethod
+    def state_dict(self) -> State:
+        """The method's state as plain Python numbers, strings, lists and dicts."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; a state that does not fit raises ValueError."""
+
+    @final
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
+        return f"{type(self).__name__}({options})"
+
+
+class StatelessSolver(Solver):
+    """A solver whose weights depend on the present step only."""
+
+    @final
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """Nothing to remember."""
+
+    @final
+    def state_dict(self) -> State:
+        """Nothing to save."""
+        return {}
+
+    @final
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+        if state:
+            raise ValueError(
+                f"{type(self).__name__} has no state; found a state with {sorted(state)}"
+            )
+
+
+def check_choice(argument: str, found: object, choices: Sequence[str]) -> None:
+    """Raise a ValueError unless `found` is one of the `choices` of an option."""
+    if found not in choices:
+        raise ValueError(f"{argument} must be one of {list(choices)}; found {found!r}")
