@@ -106,6 +106,16 @@ def vertex_tie(rng: np.random.Generator, num_tasks: int) -> Jacobian:
     return jac
 
 
+def cancelling(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Long rows with a combination of nearly zero, beside rows that are as short as that."""
+    jac = iid(rng, num_tasks)
+    num_long = max(2, num_tasks // 2)
+    jac[:num_long] -= rng.dirichlet(np.ones(jac[:num_long].shape[0])) @ jac[:num_long]
+    jac[:num_long] += rng.standard_normal(jac.shape[1]) * 10.0 ** rng.uniform(-8, -4)
+    jac[num_long:] *= 10.0 ** rng.uniform(-8, -4)
+    return jac
+
+
 def integers(rng: np.random.Generator, num_tasks: int) -> Jacobian:
     """Small whole numbers: exact ties, duplicates, zero rows and opposed rows."""
     return rng.integers(-2, 3, (num_tasks, max(2, num_tasks // 2))).astype(float)
@@ -153,6 +163,7 @@ _PLAIN: dict[str, Family] = {
     "opposed": opposed,
     "vertex": vertex,
     "vertex_tie": vertex_tie,
+    "cancelling": cancelling,
     "integers": integers,
 }
 

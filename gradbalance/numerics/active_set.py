@@ -73,41 +73,42 @@ def _exchange(gram: _Array, norms: _Array, tol: float) -> tuple[_Array, int]:
     support: NDArray[np.intp] = np.arange(norms.size)
     for num_steps in range(1, _MAX_EXCHANGES + 1):
         inner_gram = gram if support.size == norms.size else gram[support[:, None], support]
-        inner = 1.0 / support.size + _newton_direction(
-            inner_gram, inner_gram.sum(axis=1) / support.size, norms.size
-        )
+        inner = _solve(inner_gram, np.ones((1, support.size)), norms.size)[0]
         weights = np.zeros_like(norms)
         weights[support] = inner / inner.sum()
-        lacking = certify(gram, norms, weights, tol).ratios > 1.0
+        products = gram @ weights
+        val = float(weights @ products)
+        rounding = norms.size * UNIT * float(np.abs(weights) @ norms)
+        lacking = (val - products > tol * val + rounding * norms) & (weights == 0.0)
         if inner.min() >= 0.0 and not lacking.any():
             return weights, num_steps
-        support = np.flatnonzero((weights > 0.0) | (lacking & (weights == 0.0)))
-        if support.size == 0:
-            break
+        support = np.flatnonzero((weights > 0.0) | lacking)
     weights = np.zeros_like(norms)
     weights[norms.argmin()] = 1.0
     return weights, num_steps
 
 
 def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> _Array:
-    """The step δ from w with products Gw to the minimiser of wᵀGw over Σw = 1.
+    """The step δ from w with products Gw to the minimiser of wᵀGw over Σw = 1."""
+    newton, constant = _solve(gram, np.stack([products, np.ones_like(products)]), num_tasks)
+    direction: _Array = constant * (newton.sum() / constant.sum()) - newton
+    return direction
 
-    A constant added to G changes nothing on Σδ = 0, and makes the matrix regular where the rows
-    are linearly, but not affinely, dependent. Where they are affinely dependent too, damping at
-    the level of rounding turns the missing minimiser into a long step downhill.
+
+def _solve(gram: _Array, right_sides: _Array, num_tasks: int) -> _Array:
+    """Solve for right sides [K, T] with G made positive definite, which moves no minimiser.
+
+    A constant added to all of G changes nothing between weights of equal sum, and makes the matrix
+    regular where the rows are linearly, but not affinely, dependent. Where they are affinely
+    dependent too, damping at the level of rounding turns the missing minimiser into a long step
+    downhill.
     """
     diagonal = gram.diagonal()
     damping = num_tasks * UNIT
-    right_sides = np.empty((2, diagonal.size))
-    right_sides[0] = products
-    right_sides[1] = 1.0
     while True:
         matrix = gram + diagonal.min()
         matrix.flat[:: diagonal.size + 1] += damping * diagonal
         _, solutions, info = dposv(matrix.T, right_sides.T, overwrite_a=1)
         if info == 0:
-            break
+            return np.asarray(solutions.T)
         damping *= 100.0  # G is indefinite by rounding, or came with less than float64's accuracy
-    newton, constant = solutions.T
-    direction: _Array = constant * (newton.sum() / constant.sum()) - newton
-    return direction
