@@ -1,0 +1,112 @@
+"""Train several runs on the same data and hold them against each other and random init."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from examples.mpssl import evaluate, pretext
+from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.pictures import draw_comparison, draw_inputs
+from examples.mpssl.presets import RunConfig
+from examples.mpssl.run_folder import RunFolder
+from examples.mpssl.tables import RANDOM, Results, as_markdown, print_comparison
+from examples.mpssl.train import train
+from examples.mpssl.trunk import PretextModel, build_model
+
+
+def run(
+    config: RunConfig,
+    train_set: ImageSet,
+    test_set: ImageSet,
+    out: Path,
+    *,
+    resume: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """Train and judge one run; its folder then holds results and pictures.
+
+    Args:
+        config: The run.
+        train_set: Images for the training and the probes.
+        test_set: Held-out images.
+        out: The folder of all runs.
+        resume: Continue an interrupted run.
+        console: Where to show the progress.
+
+    Returns:
+        The results: accuracies of the probes, of the pretext tasks and of chance.
+    """
+    folder = RunFolder(out / config.name)
+    model = train(config, train_set, folder, resume=resume, console=console)
+    results = judge(model, config, train_set, test_set)
+    folder.save_results(results)
+    draw_inputs(pretext.select_tasks(config.tasks), test_set, folder.path / "inputs.png")
+    folder.history().plot(folder.path / "history.png")
+    return results
+
+
+def judge(
+    model: PretextModel, config: RunConfig, train_set: ImageSet, test_set: ImageSet
+) -> dict[str, Any]:
+    """Return the accuracies of a model's probes, of its pretext tasks, and of chance.
+
+    Args:
+        model: The model, trained or not.
+        config: Its run.
+        train_set: Images that the probes are fitted to.
+        test_set: Held-out images.
+    """
+    tasks = pretext.select_tasks(config.tasks)
+    return {
+        "config": config.as_dict(),
+        "num_train": len(train_set),
+        "num_test": len(test_set),
+        "probes": evaluate.probe(model.trunk, train_set, test_set),
+        "pretext": evaluate.pretext_accuracy(model, tasks, test_set, seed=config.seed),
+        "chance": {name: 1 / len(classes) for name, classes in train_set.classes.items()},
+    }
+
+
+def compare(
+    configs: Sequence[RunConfig],
+    train_set: ImageSet,
+    test_set: ImageSet,
+    out: Path,
+    *,
+    command: str,
+    resume: bool,
+    console: Console,
+) -> Results:
+    """Do every run, print the comparison and write it as JSON, Markdown and a picture.
+
+    Args:
+        configs: The runs, on the same data and seed.
+        train_set: Images for the training and the probes.
+        test_set: Held-out images.
+        out: The folder of all runs.
+        command: What was typed, to be written beside the table.
+        resume: Continue interrupted runs.
+        console: Where to show progress and table.
+    """
+    started = time.perf_counter()
+    runs = {
+        config.name: run(config, train_set, test_set, out, resume=resume, console=console)
+        for config in configs
+    }
+    every_task = [task for task in pretext.TASKS if any(task in c.tasks for c in configs)]
+    untrained = build_model(pretext.select_tasks(every_task), seed=configs[0].seed)
+    base = RunConfig(**{**configs[0].as_dict(), "name": RANDOM, "tasks": tuple(every_task)})
+    results = {RANDOM: judge(untrained, base, train_set, test_set), **runs}
+    (out / "comparison.json").write_text(
+        json.dumps({"command": command, "results": results}, indent=2) + "\n"
+    )
+    (out / "comparison.md").write_text(as_markdown(results, command))
+    draw_comparison(results, out / "comparison.png")
+    print_comparison(results, console)
+    seconds = time.perf_counter() - started
+    console.print(f"{seconds:.0f} s; tables, pictures and runs are in {out}/", soft_wrap=True)
+    return results

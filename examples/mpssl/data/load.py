@@ -1,0 +1,29 @@
+"""The data that a run asks for: built in, or from a path."""
+
+from pathlib import Path
+
+from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.data.images import load_images
+from examples.mpssl.data.procedural import make_images
+
+BUILT_IN_TRAIN = 5000
+BUILT_IN_TEST = 1000
+
+
+def load_data(
+    path: str | None, *, max_train: int | None = None, max_test: int | None = None, seed: int = 0
+) -> tuple[ImageSet, ImageSet]:
+    """Return the training and the test images.
+
+    Args:
+        path: A folder or zip of images, or None for the built-in ones.
+        max_train: Largest number of training images; of built-in ones, their number.
+        max_test: The same for the test images.
+        seed: Draws the built-in images, or chooses among the files.
+    """
+    if path is not None:
+        return load_images(Path(path), max_train=max_train, max_test=max_test, seed=seed)
+    return (
+        make_images(max_train or BUILT_IN_TRAIN, seed=2 * seed),
+        make_images(max_test or BUILT_IN_TEST, seed=2 * seed + 1),
+    )

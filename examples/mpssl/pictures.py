@@ -1,0 +1,107 @@
+"""Pictures of a run and of a comparison of runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from examples.mpssl import pretext, transforms
+from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.pretext import PretextTask
+
+_NUM_MIXED = 8
+
+
+def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -> None:
+    """Draw each task's levels on one image, then mixed inputs with their labels.
+
+    Args:
+        tasks: The pretext tasks of a run.
+        image_set: Where the images are taken from.
+        path: File of the picture.
+    """
+    num_columns = max(task.num_classes for task in tasks)
+    num_rows = len(tasks) + 2 * (_NUM_MIXED // num_columns)
+    label_space = 0.17 * len(tasks)
+    heights = [1.0] * len(tasks) + [1.0, 1.0 + label_space] * (_NUM_MIXED // num_columns)
+    figure = Figure(figsize=(1.5 * num_columns + 1.2, 1.45 * sum(heights)), layout="constrained")
+    grid = figure.subplots(
+        num_rows, num_columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    generator = torch.Generator().manual_seed(0)
+    original = transforms.to_float(image_set.images[:1])
+    for row, task in zip(grid, tasks, strict=False):
+        levels = original.expand(task.num_classes, -1, -1, -1)
+        shown = pretext.mix(levels, [task], {task.name: torch.arange(task.num_classes)})
+        for axes, image, label in zip(row, shown, task.labels, strict=True):
+            _show(axes, image, label)
+        row[0].set_ylabel(task.name)
+
+    chosen = image_set.images[torch.arange(_NUM_MIXED) % len(image_set)]
+    inputs = transforms.crop_and_flip(transforms.to_float(chosen), generator)
+    classes = pretext.draw_classes(tasks, _NUM_MIXED, generator)
+    mixed = pretext.mix(inputs, tasks, classes)
+    for index in range(_NUM_MIXED // num_columns * num_columns):
+        row_index = len(tasks) + 2 * (index // num_columns)
+        before, after = grid[row_index : row_index + 2, index % num_columns]
+        labels = [f"{task.name} {task.labels[classes[task.name][index]]}" for task in tasks]
+        _show(before, inputs[index], "")
+        _show(after, mixed[index], "")
+        after.set_xlabel("\n".join(labels), fontsize=8)
+        if index % num_columns == 0:
+            before.set_ylabel("cropped,\nflipped")
+            after.set_ylabel("input")
+    figure.savefig(path, dpi=100)
+
+
+def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw the probes' accuracy after every block, for each factor, and the pretext accuracies.
+
+    Args:
+        results: For each run its results, with ``probes`` and ``pretext``.
+        path: File of the picture.
+    """
+    factors = list(next(iter(results.values()))["probes"])
+    figure = Figure(figsize=(3.2 * (len(factors) + 1), 3.6), layout="constrained")
+    *panels, pretext_axes = figure.subplots(1, len(factors) + 1)
+    styles = _styles(list(results))
+    for axes, factor in zip(panels, factors, strict=True):
+        for name, result in results.items():
+            scores = result["probes"][factor]
+            blocks = [key for key in scores if key.startswith("block")]
+            values = [100 * scores[block] for block in blocks]
+            axes.plot(range(1, len(blocks) + 1), values, label=name, marker="o", **styles[name])
+        axes.axhline(100 * result["chance"][factor], color="0.7", linewidth=1, zorder=0)
+        axes.set(title=f"linear probe: {factor}", xlabel="after block", xticks=range(1, 5))
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy (%)")
+
+    tasks = list(dict.fromkeys(task for result in results.values() for task in result["pretext"]))
+    trained = {name: result for name, result in results.items() if result["pretext"]}
+    width = 0.8 / max(1, len(trained))
+    for position, (name, result) in enumerate(trained.items()):
+        places = [tasks.index(task) + (position + 0.5) * width - 0.4 for task in result["pretext"]]
+        heights = [100 * value for value in result["pretext"].values()]
+        pretext_axes.barh(places, heights, width, color=styles[name]["color"])
+    pretext_axes.set(title="pretext accuracy (%)", xlim=(0, 100))
+    pretext_axes.set_yticks(range(len(tasks)), tasks)
+    pretext_axes.invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.savefig(path, dpi=100)
+
+
+def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Grey and dashed for the untrained trunk, a colour for each of the others."""
+    coloured = [name for name in names if name != "random init"]
+    styles = {name: {"color": f"C{index % 10}"} for index, name in enumerate(coloured)}
+    return {**styles, "random init": {"color": "0.5", "linestyle": "--"}}
+
+
+def _show(axes: Axes, image: Tensor, title: str) -> None:
+    axes.imshow(image.permute(1, 2, 0).numpy())
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=9)

@@ -1,0 +1,164 @@
+"""What a run is made of: its configuration, the presets, and solvers and sources by name."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import gradbalance as gb
+from examples.mpssl import pretext
+from examples.mpssl.trunk import PretextModel, Trunk
+
+Scale = Literal["none", "sum", "norm"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides the result of a run; saved as ``config.json``.
+
+    Attributes:
+        name: Name of the run and of its folder.
+        tasks: Names of the pretext tasks.
+        solver: How the tasks are balanced, as the call that builds a gradbalance solver.
+        source: Where the task gradients come from, a key of ``SOURCES``.
+        scale: ``Balancer(scale=...)``: "sum" keeps the learning rate comparable with uniform
+            weights, "none" leaves the weights as the solver defines them.
+        data: Folder or zip of images, or None for the built-in ones.
+        max_train: Largest number of training images.
+        max_test: Largest number of test images.
+        epochs: Passes over the training images.
+        batch_size: Images in a step.
+        lr: Learning rate at the start of the cosine schedule.
+        weight_decay: Of SGD.
+        seed: Of the weights, the data and every draw.
+        threads: CPU threads, or None for torch's default; sums depend on it in the last bits.
+        device: Where the training runs, such as "cpu" or "cuda".
+        precision: bfloat16 autocast or float32; "auto" is bfloat16 on a GPU only.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    solver: str
+    source: str
+    scale: Scale
+    data: str | None = None
+    max_train: int | None = None
+    max_test: int | None = None
+    epochs: int = 16
+    batch_size: int = 64
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    seed: int = 0
+    threads: int | None = None
+    device: str = "cpu"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        pretext.select_tasks(self.tasks)
+        build_solver(self.solver)
+        _one_of("source", self.source, SOURCES)
+        _one_of("scale", self.scale, get_args(Scale))
+        _one_of("precision", self.precision, get_args(Precision))
+        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\"):
+            raise ValueError(f"name must be the name of a folder, got {self.name!r}")
+        for option in ("epochs", "batch_size", "max_train", "max_test", "threads", "lr"):
+            value = getattr(self, option)
+            if value is not None and value <= 0:
+                raise ValueError(f"{option} must be positive, got {value}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON has it."""
+        return {**asdict(self), "tasks": list(self.tasks)}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "rotation": {
+        "tasks": ("rotation",),
+        "solver": "Uniform",
+        "source": "losses",
+        "scale": "none",
+    },
+    "ie-rot": {
+        "tasks": ("rotation", "solarization"),
+        "solver": "Uniform",
+        "source": "losses",
+        "scale": "none",
+    },
+    "mp-ssl": {
+        "tasks": ("rotation", "sharpness", "solarization", "saturation"),
+        "solver": "MGDA(method='frank_wolfe', normalization='loss+')",
+        "source": "representation",
+        "scale": "sum",
+    },
+}
+
+SOURCES: dict[str, Callable[[Trunk], gb.Source]] = {
+    "losses": lambda trunk: gb.LossesOnly(),
+    "shared": lambda trunk: gb.SharedParameters(trunk),
+    "shared-last": lambda trunk: gb.SharedParameters(trunk, measure=trunk.blocks[-1]),
+    "representation": lambda trunk: gb.Representation(trunk),
+}
+
+
+def preset_config(preset: str, **options: Any) -> RunConfig:
+    """Return a preset's configuration with some options changed.
+
+    Args:
+        preset: A key of ``PRESETS``.
+        options: Fields of ``RunConfig``; those that are None keep the preset's or the default.
+
+    Raises:
+        ValueError: The preset or one of the options is not possible.
+    """
+    _one_of("preset", preset, PRESETS)
+    given = {key: value for key, value in options.items() if value is not None}
+    return RunConfig(**{"name": preset, **PRESETS[preset], **given})
+
+
+def build_solver(call: str) -> gb.Solver:
+    """Return the solver that a text such as ``PCGrad`` or ``MGDA(normalization='l2')`` calls for.
+
+    Args:
+        call: Name of any of gradbalance's solvers, with keyword options as in Python.
+
+    Raises:
+        ValueError: It is no such call, or gradbalance has no solver of that name.
+    """
+    try:
+        node = ast.parse(call.strip(), mode="eval").body
+        keywords = node.keywords if isinstance(node, ast.Call) and not node.args else []
+        options = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+        name = node.func if isinstance(node, ast.Call) and not node.args else node
+        assert isinstance(name, ast.Name)
+    except (SyntaxError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"solver must be a name or a call like MGDA(normalization='l2'), got {call!r}"
+        ) from error
+    solver = getattr(gb, name.id, None)
+    if not (isinstance(solver, type) and issubclass(solver, gb.Solver)):
+        raise ValueError(f"gradbalance has no solver {name.id!r}")
+    try:
+        return solver(**options)
+    except TypeError as error:
+        raise ValueError(f"solver {call!r}: {error}") from error
+
+
+def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
+    """Return the balancer of a run.
+
+    Args:
+        config: The run.
+        model: Its model, on its device.
+    """
+    return gb.Balancer(
+        build_solver(config.solver),
+        SOURCES[config.source](model.trunk),
+        scale=None if config.scale == "none" else config.scale,
+        tasks=tuple(model.heads),
+    )
+
+
+def _one_of(option: str, found: object, choices: Any) -> None:
+    if found not in choices:
+        raise ValueError(f"{option} must be one of {list(choices)}, got {found!r}")

@@ -1,0 +1,130 @@
+"""The files of a run: configuration, metrics, checkpoint and results, all in one folder."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradbalance as gb
+from examples.mpssl.checkpoint import load_checkpoint, save_checkpoint
+from examples.mpssl.presets import RunConfig
+
+# May change between the parts of a run: where it was started from does not decide its result.
+_FREE_TO_CHANGE = {"data", "threads", "device"}
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: The folder; it is made on ``start``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics_file = path / "metrics.jsonl"
+        self.results_file = path / "results.json"
+        self._config_file = path / "config.json"
+        self._checkpoint_file = path / "checkpoint.pt"
+
+    def start(self, config: RunConfig, *, resume: bool) -> dict[str, Any] | None:
+        """Begin a run, or continue the one in this folder.
+
+        Args:
+            config: The run.
+            resume: Continue from the checkpoint if there is one; otherwise start afresh, in
+                place of whatever run was there.
+
+        Returns:
+            The checkpoint to continue from, or None.
+
+        Raises:
+            ValueError: The run to be resumed has another configuration.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if resume and self._checkpoint_file.exists():
+            self._check_same(config)
+            state = load_checkpoint(self._checkpoint_file)
+            # What was logged after the checkpoint will be done, and logged, again.
+            with self.metrics_file.open("r+b") as file:
+                file.truncate(state["metrics_bytes"])
+            return state
+        for old in (self._checkpoint_file, self.metrics_file, self.results_file):
+            old.unlink(missing_ok=True)
+        self.metrics_file.touch()
+        self._config_file.write_text(json.dumps(config.as_dict(), indent=2) + "\n")
+        return None
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a line to the metrics.
+
+        Args:
+            record: Plain values.
+        """
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Save the state of a run, and how far its metrics had come.
+
+        Args:
+            state: Tensors and plain values.
+        """
+        metrics_bytes = self.metrics_file.stat().st_size
+        save_checkpoint(self._checkpoint_file, {**state, "metrics_bytes": metrics_bytes})
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """Yield the logged records."""
+        with self.metrics_file.open() as file:
+            yield from map(json.loads, file)
+
+    def history(self) -> gb.History:
+        """Return the run's reports, read back from the metrics: they survive an interruption."""
+        history = gb.History()
+        for record in self.metrics():
+            if record["kind"] == "step":
+                history.append(_report(record))
+        return history
+
+    def save_results(self, results: Mapping[str, Any]) -> None:
+        """Write the results of a finished run.
+
+        Args:
+            results: Plain values.
+        """
+        self.results_file.write_text(json.dumps(results, indent=2) + "\n")
+
+    def _check_same(self, config: RunConfig) -> None:
+        before = json.loads(self._config_file.read_text())
+        for key, now in config.as_dict().items():
+            if key not in _FREE_TO_CHANGE and before[key] != now:
+                raise ValueError(
+                    f"cannot resume {str(self.path)!r}: its {key} was {before[key]!r}, "
+                    f"got {now!r}; use the same option, or another folder"
+                )
+
+
+def _report(record: Mapping[str, Any]) -> gb.Report:
+    names = tuple(key.removeprefix("loss/") for key in record if key.startswith("loss/"))
+
+    def per_task(kind: str) -> Any:
+        return np.array([record.get(f"{kind}/{name}", np.nan) for name in names])
+
+    gram = None
+    if f"norm/{names[0]}" in record:
+        norms = per_task("norm")
+        cosines = np.eye(len(names))
+        for i, first in enumerate(names):
+            for j in range(i + 1, len(names)):
+                cosines[i, j] = cosines[j, i] = record.get(f"cosine/{first}/{names[j]}", np.nan)
+        gram = cosines * norms[:, None] * norms
+    return gb.Report(
+        names=names,
+        losses=per_task("loss"),
+        weights=per_task("weight"),
+        gram=gram,
+        solver="",
+        status=None,
+    )

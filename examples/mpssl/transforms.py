@@ -1,0 +1,152 @@
+"""Batched image operations, one parameter per image, that agree with Pillow's.
+
+Images are float tensors [N, 3, H, W] in [0, 1], parameters are tensors [N] on the same device.
+Nothing here draws a random number except ``crop_and_flip``, which is handed its generator.
+
+Kornia's batched operations are used where they do what Pillow does. Written by hand are:
+sharpness (Kornia loops over the images in Python), solarization (the same, and no threshold
+switches it off for a white pixel) and posterization (the same, and it truncates ``x * 255``, so an
+8-bit level that a float cannot hold exactly falls by one and may lose a whole step).
+"""
+
+import torch
+from kornia import enhance
+from torch import Tensor
+from torch.nn import functional
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return 8-bit images as floats in [0, 1].
+
+    Args:
+        images: uint8 tensor of any shape.
+    """
+    return images.to(torch.float32) / 255
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Return images with [0, 1] moved to [-2, 2], the same for every data set.
+
+    Args:
+        images: Float tensor of any shape.
+    """
+    return (images - 0.5) / 0.25
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator, *, padding: int = 4) -> Tensor:
+    """Shift every image by up to ``padding`` pixels, mirroring the border, and flip half of them.
+
+    Args:
+        images: Images [N, C, H, W].
+        generator: CPU generator; the draws do not depend on the images' device.
+        padding: Largest shift in pixels.
+    """
+    num_images, _, height, width = images.shape
+    top = torch.randint(2 * padding + 1, (num_images, 1), generator=generator)
+    left = torch.randint(2 * padding + 1, (num_images, 1), generator=generator)
+    flip = torch.randint(2, (num_images, 1), generator=generator).bool()
+    rows = top + torch.arange(height)
+    columns = left + torch.where(flip, torch.arange(width).flip(0), torch.arange(width))
+    padded = functional.pad(images, (padding,) * 4, mode="reflect")
+    index = (torch.arange(num_images)[:, None, None], rows[:, :, None], columns[:, None, :])
+    device_index = tuple(part.to(images.device) for part in index)
+    # The channel axis last, so that one gather moves whole pixels.
+    return padded.permute(0, 2, 3, 1)[device_index].permute(0, 3, 1, 2).contiguous()
+
+
+def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
+    """Rotate square images counter-clockwise, as ``Image.rotate`` does.
+
+    Args:
+        images: Images [N, C, S, S].
+        quarter_turns: Number of 90 degree turns of each image, 0 to 3.
+    """
+    if images.shape[-1] != images.shape[-2]:
+        raise ValueError(f"images must be square to be rotated, got {tuple(images.shape)}")
+    turned = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)])
+    return turned[quarter_turns.long(), torch.arange(len(images), device=images.device)]
+
+
+def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with black: ``ImageEnhance.Brightness``.
+
+    Args:
+        images: Images [N, 3, H, W].
+        factors: 0 is black, 1 leaves an image as it is.
+    """
+    return _tensor(enhance.adjust_brightness_accumulative(images, factors))
+
+
+def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with the image's mean grey: ``ImageEnhance.Contrast``.
+
+    Args:
+        images: Images [N, 3, H, W].
+        factors: 0 is plain grey, 1 leaves an image as it is.
+    """
+    return _tensor(enhance.adjust_contrast_with_mean_subtraction(images, factors))
+
+
+def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with the grey image: ``ImageEnhance.Color``.
+
+    Args:
+        images: Images [N, 3, H, W].
+        factors: 0 is grey, 1 leaves an image as it is.
+    """
+    return _tensor(enhance.adjust_saturation_with_gray_subtraction(images, factors))
+
+
+def adjust_sharpness(images: Tensor, factors: Tensor) -> Tensor:
+    """Blend with the smoothed image: ``ImageEnhance.Sharpness``.
+
+    Args:
+        images: Images [N, 3, H, W].
+        factors: 0 is smoothed, 1 leaves an image as it is, above 1 sharpens.
+    """
+    # Pillow's SMOOTH kernel is (all ones, 5 in the middle) / 13; it leaves the border pixels alone
+    # and rounds to 8 bits, which a factor of 5 would show. Pooling instead of a convolution: a GPU
+    # would compute the convolution in TF32.
+    inner = images[..., 1:-1, 1:-1]
+    smooth = images.clone()
+    smooth[..., 1:-1, 1:-1] = _round8(
+        (9 * functional.avg_pool2d(images, 3, stride=1) + 4 * inner) / 13
+    )
+    return torch.lerp(smooth, images, _per_image(factors)).clamp(0, 1)
+
+
+def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
+    """Invert the pixels at or above a threshold: ``ImageOps.solarize``.
+
+    Args:
+        images: Images [N, 3, H, W].
+        thresholds: In [0, 1]; anything above 1 leaves an image as it is, white pixels included.
+    """
+    return torch.where(images < _per_image(thresholds), images, 1 - images)
+
+
+def posterize(images: Tensor, bits: Tensor) -> Tensor:
+    """Keep the leading bits of every 8-bit channel: ``ImageOps.posterize``.
+
+    Args:
+        images: Images [N, 3, H, W].
+        bits: 1 to 8; 8 leaves an image as it is.
+    """
+    bits = _per_image(bits)
+    step = torch.exp2(8 - bits)
+    kept = torch.floor(torch.round(images * 255) / step) * step / 255
+    return torch.where(bits == 8, images, kept)
+
+
+def _round8(images: Tensor) -> Tensor:
+    return torch.round(images * 255) / 255
+
+
+def _per_image(parameters: Tensor) -> Tensor:
+    return parameters[:, None, None, None]
+
+
+def _tensor(value: object) -> Tensor:
+    # Kornia's types are not exported.
+    assert isinstance(value, Tensor)
+    return value

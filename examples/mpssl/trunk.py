@@ -1,0 +1,90 @@
+"""The shared trunk, a small CNN for 32×32 images, and one head per pretext task."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from examples.mpssl.pretext import PretextTask
+
+WIDTHS = (32, 48, 64, 96)
+
+
+class Trunk(nn.Module):
+    """Four blocks of convolution, batch norm, ReLU (and pooling, but for the last).
+
+    ``forward`` maps images [N, 3, 32, 32] to features [N, 96, 4, 4]; ``taps`` returns the features
+    after every block. 98,000 parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks = []
+        for index, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
+            last = index == len(WIDTHS) - 1
+            blocks.append(
+                nn.Sequential(
+                    nn.Conv2d(width_in, width, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(),
+                    nn.Identity() if last else nn.MaxPool2d(2),
+                )
+            )
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features after the last block.
+
+        Args:
+            images: Normalised images [N, 3, 32, 32].
+        """
+        return self.taps(images)[-1]
+
+    def taps(self, images: Tensor) -> list[Tensor]:
+        """Return the features after every block.
+
+        Args:
+            images: Normalised images [N, 3, 32, 32].
+        """
+        features = []
+        for block in self.blocks:
+            images = block(images)
+            features.append(images)
+        return features
+
+
+class PretextModel(nn.Module):
+    """The trunk with a head, pooling and one linear layer, for each pretext task."""
+
+    def __init__(self, tasks: Sequence[PretextTask]) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.heads = nn.ModuleDict(
+            {
+                task.name: nn.Sequential(
+                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], task.num_classes)
+                )
+                for task in tasks
+            }
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return each task's logits [N, levels].
+
+        Args:
+            images: Normalised images [N, 3, 32, 32].
+        """
+        features = self.trunk(images)
+        return {name: head(features) for name, head in self.heads.items()}
+
+
+def build_model(tasks: Sequence[PretextTask], *, seed: int) -> PretextModel:
+    """Return a freshly initialised model; the trunk depends on the seed only.
+
+    Args:
+        tasks: The pretext tasks.
+        seed: Seed of the initial weights; the global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PretextModel(tasks)
