@@ -41,8 +41,8 @@ class Report:
         >>> print(report)
         MGDA: converged, 1 conflict
         task  loss  weight  |gradient|  descent      cosines
-        near     2   0.625        2.83        1      · -0.71
-        far      4   0.375           4        1  -0.71     ·
+        near     2     0.6        2.83      1.6      · -0.71
+        far      4     0.4           4      1.6  -0.71     ·
     """
 
     names: tuple[str, ...]

@@ -1,0 +1,134 @@
+"""Every solver through every property that it claims."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import gradbalance as gb
+from tests.contract import properties
+from tests.contract.table import CONTRACTS, Contract
+from tests.families import FAMILIES
+
+NUM_DRAWS = 3
+
+
+def rows_where(claims: Callable[[Contract], bool]) -> pytest.MarkDecorator:
+    """One test a solver that makes this claim."""
+    held = {name: contract for name, contract in CONTRACTS.items() if claims(contract)}
+    return pytest.mark.parametrize("contract", held.values(), ids=held.keys())
+
+
+rows = rows_where(lambda contract: True)
+descending_rows = rows_where(lambda contract: contract.descends > 0)
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def draws(family: str, num_tasks: tuple[int, ...] = (2, 3, 8)):
+    for count in num_tasks:
+        for seed in range(NUM_DRAWS):
+            rng = np.random.default_rng((seed, count))
+            yield properties.problem_of(FAMILIES[family](rng, count), rng), rng
+
+
+def test_every_public_solver_has_a_row():
+    public = {
+        name
+        for name in gb.__all__
+        if isinstance(getattr(gb, name), type) and issubclass(getattr(gb, name), gb.Solver)
+    }
+    held = {type(contract.make()).__name__ for contract in CONTRACTS.values()}
+    assert public - {"Solver", "StatelessSolver"} == held
+
+
+@rows
+@families
+def test_weights_are_finite_and_solving_is_pure(contract: Contract, family: str):
+    for problem, _ in draws(family, (1, 2, 3, 8)):
+        solver = contract.make()
+        properties.assert_finite(solver, problem)
+        properties.assert_pure(solver, problem)
+        solver.update(problem, solver.solve(problem))
+        properties.assert_finite(solver, problem)
+
+
+@descending_rows
+@families
+def test_descends(contract: Contract, family: str):
+    for problem, _ in draws(family):
+        if len(problem.names) <= contract.descends:
+            properties.assert_descends(contract.make(), problem)
+
+
+@rows_where(lambda contract: contract.certified)
+@families
+def test_is_certified(contract: Contract, family: str):
+    for problem, _ in draws(family, (1, 2, 3, 8, 32)):
+        properties.assert_certified(contract.make(), problem)
+
+
+@rows
+@families
+def test_permutation_equivariance(contract: Contract, family: str):
+    for problem, rng in draws(family):
+        if len(problem.names) <= contract.equivariant:
+            properties.assert_permutation_equivariant(contract.make, problem, rng)
+
+
+@rows_where(lambda contract: contract.scale_free)
+@pytest.mark.parametrize("factor", [2.0**-100, 1e-20, 3.0, 1e20])
+def test_scale(contract: Contract, factor: float):
+    for problem, _ in draws("iid"):
+        properties.assert_scale_behaviour(contract.make, problem, factor)
+
+
+@rows_where(lambda contract: contract.rests)
+def test_rests_where_the_gradients_balance(contract: Contract):
+    jac = np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    problem = properties.problem_of(jac, np.random.default_rng(0))
+    solution = contract.make().solve(problem)
+    length = np.linalg.norm(solution.weights @ jac)
+    assert length < 1e-7
+    assert solution.status is gb.Status.STATIONARY
+
+
+@rows
+def test_a_single_task_keeps_its_direction(contract: Contract):
+    problem = gb.Problem.of([[4.0]], losses=[2.0])
+    assert contract.make().solve(problem).weights == pytest.approx([1.0])
+
+
+@rows
+def test_all_gradients_zero(contract: Contract):
+    problem = gb.Problem.of(np.zeros((3, 3)), losses=[1.0, 2.0, 3.0])
+    solver = contract.make()
+    solution = solver.solve(problem)
+    assert np.isfinite(solution.weights).all()
+    solver.update(problem, solution)
+    assert np.isfinite(solver.solve(problem).weights).all()
+
+
+@rows
+def test_state_round_trip(contract: Contract):
+    problems = [problem for problem, _ in draws("iid", (4,))] * 3
+    properties.assert_state_round_trip(contract.make, problems)
+
+
+@rows
+def test_a_foreign_state_is_refused_and_changes_nothing(contract: Contract):
+    solver = contract.make()
+    before = solver.state_dict()
+    with pytest.raises(ValueError, match="state"):
+        solver.load_state_dict({"nonsense": 1})
+    assert solver.state_dict() == before
+
+
+@pytest.mark.long
+@descending_rows
+@families
+def test_descends_over_many_draws(contract: Contract, family: str):
+    for seed in range(1000):
+        rng = np.random.default_rng((seed, 77))
+        count = int(rng.integers(2, min(contract.descends, 12) + 1))
+        problem = properties.problem_of(FAMILIES[family](rng, count), rng)
+        properties.assert_descends(contract.make(), problem)
