@@ -81,8 +81,10 @@ class MGDA(StatelessSolver):
         gram = problem.gramian
         divisors = _divisors(problem, self.normalization)
         divisors = divisors * preferences_of(self.preferences, problem)
-        # Only the ratios of the divisors matter; powers of two keep the scaling exact.
-        divisors = divisors * 2.0 ** -np.floor(np.log2(divisors.max()))
+        # Only the ratios of the divisors matter; powers of two keep the scaling exact, and the
+        # bound keeps its square within float64.
+        divisors = np.ldexp(divisors, -int(np.frexp(divisors.max())[1]))
+        divisors = np.maximum(divisors, 1e-100)
         point = min_norm_point(
             gram / np.outer(divisors, divisors),
             method=self.method,

@@ -75,11 +75,17 @@ def assert_permutation_equivariant(
 
 
 def assert_same_direction(gram: Array, weights: Array, other: Array) -> None:
-    """Jᵀw and Jᵀw' agree: |Jᵀ(w − w')| is small beside the terms that make it up."""
+    """Jᵀw and Jᵀw' point the same way: |Jᵀ(w − c w')| is small beside the terms that make it up.
+
+    c > 0, because where gradients are parallel a normalised min-norm point has many weights, and
+    bringing their sum to 1 then leaves the length of the direction open.
+    """
+    along, square = weights @ gram @ other, other @ gram @ other
+    other = other * (along / square if along > 0 else 1.0)
     difference = weights - other
     norms = np.sqrt(np.diagonal(gram))
     # A certified gap of tol·val bounds the squared distance to the optimum by as much.
-    size = np.abs(weights) @ norms
+    size = (np.abs(weights) + np.abs(other)) @ norms
     assert difference @ gram @ difference <= (1e-9 + 100 * len(gram) * UNIT) * size**2
 
 
