@@ -81,8 +81,8 @@ def zero_rows(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 def opposed(rng: np.random.Generator, num_tasks: int) -> Jacobian:
     """Two rows that point in opposite directions, of unequal length."""
     jac = iid(rng, num_tasks)
-    first, second = rng.integers(0, num_tasks, 2)
-    if first != second:
+    if num_tasks > 1:
+        first, second = rng.permutation(num_tasks)[:2]
         jac[first] = -(10.0 ** rng.uniform(-3, 3)) * jac[second]
     return jac
 

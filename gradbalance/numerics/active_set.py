@@ -34,7 +34,7 @@ def active_set(
         Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11, 1976. Here
         the corral may be affinely dependent: the affine problem is damped instead of refused.
     """
-    weights, num_steps = _exchange(gram, norms, tol)
+    weights, num_steps = _exchange(gram, norms, tol, min(max_steps, _MAX_EXCHANGES))
     member = weights > 0.0
     best_weights, best = weights, certify(gram, norms, weights, tol)
     certificate = best
@@ -47,17 +47,17 @@ def active_set(
             support = np.flatnonzero(member)
             inner_gram = gram[support[:, None], support]
             inner = weights[support]
-            direction = _newton_direction(inner_gram, inner_gram @ inner, norms.size)
+            direction, longest = _newton_direction(inner_gram, inner_gram @ inner, norms.size)
             limits = np.where(direction < 0.0, -inner / np.minimum(direction, -1e-300), np.inf)
             leaving = int(limits.argmin())
-            length = min(1.0, float(limits[leaving]))
+            length = min(longest, float(limits[leaving]))
             inner = np.maximum(inner + length * direction, 0.0)
-            if length < 1.0:
+            if length < longest:
                 inner[leaving] = 0.0
                 member[support[leaving]] = False
             weights = np.zeros_like(norms)
             weights[support] = inner / inner.sum()
-            if length == 1.0:
+            if length == longest:
                 break
         certificate = certify(gram, norms, weights, tol)
         if certificate.worst < best.worst:
@@ -65,15 +65,15 @@ def active_set(
     return best_weights, best, num_steps
 
 
-def _exchange(gram: _Array, norms: _Array, tol: float) -> tuple[_Array, int]:
+def _exchange(gram: _Array, norms: _Array, tol: float, max_steps: int) -> tuple[_Array, int]:
     """Guess the optimum: exchange all rows that are on the wrong side at once.
 
     Fast where it works, but it may cycle: then the shortest row is returned.
     """
     support: NDArray[np.intp] = np.arange(norms.size)
-    for num_steps in range(1, _MAX_EXCHANGES + 1):
+    for num_steps in range(1, max_steps + 1):
         inner_gram = gram if support.size == norms.size else gram[support[:, None], support]
-        inner = _solve(inner_gram, np.ones((1, support.size)), norms.size)[0]
+        inner = _solve(inner_gram, np.ones((1, support.size)), norms.size)[0][0]
         weights = np.zeros_like(norms)
         weights[support] = inner / inner.sum()
         products = gram @ weights
@@ -85,30 +85,36 @@ def _exchange(gram: _Array, norms: _Array, tol: float) -> tuple[_Array, int]:
         support = np.flatnonzero((weights > 0.0) | lacking)
     weights = np.zeros_like(norms)
     weights[norms.argmin()] = 1.0
-    return weights, num_steps
+    return weights, max_steps
 
 
-def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> _Array:
-    """The step δ from w with products Gw to the minimiser of wᵀGw over Σw = 1."""
-    newton, constant = _solve(gram, np.stack([products, np.ones_like(products)]), num_tasks)
-    direction: _Array = constant * (newton.sum() / constant.sum()) - newton
-    return direction
+def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_Array, float]:
+    """The step δ from w with products Gw to the minimiser over Σw = 1, and its best multiple."""
+    right_sides = np.stack([products, np.ones_like(products)])
+    (newton, constant), is_convex = _solve(gram, right_sides, num_tasks)
+    direction = constant * (newton.sum() / constant.sum()) - newton
+    slope = float(direction @ products)
+    if is_convex or slope >= 0.0:
+        return direction, 1.0
+    curvature = float(direction @ gram @ direction)
+    return direction, max(1.0, -slope / curvature) if curvature > 0.0 else np.inf
 
 
-def _solve(gram: _Array, right_sides: _Array, num_tasks: int) -> _Array:
+def _solve(gram: _Array, right_sides: _Array, num_tasks: int) -> tuple[_Array, bool]:
     """Solve for right sides [K, T] with G made positive definite, which moves no minimiser.
 
     A constant added to all of G changes nothing between weights of equal sum, and makes the matrix
     regular where the rows are linearly, but not affinely, dependent. Where they are affinely
     dependent too, damping at the level of rounding turns the missing minimiser into a long step
-    downhill.
+    downhill. More damping is needed, and False returned, where G is not convex: by rounding, or
+    because it came with less than float64's accuracy.
     """
     diagonal = gram.diagonal()
-    damping = num_tasks * UNIT
+    first = damping = num_tasks * UNIT
     while True:
         matrix = gram + diagonal.min()
         matrix.flat[:: diagonal.size + 1] += damping * diagonal
         _, solutions, info = dposv(matrix.T, right_sides.T, overwrite_a=1)
         if info == 0:
-            return np.asarray(solutions.T)
-        damping *= 100.0  # G is indefinite by rounding, or came with less than float64's accuracy
+            return np.asarray(solutions.T), damping == first
+        damping *= 100.0
