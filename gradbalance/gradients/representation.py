@@ -26,7 +26,7 @@ class Representation(Source):
     J [T, numel(Z)]), and θ the trunk's parameters. Costs T backwards through the heads and one
     through the trunk. With MGDA this is MGDA-UB (arXiv 1810.04650): ‖Jᵀw‖ bounds the norm in
     parameter space from above up to a factor, but nothing is promised there: the direction of the
-    parameters may conflict with a task. Paths around Z count as part of the heads.
+    parameters may conflict with a task. What a task reaches without passing Z is its head.
 
     Args:
         module: the trunk, whose output is captured at each forward pass under enabled gradients.
@@ -34,7 +34,8 @@ class Representation(Source):
 
     Raises:
         ValueError: at a step: nothing was captured, more than one forward pass was, the output is
-            not a tensor (or a sequence of tensors) with a graph, or a loss does not reach it.
+            not a tensor (or a sequence of tensors) with a graph, a loss does not reach it, or one
+            reaches the trunk by another path as well.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -106,19 +107,14 @@ class _RepresentationRows(TaskGradients):
         self._retain_graph = retain_graph
         self._rows = Rows(representation, losses)
         self._heads = HeadGradients(heads)
-        graph = Graph(losses, stop=representation)
-        for task in losses:
-            if not graph.reached[task]:
-                raise ValueError(
-                    f"the loss of task {task!r} does not depend on the representation; every task "
-                    "must be computed from it"
-                )
+        own = _leaves_before(losses, representation)
+        last = list(losses)[-1]
         for task, loss in losses.items():
-            own = list(graph.leaves[task].values())
-            # The graph is kept: paths around Z may lead through the trunk, which comes last.
-            gradients = differentiate(task, loss, [*representation, *own], retain_graph=True)
+            gradients = differentiate(
+                task, loss, [*representation, *own[task]], retain_graph=retain_graph or task != last
+            )
             self._rows.fill(task, gradients[: len(representation)])
-            self._heads.keep(task, own, gradients[len(representation) :])
+            self._heads.keep(task, own[task], gradients[len(representation) :])
 
     def gram(self) -> Tensor:
         return self._rows.gram()
@@ -128,6 +124,29 @@ class _RepresentationRows(TaskGradients):
             self._representation, self._rows.combine(weights), retain_graph=self._retain_graph
         )
         self._heads.accumulate(weights)
+
+
+def _leaves_before(
+    losses: Mapping[str, Tensor], representation: list[Tensor]
+) -> dict[str, list[Tensor]]:
+    """The leaves between each loss and the representation: the head's parameters."""
+    graph = Graph(losses, stop=representation)
+    behind: dict[int, Tensor] = {}
+    for leaves in Graph({str(i): z for i, z in enumerate(representation)}).leaves.values():
+        behind |= leaves
+    for task in losses:
+        if not graph.reached[task]:
+            raise ValueError(
+                f"the loss of task {task!r} does not depend on the representation; every task must "
+                "be computed from it"
+            )
+        around = [tuple(t.shape) for key, t in graph.leaves[task].items() if key in behind]
+        if around:
+            raise ValueError(
+                f"task {task!r} reaches parameters of shapes {around} both through the "
+                "representation and around it; use SharedParameters() instead"
+            )
+    return {task: list(leaves.values()) for task, leaves in graph.leaves.items()}
 
 
 def _tensors_of(representation: Any) -> list[Tensor]:
