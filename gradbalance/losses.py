@@ -21,6 +21,8 @@ def named_losses(
         ValueError: no task is present, a task is unknown, or a loss cannot be differentiated.
     """
     given = _by_name(losses, tasks)
+    if not any(loss is not None for loss in given.values()):
+        raise ValueError("no task: at least one loss is needed; found none")
     tasks = check_tasks(list(given)) if tasks is None else tasks
     unknown = [name for name in given if name not in tasks]
     if unknown:
@@ -29,8 +31,6 @@ def named_losses(
             "at the first call. Name all of them with Balancer(..., tasks=[...])"
         )
     present = {name: loss for name in tasks if (loss := given.get(name)) is not None}
-    if not present:
-        raise ValueError("no task: at least one loss is needed; found none")
     for name, loss in present.items():
         _check_loss(name, loss)
     return present, tasks
@@ -63,8 +63,6 @@ def _by_name(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor 
             "losses must be a mapping from names to tensors, a sequence of tensors or a [T] "
             f"tensor; found a {type(losses).__name__}"
         )
-    if not entries:
-        raise ValueError("no task: at least one loss is needed; found none")
     if tasks is not None and len(entries) != len(tasks):
         raise ValueError(
             f"found {len(entries)} losses for the {len(tasks)} tasks {list(tasks)}; pass None for "

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import gradbalance as gb
+from tests.models import HandModel, Net
+
+
+def hand_report():
+    model = HandModel()
+    return gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk)).measure(model.losses())
+
+
+def test_numbers_by_hand():
+    report = hand_report()
+    np.testing.assert_allclose(report.norms, [5.0, np.sqrt(20.0)])
+    np.testing.assert_allclose(report.cosines[0, 1], 10 / (5 * np.sqrt(20)))
+    np.testing.assert_allclose(report.descent, [16.0, 16.0])  # 25·.4 + 10·.6 = 10·.4 + 20·.6
+    assert report.conflicts == ()
+
+
+def test_conflicts_are_named_pairs():
+    x = torch.ones(2, requires_grad=True)
+    report = gb.Balancer(gb.Uniform(), gb.SharedParameters([x])).measure(
+        {"a": x.sum(), "b": -x.sum(), "c": x[0] - 0.5 * x[1]}
+    )
+    assert report.conflicts == (("a", "b"), ("b", "c"))
+
+
+def test_the_table():
+    text = str(hand_report())
+    lines = text.splitlines()
+    assert lines[0] == "MGDA: converged, 0 conflicts"
+    assert lines[1].split() == ["task", "loss", "weight", "|gradient|", "descent", "cosines"]
+    assert lines[2].split() == ["linear", "4", "0.4", "5", "16", "·", "0.45"]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_the_table_tells_who_was_left_out_and_what_to_do():
+    model = Net()
+    losses = model.losses()
+    losses["task1"] = None
+    solver = gb.MGDA(method="frank_wolfe", max_steps=0)
+    text = str(gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(losses))
+    assert "(absent)" in text
+    text = str(gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(model.losses()))
+    assert text.splitlines()[0].startswith("MGDA: step limit (raise max_steps")
+
+
+def test_the_table_without_a_gramian():
+    text = str(gb.Balancer(gb.Uniform()).measure(HandModel().losses()))
+    assert text.splitlines()[1].split() == ["task", "loss", "weight"]
+
+
+def test_as_dict_is_plain_floats():
+    model = Net()
+    losses = model.losses()
+    losses["task1"] = None
+    entries = gb.Balancer(gb.MGDA()).measure(losses).as_dict()
+    assert json.loads(json.dumps(entries, allow_nan=False)) == entries
+    assert {type(value) for value in entries.values()} == {float}
+    assert "loss/task1" not in entries
+    assert entries["weight/task1"] == 0.0
+    assert "cosine/task0/task2" in entries
+    assert "num_conflicts" in entries
+
+
+def make_history(source=None, steps=120):
+    model = Net()
+    balancer = gb.Balancer(gb.Uniform(), source)
+    history = gb.History()
+    for step in range(steps):
+        losses = model.losses()
+        if step % 7 == 3:
+            losses["task1"] = None
+        history.append(balancer.measure(losses))
+    return history
+
+
+def test_history_stacks_reports():
+    history = make_history(gb.SharedParameters())
+    assert len(history) == 120
+    assert history.names == ("task0", "task1", "task2")
+    assert history.losses.shape == history.weights.shape == (120, 3)
+    assert history.cosines.shape == (120, 3, 3)
+    assert np.isnan(history.losses[3, 1])
+    assert history.num_conflicts.shape == (120,)
+    assert list(history)[3] is history[3]
+
+
+@pytest.mark.parametrize("source", [None, gb.SharedParameters()])
+def test_history_plots_to_a_file(source, tmp_path):
+    figure = make_history(source).plot(tmp_path / "history.png")
+    assert (tmp_path / "history.png").stat().st_size > 10_000
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["loss", "weight", "cosine of gradients", "conflicting pairs"]
+    notes = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert notes == ([] if source else ["not measured"] * 2)
+
+
+def test_history_of_one_step_and_of_none():
+    assert make_history(steps=1).plot() is not None
+    with pytest.raises(ValueError, match="nothing to plot"):
+        gb.History().plot()
+
+
+def test_history_is_of_one_run():
+    history = make_history(steps=1)
+    with pytest.raises(ValueError, match="of one run"):
+        history.append(hand_report())
+
+
+def test_a_missing_matplotlib_is_explained(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install gradbalance\[plots\]"):
+        make_history(steps=1).plot()
