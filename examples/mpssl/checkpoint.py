@@ -1,7 +1,6 @@
 """Checkpoints that are either the old one or the new one, never half of one."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         path: The checkpoint's file.
         state: Tensors and plain values; loading accepts nothing else.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    temporary = path.with_name(path.name + ".tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(temporary, path)
     except BaseException:
-        os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
 
 

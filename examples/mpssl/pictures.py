@@ -13,7 +13,7 @@ from examples.mpssl import pretext, transforms
 from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.pretext import PretextTask
 
-_NUM_MIXED = 8
+_NUM_COLUMNS = 4
 
 
 def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -> None:
@@ -24,37 +24,32 @@ def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -
         image_set: Where the images are taken from.
         path: File of the picture.
     """
-    num_columns = max(task.num_classes for task in tasks)
-    num_rows = len(tasks) + 2 * (_NUM_MIXED // num_columns)
-    label_space = 0.17 * len(tasks)
-    heights = [1.0] * len(tasks) + [1.0, 1.0 + label_space] * (_NUM_MIXED // num_columns)
-    figure = Figure(figsize=(1.5 * num_columns + 1.2, 1.45 * sum(heights)), layout="constrained")
-    grid = figure.subplots(
-        num_rows, num_columns, squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
-    generator = torch.Generator().manual_seed(0)
-    original = transforms.to_float(image_set.images[:1])
+    num_rows = len(tasks) + 2
+    figure = Figure(figsize=(6.4, 1.55 * num_rows + 0.16 * len(tasks)), layout="constrained")
+    grid = figure.subplots(num_rows, _NUM_COLUMNS, squeeze=False)
+    images = transforms.to_float(image_set.images)
+    # Solarization shows on an image with bright and dark parts only.
+    original = images[images.flatten(1).std(dim=1).argmax()]
     for row, task in zip(grid, tasks, strict=False):
         levels = original.expand(task.num_classes, -1, -1, -1)
         shown = pretext.mix(levels, [task], {task.name: torch.arange(task.num_classes)})
-        for axes, image, label in zip(row, shown, task.labels, strict=True):
-            _show(axes, image, label)
         row[0].set_ylabel(task.name)
+        for axes, image, label in zip(row, shown, task.labels, strict=True):
+            axes.set_title(label, fontsize=9)
+            _show(axes, image)
 
-    chosen = image_set.images[torch.arange(_NUM_MIXED) % len(image_set)]
-    inputs = transforms.crop_and_flip(transforms.to_float(chosen), generator)
-    classes = pretext.draw_classes(tasks, _NUM_MIXED, generator)
+    generator = torch.Generator().manual_seed(0)
+    chosen = images[torch.arange(_NUM_COLUMNS) % len(images)]
+    inputs = transforms.crop_and_flip(chosen, generator)
+    classes = pretext.draw_classes(tasks, _NUM_COLUMNS, generator)
     mixed = pretext.mix(inputs, tasks, classes)
-    for index in range(_NUM_MIXED // num_columns * num_columns):
-        row_index = len(tasks) + 2 * (index // num_columns)
-        before, after = grid[row_index : row_index + 2, index % num_columns]
+    for index, (before, after) in enumerate(zip(grid[-2], grid[-1], strict=True)):
+        _show(before, inputs[index])
+        _show(after, mixed[index])
         labels = [f"{task.name} {task.labels[classes[task.name][index]]}" for task in tasks]
-        _show(before, inputs[index], "")
-        _show(after, mixed[index], "")
         after.set_xlabel("\n".join(labels), fontsize=8)
-        if index % num_columns == 0:
-            before.set_ylabel("cropped,\nflipped")
-            after.set_ylabel("input")
+    grid[-2, 0].set_ylabel("cropped,\nflipped")
+    grid[-1, 0].set_ylabel("input")
     figure.savefig(path, dpi=100)
 
 
@@ -76,7 +71,8 @@ def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> Non
             values = [100 * scores[block] for block in blocks]
             axes.plot(range(1, len(blocks) + 1), values, label=name, marker="o", **styles[name])
         axes.axhline(100 * result["chance"][factor], color="0.7", linewidth=1, zorder=0)
-        axes.set(title=f"linear probe: {factor}", xlabel="after block", xticks=range(1, 5))
+        axes.set(title=f"linear probe: {factor}", xlabel="after block")
+        axes.set(xticks=range(1, 5), ylim=(0, 102))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy (%)")
 
@@ -101,7 +97,6 @@ def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {**styles, "random init": {"color": "0.5", "linestyle": "--"}}
 
 
-def _show(axes: Axes, image: Tensor, title: str) -> None:
+def _show(axes: Axes, image: Tensor) -> None:
     axes.imshow(image.permute(1, 2, 0).numpy())
     axes.set(xticks=[], yticks=[])
-    axes.set_title(title, fontsize=9)

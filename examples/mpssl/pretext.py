@@ -50,7 +50,7 @@ def _task(
 ) -> PretextTask:
     return PretextTask(
         name=name,
-        levels=tuple(levels.values()),
+        levels=tuple(float(level) for level in levels.values()),
         labels=tuple(levels),
         identity=identity,
         apply=apply,

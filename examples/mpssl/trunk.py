@@ -11,7 +11,7 @@ WIDTHS = (32, 48, 64, 96)
 
 
 class Trunk(nn.Module):
-    """Four blocks of convolution, batch norm, ReLU (and pooling, but for the last).
+    """Four blocks of convolution, max pooling (not in the last), batch norm and ReLU.
 
     ``forward`` maps images [N, 3, 32, 32] to features [N, 96, 4, 4]; ``taps`` returns the features
     after every block. 98,000 parameters.
@@ -22,15 +22,17 @@ class Trunk(nn.Module):
         blocks = []
         for index, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
             last = index == len(WIDTHS) - 1
+            # Pooling before batch norm and ReLU leaves them a quarter of the work.
             blocks.append(
                 nn.Sequential(
                     nn.Conv2d(width_in, width, 3, padding=1, bias=False),
+                    nn.Identity() if last else nn.MaxPool2d(2),
                     nn.BatchNorm2d(width),
                     nn.ReLU(),
-                    nn.Identity() if last else nn.MaxPool2d(2),
                 )
             )
-        self.blocks = nn.Sequential(*blocks)
+        # Channels last, here and in `taps`: nearly twice as fast on a CPU.
+        self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features after the last block.
@@ -46,6 +48,7 @@ class Trunk(nn.Module):
         Args:
             images: Normalised images [N, 3, 32, 32].
         """
+        images = images.contiguous(memory_format=torch.channels_last)
         features = []
         for block in self.blocks:
             images = block(images)

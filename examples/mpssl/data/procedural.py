@@ -45,7 +45,7 @@ COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 FACTORS = {"shape": tuple(SHAPES), "texture": TEXTURES, "colour": COLOURS}
 
 _SUPERSAMPLING = 2
-_CHUNK = 500  # Images drawn at once: bounds the memory, and a prefix of a longer set is the same.
+_CHUNK = 250  # Images drawn at once: bounds the memory, and a prefix of a longer set is the same.
 
 
 def make_images(num_images: int, *, seed: int) -> ImageSet:
@@ -107,12 +107,12 @@ def _texture(
     """Return how dark each texture makes each point, in [0, 1], as an array [N, S, S]."""
     num, size = len(texture), len(row)
     # In radians per unit: a period of 4 to 6.5 pixels of the final image.
-    frequency = 2 * np.pi * rng.uniform(2.5, 4.0, (num, 1, 1))
-    angle, phase_u, phase_v = rng.uniform(0, 2 * np.pi, (3, num, 1, 1))
+    frequency = 2 * np.pi * rng.uniform(2.5, 4.0, (num, 1, 1)).astype(np.float32)
+    angle, phase_u, phase_v = rng.uniform(0, 2 * np.pi, (3, num, 1, 1)).astype(np.float32)
     u = np.sin(frequency * (np.cos(angle) * column + np.sin(angle) * row) + phase_u)
     v = np.sin(frequency * (np.cos(angle) * row - np.sin(angle) * column) + phase_v)
     # One random grey per pixel of the final image.
-    grain = rng.random((num, IMAGE_SIZE, IMAGE_SIZE))
+    grain = rng.random((num, IMAGE_SIZE, IMAGE_SIZE), dtype=np.float32)
     grain = grain.repeat(size // IMAGE_SIZE, axis=1).repeat(size // IMAGE_SIZE, axis=2)
     patterns = {
         "plain": np.zeros_like(u),

@@ -1,0 +1,206 @@
+"""The command, as a person runs it: files, tables, progress and messages."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
+
+import gradbalance as gb
+from examples.mpssl.cli import app
+from examples.mpssl.data import load
+from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.data.load import load_data
+from examples.mpssl.pictures import draw_comparison, draw_inputs
+from examples.mpssl.pretext import TASKS
+from examples.mpssl.progress import RunProgress
+from examples.mpssl.tables import as_markdown, tables
+
+TINY = ["--max-train", "64", "--max-test", "32", "--epochs", "2", "--batch-size", "32"]
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The default command, but for its size: its folder and what it printed."""
+    out, threads = tmp_path_factory.mktemp("out") / "runs", torch.get_num_threads()
+    result = invoke(*TINY, "--threads", "1", "--out", str(out))
+    torch.set_num_threads(threads)
+    assert result.exit_code == 0, result.output
+    return out, result.output
+
+
+def test_the_default_compares_rotation_and_mp_ssl_with_random_init(
+    default: tuple[Path, str],
+) -> None:
+    out, printed = default
+    comparison = json.loads((out / "comparison.json").read_text())
+    assert list(comparison["results"]) == ["random init", "rotation", "mp-ssl"]
+    for result in comparison["results"].values():
+        assert list(result["probes"]) == ["shape", "texture", "colour"]
+        assert list(result["probes"]["shape"]) == ["block1", "block2", "block3", "block4", "knn"]
+    assert len(comparison["results"]["random init"]["pretext"]) == 4
+    for word in ("shape", "texture", "colour", "random init", "rotation", "mp-ssl", "chance"):
+        assert f"│ {word} " in printed or f" {word} " in printed, word
+
+
+def test_every_run_leaves_its_files(default: tuple[Path, str]) -> None:
+    out, _ = default
+    assert {file.name for file in out.iterdir() if file.is_file()} == {
+        "comparison.json",
+        "comparison.md",
+        "comparison.png",
+    }
+    for name in ("rotation", "mp-ssl"):
+        assert {file.name for file in (out / name).iterdir()} == {
+            "config.json",
+            "metrics.jsonl",
+            "checkpoint.pt",
+            "results.json",
+            "inputs.png",
+            "history.png",
+        }
+        assert json.loads((out / name / "config.json").read_text())["name"] == name
+        results = json.loads((out / name / "results.json").read_text())
+        assert results["num_train"] == 64
+        for picture in ("inputs.png", "history.png"):
+            with Image.open(out / name / picture) as image:
+                assert min(image.size) > 200
+
+
+def test_the_markdown_holds_the_command_and_the_printed_numbers(
+    default: tuple[Path, str],
+) -> None:
+    out, printed = default
+    markdown = (out / "comparison.md").read_text()
+    assert "python -m examples.mpssl" in markdown.splitlines()[1]
+    numbers = re.findall(r"\d+\.\d\b", markdown[markdown.index("|") :])
+    assert len(numbers) > 60
+    assert [n for n in numbers if n not in printed] == []
+
+
+def test_off_a_terminal_progress_is_a_line_per_epoch(default: tuple[Path, str]) -> None:
+    _, printed = default
+    lines = [line for line in printed.splitlines() if "epoch" in line]
+    assert [line.split("  ")[:2] for line in lines] == [
+        ["rotation", "epoch 1/2"],
+        ["rotation", "epoch 2/2"],
+        ["mp-ssl", "epoch 1/2"],
+        ["mp-ssl", "epoch 2/2"],
+    ]
+    assert re.search(r"sharpness \d\.\d{3} \(×\d\.\d\d\)", lines[2])
+    assert "\x1b" not in printed
+
+
+def test_in_a_terminal_progress_is_a_bar_with_losses_and_weights() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    x = torch.ones(2, requires_grad=True)
+    report = gb.Balancer(gb.Uniform()).backward({"near": x[0] ** 2, "far": 3 * x.sum()})
+    with RunProgress(console, name="run", epochs=2, steps_per_epoch=3, epochs_done=1) as progress:
+        progress.step(report)
+    text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", screen.getvalue())
+    for part in ("run", "━", "4/6", "epoch 2/2", "near", "far", "6.000", "weight", "1.00"):
+        assert part in text, part
+
+
+def test_resuming_a_finished_comparison_gives_the_same(default: tuple[Path, str]) -> None:
+    out, _ = default
+    before = json.loads((out / "comparison.json").read_text())["results"]
+    metrics = (out / "mp-ssl" / "metrics.jsonl").read_bytes()
+    result = invoke(*TINY, "--threads", "1", "--out", str(out), "--resume")
+    assert result.exit_code == 0, result.output
+    assert json.loads((out / "comparison.json").read_text())["results"] == before
+    assert (out / "mp-ssl" / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_a_run_of_ones_own_on_ones_own_images(tmp_path: Path) -> None:
+    for split, num in (("train", 8), ("test", 4)):
+        for index in range(num):
+            path = tmp_path / "data" / split / ("ab"[index % 2]) / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((40, 36), 20 + 60 * (index % 2)).save(path)
+    (tmp_path / "data" / "train" / "a" / "bad.png").write_bytes(b"bad")
+    arguments = ["--data", str(tmp_path / "data"), "--epochs", "1", "--batch-size", "4"]
+    arguments += ["--tasks", "posterization, contrast", "--solver", "PCGrad(reduction='mean')"]
+    arguments += ["--source", "shared", "--scale", "none", "--name", "own", "--threads", "1"]
+    result = invoke("mp-ssl", *arguments, "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 0, result.output
+    assert "1 unreadable images were left out:" in result.output
+    assert "train/a/bad.png" in result.output
+    results = json.loads((tmp_path / "runs" / "own" / "results.json").read_text())
+    assert results["config"]["solver"] == "PCGrad(reduction='mean')"
+    assert list(results["probes"]) == ["class"]
+    assert set(results["pretext"]) == {"contrast", "posterization"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cubism"], "preset"),
+        (["rotation", "rotation"], "once"),
+        (["rotation", "mp-ssl", "--solver", "PCGrad"], "--solver changes one preset"),
+        (["mp-ssl", "--solver", "Sum"], "no solver 'Sum'"),
+        (["mp-ssl", "--source", "losses"], "MGDA"),
+        (["--data", "nowhere.zip"], "nowhere.zip"),
+        (["--lr", "-1"], "lr must be positive"),
+    ],
+)
+def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = invoke(*arguments, *TINY[:-2], "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+    assert "Traceback" not in result.output
+
+
+def test_threads_are_set(tmp_path: Path) -> None:
+    tiny = ["--max-train", "8", "--max-test", "8", "--epochs", "1", "--out", str(tmp_path)]
+    result = invoke("rotation", *tiny, "--threads", "2")
+    assert result.exit_code == 0, result.output
+    assert torch.get_num_threads() == 2
+
+
+def test_built_in_data_depend_on_the_seed_and_the_test_images_are_others() -> None:
+    train_set, test_set = load_data(None, max_train=20, max_test=20, seed=1)
+    assert not torch.equal(train_set.images, test_set.images)
+    assert not torch.equal(train_set.images, load_data(None, max_train=20, seed=2)[0].images)
+
+
+def test_without_a_limit_there_are_enough_built_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "BUILT_IN_TRAIN", 30)
+    train_set, test_set = load.load_data(None, max_test=7)
+    assert (len(train_set), len(test_set)) == (30, 7)
+
+
+def test_pictures_are_drawn_for_any_tasks(tmp_path: Path, test_set: ImageSet) -> None:
+    for number, tasks in enumerate(([TASKS["rotation"]], list(TASKS.values()))):
+        draw_inputs(tasks, test_set, tmp_path / f"{number}.png")
+    with Image.open(tmp_path / "0.png") as few, Image.open(tmp_path / "1.png") as many:
+        assert many.size[1] > 1.5 * few.size[1]
+
+
+def test_tables_leave_out_what_a_run_was_not_trained_for(tmp_path: Path) -> None:
+    probes = {"class": {"block1": 0.5, "block2": 0.25, "knn": 1.0}}
+    common = {"probes": probes, "chance": {"class": 0.1}, "num_train": 9, "num_test": 3}
+    config = {"tasks": ["a"], "solver": "PCGrad", "source": "shared", "scale": "sum"}
+    results = {
+        "random init": {**common, "config": config, "pretext": {"a": 0.2, "b": 0.3}},
+        "one": {**common, "config": config, "pretext": {"a": 0.9}},
+    }
+    (_, header, rows), (_, pretext_header, pretext_rows) = tables(results)
+    assert header == ["probe of", "trunk", "block 1", "block 2", "knn"]
+    assert rows[1] == ["", "one", "50.0", "25.0", "100.0"]
+    assert rows[2] == ["", "chance", "10.0", "10.0", "10.0"]
+    assert pretext_header == ["trunk", "a", "b"]
+    assert pretext_rows[1] == ["one", "90.0", "–"]
+    assert "- one: a; PCGrad, source shared, scale sum" in as_markdown(results, "command")
+    draw_comparison(results, tmp_path / "comparison.png")

@@ -1,0 +1,96 @@
+"""Presets are the paper's runs, and any solver goes with any source that serves it."""
+
+from typing import Any
+
+import pytest
+
+import gradbalance as gb
+from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.presets import SOURCES, build_solver, preset_config
+from examples.mpssl.train import Training
+
+
+def test_the_presets() -> None:
+    rotation, ie_rot, mp_ssl = map(preset_config, ("rotation", "ie-rot", "mp-ssl"))
+    assert rotation.tasks == ("rotation",)
+    assert len(ie_rot.tasks) == 2
+    assert ie_rot.tasks[0] == "rotation"
+    assert isinstance(build_solver(ie_rot.solver), gb.Uniform), "equal weights"
+    assert set(mp_ssl.tasks) == {"rotation", "sharpness", "solarization", "saturation"}
+    solver = build_solver(mp_ssl.solver)
+    assert isinstance(solver, gb.MGDA)
+    assert solver.method == "frank_wolfe"
+    assert mp_ssl.source == "representation"
+    assert mp_ssl.scale == "sum"
+
+
+def test_options_replace_what_a_preset_says() -> None:
+    config = preset_config("mp-ssl", solver="PCGrad", lr=0.01, scale=None)
+    assert (config.solver, config.lr, config.scale, config.source) == (
+        "PCGrad",
+        0.01,
+        "sum",
+        "representation",
+    )
+
+
+def test_a_solver_is_called_as_in_python() -> None:
+    solver = build_solver("MGDA(normalization='l2', preferences={'rotation': 2.0})")
+    assert isinstance(solver, gb.MGDA)
+    assert solver.normalization == "l2"
+    assert solver.preferences == {"rotation": 2.0}
+    assert isinstance(build_solver("PCGrad()"), gb.PCGrad)
+
+
+SOLVERS = [
+    name
+    for name in gb.__all__
+    if isinstance(getattr(gb, name), type)
+    and issubclass(getattr(gb, name), gb.Solver)
+    and not getattr(getattr(gb, name), "__abstractmethods__", None)
+]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_any_solver_goes_with_any_source(train_set: ImageSet, solver: str, source: str) -> None:
+    config = preset_config(
+        "mp-ssl", tasks=("rotation", "sharpness"), solver=solver, source=source, batch_size=8
+    )
+    if source == "losses" and getattr(gb, solver).needs == "gramian":
+        with pytest.raises(ValueError, match=solver):
+            Training(config, 96)
+        return
+    training = Training(config, 96)
+    report = training.step(train_set.images[:8])
+    assert report.solver == solver
+    assert report.weights.sum() == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "Adam"}, "no solver 'Adam'"),
+        ({"solver": "Balancer"}, "no solver 'Balancer'"),
+        ({"solver": "MGDA("}, "a call like"),
+        ({"solver": "MGDA(1)"}, "a call like"),
+        ({"solver": "__import__('os').getcwd()"}, "a call like"),
+        ({"solver": "MGDA(method=open('x'))"}, "a call like"),
+        ({"solver": "MGDA(speed=3)"}, "speed"),
+        ({"solver": "MGDA(method='magic')"}, "method"),
+        ({"source": "oracle"}, "source"),
+        ({"scale": "max"}, "scale"),
+        ({"precision": "int8"}, "precision"),
+        ({"tasks": ("colour",)}, "unknown pretext task 'colour'"),
+        ({"epochs": 0}, "epochs must be positive"),
+        ({"name": "../up"}, "name of a folder"),
+    ],
+)
+def test_what_is_not_possible_is_said(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        preset_config("mp-ssl", **options)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match="preset must be one of"):
+        preset_config("colouring")
