@@ -31,8 +31,7 @@ class Trunk(nn.Module):
                     nn.ReLU(),
                 )
             )
-        # Channels last, here and in `taps`: nearly twice as fast on a CPU.
-        self.blocks = nn.Sequential(*blocks).to(memory_format=torch.channels_last)
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features after the last block.
@@ -48,6 +47,7 @@ class Trunk(nn.Module):
         Args:
             images: Normalised images [N, 3, 32, 32].
         """
+        # The layout carries over from block to block, and a CPU is nearly twice as fast in it.
         images = images.contiguous(memory_format=torch.channels_last)
         features = []
         for block in self.blocks:
