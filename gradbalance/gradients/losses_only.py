@@ -32,11 +32,6 @@ class LossesOnly(Source):
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> TaskGradients:
         """Nothing to differentiate yet."""
-        if heads == "raw":
-            raise ValueError(
-                'heads="raw" needs to know what the tasks share, and LossesOnly does one backward '
-                'of the weighted sum; use SharedParameters() or heads="weighted"'
-            )
         return _WeightedSum(losses, retain_graph=retain_graph)
 
 

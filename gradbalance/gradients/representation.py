@@ -52,7 +52,8 @@ class Representation(Source):
     def __init__(self, module: nn.Module | None = None) -> None:
         if module is not None and not isinstance(module, nn.Module):
             raise ValueError(f"Representation needs a module; found a {type(module).__name__}")
-        self._captures: list[Any] = []
+        self._captured: Any = None  # the latest output only: older ones would hold their graphs
+        self._num_captures = 0
         self._measured = False
         if module is not None:
             module.register_forward_hook(self._capture)
@@ -60,35 +61,36 @@ class Representation(Source):
     def _capture(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if torch.is_grad_enabled():
             if self._measured:
-                self._captures.clear()
-                self._measured = False
-            self._captures.append(output)
+                self._forget()
+            self._captured = output
+            self._num_captures += 1
+
+    def _forget(self) -> None:
+        self._captured, self._num_captures, self._measured = None, 0, False
 
     def provide(self, representation: Tensor | Sequence[Tensor]) -> None:
         """Use this representation at the next step, whatever was captured."""
-        self._captures = [representation]
-        self._measured = False
+        self._captured, self._num_captures, self._measured = representation, 1, False
 
     def measure(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> TaskGradients:
         """Differentiate every loss as far as the representation."""
-        captures = list(self._captures)
-        if retain_graph:
+        captured, num_captures = self._captured, self._num_captures
+        if retain_graph and num_captures == 1:
             # The same capture serves the backward that may follow, until the next forward pass.
             self._measured = True
         else:
-            self._captures.clear()
-        if len(captures) != 1:
-            self._captures.clear()
+            self._forget()
+        if num_captures != 1:
             raise ValueError(
                 "a step needs exactly one representation; found "
-                + (f"{len(captures)} forward passes" if captures else "none")
+                + (f"{num_captures} forward passes" if num_captures else "none")
                 + " since the last step. Run the trunk once, under enabled gradients, or pass "
                 "backward(losses, representation=z)"
             )
         return _RepresentationRows(
-            losses, _tensors_of(captures[0]), heads=heads, retain_graph=retain_graph
+            losses, _tensors_of(captured), heads=heads, retain_graph=retain_graph
         )
 
 

@@ -39,9 +39,9 @@ def active_set(
     best_weights, best = weights, certify(gram, norms, weights, tol)
     certificate = best
     while best.worst > 1.0 and num_steps < max_steps:
-        entering = int(np.where(member, -np.inf, certificate.gaps / norms).argmax())
-        if certificate.ratios[entering] > 1.0:  # else a member's gap is worst, left by rounding
-            member[entering] = True
+        lacking = ~member & (certificate.ratios > 1.0)
+        if lacking.any():  # else a member's gap is worst, left by rounding
+            member[np.where(lacking, certificate.gaps / norms, -np.inf).argmax()] = True
         while num_steps < max_steps:
             num_steps += 1
             support = np.flatnonzero(member)

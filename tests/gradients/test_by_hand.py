@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import gradbalance as gb
-from tests.models import HandModel, Net, grads
+from tests.models import HandModel, Net
 
 SOURCES = {
     "found": lambda model: gb.SharedParameters(),

@@ -1,0 +1,55 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes its own environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint types unit smoke wheel test-long format clean
+
+## Install the example and run it: rotation against MP-SSL on built-in data.
+demo: $(VENV)/example
+	$(BIN)/python -m examples.mpssl
+
+## Install everything and pass all fast checks; CI runs this.
+test: lint types unit smoke wheel
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+unit: $(VENV)/dev
+	$(BIN)/python -m pytest -q -n 2
+
+## The example on a few images, start to end.
+smoke: $(VENV)/dev
+	rm -rf build/smoke
+	$(BIN)/python -m examples.mpssl --max-train 64 --max-test 64 --epochs 1 --out build/smoke
+
+## A wheel, installed without extras in a clean environment and used from outside the checkout.
+wheel: $(VENV)/dev
+	rm -rf build/wheel build/lib dist
+	$(BIN)/python -m build --wheel --outdir build/wheel/dist .
+	$(PYTHON) -m venv build/wheel/env
+	build/wheel/env/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt build/wheel/dist/*.whl
+	cd build/wheel && env/bin/python -W error -P ../../tests/wheel_check.py
+
+## The checks that take minutes.
+test-long: $(VENV)/dev
+	$(BIN)/python -m pytest -q -n 2 -m long
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/example $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[$(@F)]'
+	touch $@
