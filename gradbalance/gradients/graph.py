@@ -5,91 +5,106 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 from torch.autograd.graph import Node
 
+_LEAF = "AccumulateGrad"
+_REENTRANT = "CheckpointFunctionBackward"
+_OPAQUE = ("CompiledFunction", "_DDPSink")
 # Nodes that only pick an entry or rescale it: what stands between a loss and the tensor of losses
 # that it was cut from.
 _CUTS = ("Select", "Unbind", "Split", "Slice", "Index", "Gather")
 _PASSES = (*_CUTS, "Squeeze", "Unsqueeze", "View", "ReshapeAlias", "UnsafeView", "Alias", "Clone",
            "ToCopy", "Mul", "Div", "Neg", "Expand")  # fmt: skip
-_OPAQUE = ("CompiledFunction", "_DDPSink")
-_LEAF = "AccumulateGrad"
-_REENTRANT = "CheckpointFunctionBackward"
 
 _Edge = tuple[Node, int]
 
 
 class Graph:
-    """The autograd graph behind some losses, walked once.
+    """The autograd graph behind some losses: one walk for all of them.
 
     Args:
         losses: by task.
         stop: tensors that the walk does not go past.
 
     Attributes:
-        leaves: for each task the leaves it reaches, by id, in the order of the walk.
+        leaves: for each task the leaves it reaches, by id.
         reached: for each task the indices into `stop` of the tensors it reaches.
     """
 
     def __init__(self, losses: Mapping[str, Tensor], *, stop: Sequence[Tensor] = ()) -> None:
         self._losses = losses
-        self._next: dict[Node, tuple[_Edge, ...]] = {}
-        self._stop: dict[_Edge, int] = {}
-        self._stop_leaves: dict[int, int] = {}
+        self._bits = {task: 1 << index for index, task in enumerate(losses)}
+        self._stop: dict[tuple[Node | None, int], int] = {
+            (tensor.grad_fn, tensor.output_nr): index
+            for index, tensor in enumerate(stop)
+            if tensor.grad_fn is not None
+        }
+        self._children: dict[Node, list[_Edge]] = {}
+        # Which tasks reach a node, a leaf (by id) or a stop, one bit each.
+        self._tasks_of_node: dict[Node, int] = {}
+        tasks_of_leaf: dict[int, int] = {}
+        tasks_of_stop: dict[int, int] = {}
+        found: dict[int, Tensor] = {}
+
+        roots: list[Node] = []
+        for task, loss in losses.items():
+            stopped = self._stop.get((loss.grad_fn, loss.output_nr))
+            if loss.grad_fn is None:
+                found[id(loss)] = loss
+                tasks_of_leaf[id(loss)] = tasks_of_leaf.get(id(loss), 0) | self._bits[task]
+            elif stopped is not None:
+                tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | self._bits[task]
+            else:
+                roots.append(loss.grad_fn)
+                known = self._tasks_of_node.get(loss.grad_fn, 0)
+                self._tasks_of_node[loss.grad_fn] = known | self._bits[task]
+        for node in self._from_losses_to_leaves(roots):
+            tasks = self._tasks_of_node[node]
+            if type(node).__name__ == _LEAF:
+                leaf: Tensor = node.variable  # type: ignore[attr-defined]
+                found[id(leaf)] = leaf
+                tasks_of_leaf[id(leaf)] = tasks_of_leaf.get(id(leaf), 0) | tasks
+            for edge in self._children[node]:
+                stopped = self._stop.get(edge)
+                if stopped is None:
+                    child = edge[0]
+                    self._tasks_of_node[child] = self._tasks_of_node.get(child, 0) | tasks
+                else:
+                    tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | tasks
+
         for index, tensor in enumerate(stop):
             if tensor.grad_fn is None:
-                self._stop_leaves[id(tensor)] = index
-            else:
-                self._stop[tensor.grad_fn, tensor.output_nr] = index
-        self.leaves: dict[str, dict[int, Tensor]] = {}
-        self.reached: dict[str, set[int]] = {}
-        self._nodes: dict[str, set[Node]] = {}
-        for task, loss in losses.items():
-            self._walk(task, loss)
+                tasks_of_stop[index] = tasks_of_leaf.pop(id(tensor), 0)
+        self.leaves: dict[str, dict[int, Tensor]] = {
+            task: {key: found[key] for key, tasks in tasks_of_leaf.items() if tasks & bit}
+            for task, bit in self._bits.items()
+        }
+        self.reached: dict[str, set[int]] = {
+            task: {index for index, tasks in tasks_of_stop.items() if tasks & bit}
+            for task, bit in self._bits.items()
+        }
 
-    def _walk(self, task: str, loss: Tensor) -> None:
-        leaves: dict[int, Tensor] = {}
-        reached: set[int] = set()
-        nodes: set[Node] = set()
-        if loss.grad_fn is None:
-            self._meet_leaf(loss, leaves, reached)
-            pending: list[_Edge] = []
-        else:
-            pending = [(loss.grad_fn, loss.output_nr)]
+    def _from_losses_to_leaves(self, roots: list[Node]) -> list[Node]:
+        """All nodes, each before those it leads to: the reverse of the order of leaving them."""
+        order: list[Node] = []
+        entered: set[Node] = set()
+        pending: list[tuple[Node, bool]] = [(root, False) for root in roots]
         while pending:
-            edge = pending.pop()
-            if edge in self._stop:
-                reached.add(self._stop[edge])
-                continue
-            node = edge[0]
-            if node in nodes:
-                continue
-            nodes.add(node)
-            if type(node).__name__ == _LEAF:
-                self._meet_leaf(
-                    node.variable,  # type: ignore[attr-defined]
-                    leaves,
-                    reached,
-                )
-            pending += self._children(node)
-        self.leaves[task], self.reached[task], self._nodes[task] = leaves, reached, nodes
-
-    def _meet_leaf(self, leaf: Tensor, leaves: dict[int, Tensor], reached: set[int]) -> None:
-        if id(leaf) in self._stop_leaves:
-            reached.add(self._stop_leaves[id(leaf)])
-        else:
-            leaves[id(leaf)] = leaf
-
-    def _children(self, node: Node) -> tuple[_Edge, ...]:
-        children = self._next.get(node)
-        if children is None:
-            children = tuple((n, i) for n, i in node.next_functions if n is not None)
-            self._next[node] = children
-        return children
+            node, leaving = pending.pop()
+            if leaving:
+                order.append(node)
+            elif node not in entered:
+                entered.add(node)
+                edges = [(n, index) for n, index in node.next_functions if n is not None]
+                self._children[node] = edges
+                pending.append((node, True))
+                pending += [(n, False) for n, i in edges if (n, i) not in self._stop]
+        order.reverse()
+        return order
 
     def reentrant_task(self) -> str | None:
         """A task whose graph passes reentrant checkpointing, which hides the parameters inside."""
-        for task, nodes in self._nodes.items():
-            if any(node.name() == _REENTRANT for node in nodes):
-                return task
+        for node, tasks in self._tasks_of_node.items():
+            if type(node).__name__ == _REENTRANT:
+                return self._names(tasks)[0]
         return None
 
     def hidden_by(self) -> str | None:
@@ -104,13 +119,15 @@ class Graph:
                 if node in met:
                     return f"the losses {met[node]!r} and {task!r} were cut from one tensor"
                 met[node] = task
-        for task, nodes in self._nodes.items():
-            for node in nodes:
-                if node.name().startswith(_OPAQUE):
-                    others = [t for t in self._nodes if t != task and node in self._nodes[t]]
-                    if others and self._holds_all_leaves(node, task):
-                        return f"{node.name()} holds all that {task!r} and {others[0]!r} reach"
+        for node, tasks in self._tasks_of_node.items():
+            if type(node).__name__.startswith(_OPAQUE):
+                names = self._names(tasks)
+                if len(names) > 1 and self._holds_all_leaves(node, self._bits[names[0]]):
+                    return f"{node.name()} holds all that {names[0]!r} and {names[1]!r} reach"
         return None
+
+    def _names(self, tasks: int) -> list[str]:
+        return [task for task, bit in self._bits.items() if tasks & bit]
 
     def _cut_from(self, loss: Tensor) -> set[Node]:
         """The nodes right behind a loss that pick it from something larger, if any do."""
@@ -120,7 +137,7 @@ class Graph:
         while node is not None and node.name().startswith(_PASSES):
             chain.append(node)
             cut = cut or node.name().startswith(_CUTS)
-            children = self._children(node)
+            children = self._children.get(node, [])
             if len(children) != 1:
                 break
             node = children[0][0]
@@ -128,12 +145,16 @@ class Graph:
             chain.append(node)
         return set(chain) if cut else set()
 
-    def _holds_all_leaves(self, opaque: Node, task: str) -> bool:
+    def _holds_all_leaves(self, opaque: Node, task: int) -> bool:
         inside: set[Node] = set()
         pending = [opaque]
         while pending:
             node = pending.pop()
             if node not in inside:
                 inside.add(node)
-                pending += [child for child, _ in self._children(node)]
-        return all(node in inside for node in self._nodes[task] if type(node).__name__ == _LEAF)
+                pending += [child for child, _ in self._children[node]]
+        return all(
+            node in inside
+            for node, tasks in self._tasks_of_node.items()
+            if tasks & task and type(node).__name__ == _LEAF
+        )

@@ -28,7 +28,7 @@ def active_set(
         max_steps: The number of affine problems to solve at most.
 
     Returns:
-        The weights [T] with the best certificate, that certificate and the number of steps.
+        The last weights [T], their certificate and the number of steps.
 
     References:
         Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11, 1976. Here
@@ -36,9 +36,8 @@ def active_set(
     """
     weights, num_steps = _exchange(gram, norms, tol, min(max_steps, _MAX_EXCHANGES))
     member = weights > 0.0
-    best_weights, best = weights, certify(gram, norms, weights, tol)
-    certificate = best
-    while best.worst > 1.0 and num_steps < max_steps:
+    certificate = certify(gram, norms, weights, tol)
+    while certificate.worst > 1.0 and num_steps < max_steps:
         lacking = ~member & (certificate.ratios > 1.0)
         if lacking.any():  # else a member's gap is worst, left by rounding
             member[np.where(lacking, certificate.gaps / norms, -np.inf).argmax()] = True
@@ -60,9 +59,7 @@ def active_set(
             if length == longest:
                 break
         certificate = certify(gram, norms, weights, tol)
-        if certificate.worst < best.worst:
-            best_weights, best = weights, certificate
-    return best_weights, best, num_steps
+    return weights, certificate, num_steps
 
 
 def _exchange(gram: _Array, norms: _Array, tol: float, max_steps: int) -> tuple[_Array, int]:

@@ -37,6 +37,7 @@ def frank_wolfe(
         direction = _from_to(weights, towards)
         gain = float(certificate.gaps[towards])
         weights = weights + _length(gram, direction, gain, 1.0) * direction
+        weights /= weights.sum()  # else rounding adds up
         certificate = certify(gram, norms, weights, tol)
     return weights, certificate, num_steps
 
@@ -80,7 +81,7 @@ def away_steps(
             weights = weights + length * direction
             if length == longest:
                 weights[away] = 0.0  # rounding would leave a remnant, and the row in the support
-        weights /= weights.sum()  # else rounding adds up over thousands of steps
+        weights /= weights.sum()
         certificate = certify(gram, norms, weights, tol)
     return weights, certificate, num_steps
 

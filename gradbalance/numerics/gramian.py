@@ -67,9 +67,10 @@ def as_gramian(gram: ArrayLike) -> _Array:
     _, info = dpotrf(damped.T, lower=1, clean=0, overwrite_a=1)
     if info != 0:
         raise ValueError(f"gram is not a Gramian: {_defect(matrix, slack)}. {_REMEDY}")
-    if diagonal.min() <= 0.0:
-        matrix[diagonal <= 0.0] = 0.0
-        matrix[:, diagonal <= 0.0] = 0.0
+    lost = diagonal <= 1e-290 * largest  # and so are products with what is left there
+    if lost.any():
+        matrix[lost] = 0.0
+        matrix[:, lost] = 0.0
     return matrix
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -70,15 +72,43 @@ def test_away_steps_converge_linearly_where_frank_wolfe_does_not():
         assert towards.status is Status.STEP_LIMIT
 
 
-def test_away_steps_empty_a_row_entirely():
-    jac = np.array([[1.0, 1.0], [0.5, -1.2], [1.5, 0.3]])
-    point = min_norm_point(jac @ jac.T, method="away_steps")
-    exact = min_norm_point(jac @ jac.T)
-    assert point.status is Status.CONVERGED
-    assert (point.weights == 0.0).tolist() == (exact.weights == 0.0).tolist()
+@pytest.mark.parametrize("method", METHODS)
+def test_the_length_of_every_step_is_exact(method):
+    for seed in range(40):
+        gram = gramian("iid", 4, seed)
+        iterates = [
+            min_norm_point(gram, method=method, tol=0.0, max_steps=steps) for steps in range(12)
+        ]
+        for last, point in itertools.pairwise(iterates):
+            if point.num_steps == last.num_steps:
+                break
+            # Half the derivative of ‖d‖² along the step, at its end.
+            slope = (point.weights - last.weights) @ gram @ point.weights
+            if np.any((last.weights > 0.0) & (point.weights == 0.0)):  # cut off by the simplex
+                assert slope <= 1e-13 * gram.max()
+            else:
+                assert abs(slope) <= 1e-13 * gram.max()
+
+
+def test_a_row_stepped_away_from_is_left_entirely():
+    num_left = 0
+    for seed in range(60):
+        gram = gramian("correlated", 5, seed)
+        iterates = [
+            min_norm_point(gram, method="away_steps", max_steps=steps).weights
+            for steps in range(20)
+        ]
+        for last, weights in itertools.pairwise(iterates):
+            num_left += np.any((last > 0.0) & (weights == 0.0))
+            assert not np.any((weights != 0.0) & (weights < 1e-12))
+    assert num_left >= 10
 
 
 def test_default_limits_of_steps():
     gram = gramian("spread_iid", 20)
-    assert min_norm_point(gram, method="frank_wolfe").num_steps == 250
-    assert min_norm_point(gram, method="away_steps", tol=0.0).num_steps == 100 * 20 + 1000
+    towards = min_norm_point(gram, method="frank_wolfe")
+    away = min_norm_point(gram, method="away_steps", tol=0.0)
+    assert towards.num_steps == 250
+    assert away.num_steps == 100 * 20 + 1000
+    for point in (towards, away):
+        assert abs(point.weights.sum() - 1.0) <= 2 * np.finfo(float).eps

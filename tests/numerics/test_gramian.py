@@ -42,6 +42,8 @@ def test_a_diagonal_entry_lost_to_underflow_makes_a_zero_row():
     assert gram.tolist() == [[1.0, 0.0], [0.0, 0.0]]
     gram = as_gramian([[1.0, 0.0], [0.0, -1e-40]])
     assert gram.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    gram = as_gramian([[1.0, 1e-158], [1e-158, 5e-315]])
+    assert gram.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize(
