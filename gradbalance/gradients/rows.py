@@ -59,10 +59,9 @@ class Rows:
         for device, jac_TP in self._jac.items():
             dtype = torch.float32 if device.type == "mps" else torch.float64
             gram_TT = torch.zeros(len(jac_TP), len(jac_TP), dtype=dtype, device=device)
-            with torch.autocast(device.type, enabled=False):
-                for chunk in torch.split(jac_TP, max(1, _CHUNK // len(jac_TP)), dim=1):
-                    wide = chunk.to(dtype)
-                    gram_TT.addmm_(wide, wide.T)
+            for chunk in torch.split(jac_TP, max(1, _CHUNK // len(jac_TP)), dim=1):
+                wide = chunk.to(dtype)
+                gram_TT.addmm_(wide, wide.T)
             total = gram_TT if total is None else total + gram_TT.to(total)
         assert total is not None
         return total
