@@ -108,10 +108,8 @@ class SharedParameters(Source):
     def _find_shared(
         self, reached: dict[int, Tensor], counts: dict[int, int], *, num_tasks: int
     ) -> dict[int, Tensor]:
-        if num_tasks > 1:
-            candidates = {k: t for k, t in reached.items() if counts[k] > 1}
-        else:
-            candidates = {} if self._found else reached
+        enough = min(2, num_tasks)
+        candidates = {k: t for k, t in reached.items() if counts[k] >= enough}
         # Other leaves (an input with a gradient, say) are shared only where no parameter is.
         parameters = {k: t for k, t in candidates.items() if isinstance(t, nn.Parameter)}
         if num_tasks > 1:

@@ -42,6 +42,17 @@ def test_a_head_is_not_shared_after_a_first_step_with_one_task():
     assert report.gram == pytest.approx(gramian_of(Net()))
 
 
+def test_a_task_apart_can_be_the_only_one_present():
+    model = Net()
+    apart = torch.nn.Parameter(torch.ones(2))
+    balancer = gb.Balancer(gb.MGDA())
+    balancer.backward(model.losses() | {"apart": apart.sum()})
+    assert apart.grad.tolist() == [1.0, 1.0]  # as a head
+    report = balancer.backward({"apart": apart.sum()})
+    assert apart.grad.tolist() == [2.0, 2.0]
+    assert report.norms[3] == pytest.approx(2**0.5)
+
+
 def test_losses_that_share_nothing():
     a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
     with pytest.raises(ValueError, match="share no parameter"):
