@@ -3,10 +3,11 @@
 Images are float tensors [N, 3, H, W] in [0, 1], parameters are tensors [N] on the same device.
 Nothing here draws a random number except ``crop_and_flip``, which is handed its generator.
 
-Kornia's batched operations are used where they do what Pillow does. Written by hand are:
-sharpness (Kornia loops over the images in Python), solarization (the same, and no threshold
-switches it off for a white pixel) and posterization (the same, and it truncates ``x * 255``, so an
-8-bit level that a float cannot hold exactly falls by one and may lose a whole step).
+Kornia's batched operations are used where they serve. For sharpness, solarization and
+posterization it loops over the images of a batch in Python; they are written here, with two further
+differences: sharpness rounds as Pillow does, and posterization rounds to the nearest 8-bit level
+where Kornia cuts off, so that an image which another operation left a rounding error below a level
+keeps its step.
 """
 
 import torch

@@ -204,3 +204,21 @@ def test_tables_leave_out_what_a_run_was_not_trained_for(tmp_path: Path) -> None
     assert pretext_rows[1] == ["one", "90.0", "–"]
     assert "- one: a; PCGrad, source shared, scale sum" in as_markdown(results, "command")
     draw_comparison(results, tmp_path / "comparison.png")
+
+
+@pytest.mark.long
+def test_the_default_run_shows_what_it_is_made_to_show(tmp_path: Path) -> None:
+    result = invoke("--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    results = json.loads((tmp_path / "comparison.json").read_text())["results"]
+    random, rotation, mp_ssl = (results[name] for name in ("random init", "rotation", "mp-ssl"))
+    shape, texture, colour = (
+        [100 * run["probes"][factor]["block4"] for run in (random, rotation, mp_ssl)]
+        for factor in ("shape", "texture", "colour")
+    )
+    assert min(shape[1:]) > shape[0] + 15, "both learn shape"
+    assert abs(texture[1] - texture[0]) < 8, "rotation alone learns no texture"
+    assert texture[2] > texture[1] + 8, "MP-SSL does"
+    assert colour[0] > max(colour[1:]) + 5, "random init is best on colour"
+    assert mp_ssl["pretext"]["rotation"] > 0.6, "rotation is not drowned by the easy tasks"
+    assert mp_ssl["pretext"]["sharpness"] > 0.9

@@ -64,7 +64,7 @@ def test_neighbours_are_compared_by_cosine() -> None:
 
         def taps(self, images: Tensor) -> list[Tensor]:
             bright = (images.mean(dim=(1, 2, 3)) > 0).float()
-            direction = torch.stack([bright, 1 - bright], dim=1) + 0.1
+            direction = torch.stack([torch.ones_like(bright), 0.1 * bright], dim=1)
             length = 100 ** torch.rand(len(images), generator=torch.Generator().manual_seed(0))
             return [(length[:, None] * direction)[:, :, None, None].expand(-1, -1, 4, 4)] * 4
 

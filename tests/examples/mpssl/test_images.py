@@ -118,13 +118,14 @@ def test_a_damaged_or_too_large_zip_member_is_named(tmp_path: Path) -> None:
         "train/cat/03.png",
         "train/dog/bomb.png",
     ]
+    assert any("larger than" in line for line in train_set.unreadable), "it was not unpacked"
 
 
 def test_an_image_too_large_to_decode_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = files()
-    members["train/cat/00.png"] = picture((1, 2, 3), (64, 64))
+    members["train/cat/00.png"] = picture((1, 2, 3), (50, 50))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40 * 40)
     train_set, _ = load_images(as_zip(tmp_path / "images.zip", members))
     assert [line.split(":")[0] for line in train_set.unreadable] == ["train/cat/00.png"]

@@ -70,6 +70,19 @@ def test_posterize_is_exact_for_every_8_bit_value(bits: int) -> None:
     assert torch.equal((255 * ours[0]).round(), by_pillow("posterization", values[0], bits))
 
 
+def test_posterize_forgives_the_rounding_of_earlier_operations() -> None:
+    levels = torch.arange(256.0).reshape(1, 1, 16, 16).expand(1, 3, 16, 16)
+    bits = torch.tensor([3.0])
+    below = transforms.posterize((levels - 1e-3) / 255, bits)
+    torch.testing.assert_close(below, transforms.posterize(levels / 255, bits))
+
+
+def test_solarize_inverts_at_the_threshold_and_not_below() -> None:
+    images = torch.tensor([0.7499, 0.75, 1.0]).reshape(1, 1, 1, 3)
+    inverted = transforms.solarize(images, torch.tensor([0.75]))
+    torch.testing.assert_close(inverted.flatten(), torch.tensor([0.7499, 0.25, 0.0]))
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_the_identity_level_changes_no_bit(name: str) -> None:
     images = torch.rand((4, 3, 32, 32), generator=torch.Generator().manual_seed(0))
