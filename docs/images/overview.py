@@ -42,7 +42,14 @@ def draw(axes: Axes, title: str, solver: gb.Solver) -> None:
         distance = np.hypot(x - optimum[0], y - optimum[1])
         axes.contour(x, y, distance, levels=7, colors=COLORS[task], alpha=0.3, linewidths=0.8)
         axes.plot(*optimum, "*", color=COLORS[task], markersize=17, label=f"optimum, {task} task")
-    axes.plot((-1, 1), (0, 0), color="0.75", linewidth=6, zorder=0, label="neither can gain alone (Pareto set)")
+    axes.plot(
+        (-1, 1),
+        (0, 0),
+        color="0.75",
+        linewidth=6,
+        zorder=0,
+        label="neither can gain alone (Pareto set)",
+    )
     for start in STARTS:
         path = descend(gb.Balancer(solver, gb.SharedParameters()), start)
         axes.plot(*path.T, "k-", linewidth=1.8)
