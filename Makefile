@@ -34,7 +34,7 @@ wheel: $(VENV)/dev
 	$(BIN)/python -m build --wheel --outdir build/wheel/dist .
 	$(PYTHON) -m venv build/wheel/env
 	build/wheel/env/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt build/wheel/dist/*.whl
-	cd build/wheel && env/bin/python -W error -P ../../tests/wheel_check.py
+	cd build/wheel && env/bin/python -W error ../../.ci/wheel_check.py
 
 ## The checks that take minutes.
 test-long: $(VENV)/dev
