@@ -13,6 +13,8 @@ from gradbalance.numerics import Status
 from gradbalance.report import Report
 from gradbalance.solvers import (
     MGDA,
+    AfterStep,
+    EndEpoch,
     GradNorm,
     PCGrad,
     Problem,
@@ -24,7 +26,9 @@ from gradbalance.solvers import (
 
 __all__ = [
     "MGDA",
+    "AfterStep",
     "Balancer",
+    "EndEpoch",
     "GradNorm",
     "History",
     "LossesOnly",

@@ -1,5 +1,6 @@
 """The code in README and docs runs, block after block of a page in one namespace."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_the_solvers_of_the_guide_keep_the_contract_they_claim():
     row = namespace["row"]
     assert isinstance(row, Contract)
     for make in (row.make, namespace["SmoothedEqualNorm"]):
-        claims = Contract(make, row.descends, row.certified, row.equivariant, True, row.rests)
+        claims = dataclasses.replace(row, make=make)
         for family in ("iid", "spread_iid", "duplicated"):
             contract_tests.test_weights_are_finite_and_solving_is_pure(claims, family)
             contract_tests.test_permutation_equivariance(claims, family)

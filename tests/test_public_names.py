@@ -11,7 +11,8 @@ import gradbalance as gb
 from gradbalance import numerics
 
 PACKAGE = Path(gb.__file__).parent
-EXAMPLE_ELSEWHERE = {"Solver", "StatelessSolver", "Source", "TaskGradients", "Solution"}
+EXAMPLE_ELSEWHERE = {"AfterStep", "EndEpoch", "Solution", "Solver", "Source", "StatelessSolver",
+                     "TaskGradients"}  # fmt: skip
 PUBLIC = {
     **{name: getattr(gb, name) for name in gb.__all__},
     **{f"numerics.{name}": getattr(numerics, name) for name in numerics.__all__},

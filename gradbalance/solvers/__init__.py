@@ -1,6 +1,7 @@
 """The methods, one a file: (losses, Gramian) to weights."""
 
 from gradbalance.solvers.gradnorm import GradNorm
+from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.mgda import MGDA
 from gradbalance.solvers.pcgrad import PCGrad
 from gradbalance.solvers.solver import Problem, Solution, Solver, StatelessSolver
@@ -8,6 +9,8 @@ from gradbalance.solvers.uniform import Uniform
 
 __all__ = [
     "MGDA",
+    "AfterStep",
+    "EndEpoch",
     "GradNorm",
     "PCGrad",
     "Problem",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import Any, final
 
 import numpy as np
 
@@ -66,8 +66,8 @@ class GradNorm(Solver):
     A task that is absent keeps its weight; the others share the rest of Σw = T.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "gramian"
-    weighs: ClassVar[Literal["gradients", "losses"]] = "losses"
+    needs = "gramian"
+    weighs = "losses"
 
     def __init__(self, *, alpha: float = 1.5, lr: float = 0.025) -> None:
         if not 0 <= alpha < np.inf:

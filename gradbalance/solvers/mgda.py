@@ -1,6 +1,6 @@
 """MGDA: the shortest vector in the convex hull of the gradients."""
 
-from typing import ClassVar, Literal, final, get_args
+from typing import Literal, final, get_args
 
 import numpy as np
 
@@ -55,8 +55,8 @@ class MGDA(StatelessSolver):
     to 1, so that the step does not explode as a loss goes to 0.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "gramian"
-    weighs: ClassVar[Literal["gradients", "losses"]] = "gradients"
+    needs = "gramian"
+    weighs = "gradients"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """PCGrad: project each gradient off the gradients that it conflicts with."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, final, get_args
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,8 @@ class PCGrad(Solver):
     its own order at every step, as the paper says.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "gramian"
-    weighs: ClassVar[Literal["gradients", "losses"]] = "gradients"
+    needs = "gramian"
+    weighs = "gradients"
 
     def __init__(self, *, reduction: Reduction = "sum", seed: int = 0) -> None:
         check_choice("reduction", reduction, get_args(Reduction))

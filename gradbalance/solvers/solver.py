@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,8 @@ from gradbalance.numerics import Status, as_gramian
 
 Array = NDArray[np.float64]
 State = dict[str, Any]
+Needs = Literal["losses", "gramian"]
+Weighs = Literal["gradients", "losses"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +104,22 @@ class Solver(ABC):
     alter the run. Whatever a method remembers changes in `update`, which the `Balancer` calls
     after the weights were applied. Stateless methods derive from `StatelessSolver` instead.
 
-    Class attributes:
+    Attributes:
         needs: "losses" or "gramian", what `solve` reads.
         weighs: what the weights belong to. "gradients": the shared parameters' gradients only;
             each head keeps its own raw gradient, and a task without a gradient is left out.
             "losses": the whole loss, heads included.
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]]
-    weighs: ClassVar[Literal["gradients", "losses"]]
+    @property
+    @abstractmethod
+    def needs(self) -> Needs:
+        """What `solve` reads; a class attribute of the concrete class."""
+
+    @property
+    @abstractmethod
+    def weighs(self) -> Weighs:
+        """What the weights belong to; a class attribute of the concrete class."""
 
     @abstractmethod
     def solve(self, problem: Problem) -> Solution:

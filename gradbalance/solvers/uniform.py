@@ -1,6 +1,6 @@
 """Uniform weights: the plain sum of the losses, or a fixed weighted sum."""
 
-from typing import ClassVar, Literal, final
+from typing import final
 
 from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
@@ -30,8 +30,8 @@ class Uniform(StatelessSolver):
         array([1. , 0.5])
     """
 
-    needs: ClassVar[Literal["losses", "gramian"]] = "losses"
-    weighs: ClassVar[Literal["gradients", "losses"]] = "losses"
+    needs = "losses"
+    weighs = "losses"
 
     def __init__(self, *, preferences: Preferences | None = None) -> None:
         check_preferences(preferences, positive=False)

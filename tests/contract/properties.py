@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbalance import Problem, Solution, Solver, Status
+from gradbalance import AfterStep, EndEpoch, Problem, Solution, Solver, Status
 
 Array = NDArray[np.float64]
 MakeSolver = Callable[[], Solver]
@@ -16,6 +16,16 @@ UNIT = float(np.finfo(np.float64).eps)
 def problem_of(jac: Array, rng: np.random.Generator) -> Problem:
     """The problem of these gradients, with random positive losses."""
     return Problem.of(jac @ jac.T, losses=rng.uniform(0.1, 3.0, len(jac)))
+
+
+def advance(solver: Solver, problem: Problem, solution: Solution) -> None:
+    """What a training step does after the weights were applied, with all the hooks there are."""
+    solver.update(problem, solution)
+    falls = np.linspace(0.8, 0.95, len(problem.names))
+    if isinstance(solver, AfterStep):
+        solver.after_step(dict(zip(problem.names, (falls * problem.losses).tolist(), strict=True)))
+    if isinstance(solver, EndEpoch):
+        solver.end_epoch()
 
 
 def products_and_rounding(gram: Array, weights: Array) -> tuple[Array, Array]:
@@ -89,11 +99,39 @@ def assert_same_direction(gram: Array, weights: Array, other: Array) -> None:
     assert difference @ gram @ difference <= (1e-9 + 100 * len(gram) * UNIT) * size**2
 
 
-def assert_scale_behaviour(make: MakeSolver, problem: Problem, factor: float) -> None:
-    """Scaling all gradients by √factor leaves the weights as they are."""
+def assert_scale_behaviour(
+    make: MakeSolver, problem: Problem, factor: float, exponent: float
+) -> None:
+    """Scaling the Gramian scales the weights by a power of the factor, and no direction."""
     scaled = Problem(problem.names, problem.losses, problem.gramian * factor, problem.tasks)
-    weights = _after_two_steps(make(), problem)
-    np.testing.assert_allclose(_after_two_steps(make(), scaled), weights, rtol=1e-9, atol=1e-14)
+    expected = _after_two_steps(make(), problem) * factor**exponent
+    found = _after_two_steps(make(), scaled)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14 * np.abs(expected).max())
+
+
+def assert_duplicates_ignored(make: MakeSolver, problem: Problem) -> None:
+    """A task that is given twice shares its weight; the direction stays the same."""
+    twice = [*range(len(problem.names)), 0]
+    names = (*map(str, twice[:-1]), "again")
+    gram = problem.gramian[np.ix_(twice, twice)]
+    solution = make().solve(Problem(names, problem.losses[twice], gram, names))
+    merged = solution.weights[:-1].copy()
+    merged[0] += solution.weights[-1]
+    assert_same_direction(problem.gramian, make().solve(problem).weights, merged)
+
+
+def assert_deterministic(make: MakeSolver, problems: list[Problem]) -> None:
+    """The same seed gives the same weights, whatever the global generators do."""
+    runs = []
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002 - that is what must not matter
+        solver, weights = make(), []
+        for problem in problems:
+            solution = solver.solve(problem)
+            weights.append(solution.weights)
+            advance(solver, problem, solution)
+        runs.append(np.concatenate(weights))
+    assert np.array_equal(*runs)
 
 
 def assert_state_round_trip(make: MakeSolver, problems: list[Problem]) -> None:
@@ -101,18 +139,17 @@ def assert_state_round_trip(make: MakeSolver, problems: list[Problem]) -> None:
     unbroken, resumed = make(), make()
     middle = len(problems) // 2
     for problem in problems[:middle]:
-        unbroken.update(problem, unbroken.solve(problem))
+        advance(unbroken, problem, unbroken.solve(problem))
     resumed.load_state_dict(unbroken.state_dict())
     for problem in problems[middle:]:
         expected, found = unbroken.solve(problem), resumed.solve(problem)
         assert np.array_equal(expected.weights, found.weights)
-        unbroken.update(problem, expected)
-        resumed.update(problem, found)
+        advance(unbroken, problem, expected)
+        advance(resumed, problem, found)
 
 
 def _after_two_steps(solver: Solver, problem: Problem) -> Array:
     """The weights at the third step on the same problem, so that state counts."""
     for _ in range(2):
-        solution: Solution = solver.solve(problem)
-        solver.update(problem, solution)
+        advance(solver, problem, solver.solve(problem))
     return solver.solve(problem).weights

@@ -3,43 +3,84 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 import gradbalance as gb
 
+Array = NDArray[np.float64]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """What a solver claims.
 
     Attributes:
         make: builds it.
         descends: for how many tasks no loss rises along the direction: 0 for none, 2 for pairs
-            only, a large number for always.
+            only, a large number for always (unless the status says otherwise).
         certified: whether its answers carry a certificate of optimality.
         equivariant: for how many tasks the direction does not depend on their order.
-        scale_free: whether scaling all gradients leaves the weights as they are.
+        scale_exponent: scaling the Gramian by k scales the weights by k to this power.
         rests: whether it returns a direction of length 0 where the gradients balance.
+        ignores_duplicates: whether a task given twice changes no direction.
+        single: the weight of a single task with the Gramian 4 and the loss 2.
+        pair: the weights of two tasks in closed form from their Gramian [2, 2], where there is one.
     """
 
     make: Callable[[], gb.Solver]
-    descends: int
-    certified: bool
-    equivariant: int
-    scale_free: bool
-    rests: bool
+    descends: int = 0
+    certified: bool = False
+    equivariant: int = 0
+    scale_exponent: float = 0.0
+    rests: bool = False
+    ignores_duplicates: bool = False
+    single: float = 1.0
+    pair: Callable[[Array], Array] | None = None
 
 
 ALL = 1000
 
+
+def shortest_pair(gram: Array) -> Array:
+    """The weights of the shortest vector between two gradients."""
+    first = (gram[1, 1] - gram[0, 1]) / (gram[0, 0] + gram[1, 1] - 2 * gram[0, 1])
+    return np.array([np.clip(first, 0, 1), 1 - np.clip(first, 0, 1)])
+
+
+def projected_pair(gram: Array) -> Array:
+    """PCGrad's weights: each gradient projected off the other where they conflict."""
+    inner = min(gram[0, 1], 0.0)
+    return np.array([1 - inner / gram[0, 0], 1 - inner / gram[1, 1]])
+
+
+EXACT = {
+    "descends": ALL,
+    "certified": True,
+    "equivariant": ALL,
+    "rests": True,
+    "ignores_duplicates": True,
+}
+
 CONTRACTS = {
-    "Uniform": Contract(gb.Uniform, 0, False, ALL, True, False),
-    "MGDA": Contract(gb.MGDA, ALL, True, ALL, True, True),
-    "MGDA-l2": Contract(lambda: gb.MGDA(normalization="l2"), ALL, True, ALL, True, True),
-    "MGDA-loss": Contract(lambda: gb.MGDA(normalization="loss"), ALL, True, ALL, True, True),
-    "MGDA-loss+": Contract(lambda: gb.MGDA(normalization="loss+"), ALL, True, ALL, True, True),
+    "Uniform": Contract(make=gb.Uniform, equivariant=ALL, pair=lambda gram: np.ones(2)),
+    "MGDA": Contract(make=gb.MGDA, pair=shortest_pair, **EXACT),
+    "MGDA-l2": Contract(make=lambda: gb.MGDA(normalization="l2"), **EXACT),
+    "MGDA-loss": Contract(make=lambda: gb.MGDA(normalization="loss"), **EXACT),
+    "MGDA-loss+": Contract(make=lambda: gb.MGDA(normalization="loss+"), **EXACT),
     # These may stop at their limit of steps, where ties were broken in the order of the tasks.
-    "MGDA-frank_wolfe": Contract(lambda: gb.MGDA(method="frank_wolfe"), 2, False, 2, True, False),
-    "MGDA-away_steps": Contract(lambda: gb.MGDA(method="away_steps"), 2, False, 2, True, False),
-    "PCGrad": Contract(gb.PCGrad, 2, False, 2, True, False),
-    "PCGrad-mean": Contract(lambda: gb.PCGrad(reduction="mean"), 2, False, 2, True, False),
-    "GradNorm": Contract(gb.GradNorm, 0, False, ALL, True, False),
+    "MGDA-frank_wolfe": Contract(
+        make=lambda: gb.MGDA(method="frank_wolfe"), descends=2, equivariant=2, pair=shortest_pair
+    ),
+    "MGDA-away_steps": Contract(
+        make=lambda: gb.MGDA(method="away_steps"), descends=2, equivariant=2, pair=shortest_pair
+    ),
+    "PCGrad": Contract(make=gb.PCGrad, descends=2, equivariant=2, pair=projected_pair),
+    "PCGrad-mean": Contract(
+        make=lambda: gb.PCGrad(reduction="mean"),
+        descends=2,
+        equivariant=2,
+        pair=lambda gram: projected_pair(gram) / 2,
+    ),
+    "GradNorm": Contract(make=gb.GradNorm, equivariant=ALL),
 }

@@ -1,0 +1,32 @@
+"""What some methods must be told beyond the losses of a step."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+
+class AfterStep(ABC):
+    """A solver that needs the losses of the same batch again, after the optimizer's step."""
+
+    @abstractmethod
+    def after_step(self, losses: Mapping[str, float]) -> None:
+        """Update the method's state.
+
+        Args:
+            losses: by task, of the batch that the last weights were for.
+
+        Raises:
+            ValueError: no weights were applied since the last call, or a task of theirs is
+                missing.
+        """
+
+
+class EndEpoch(ABC):
+    """A solver that needs to know where an epoch ends."""
+
+    @abstractmethod
+    def end_epoch(self) -> None:
+        """Close the epoch's means.
+
+        Raises:
+            ValueError: no step was taken since the last call.
+        """
