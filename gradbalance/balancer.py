@@ -18,7 +18,7 @@ from gradbalance.gradients import (
 from gradbalance.losses import Losses, check_tasks, named_losses
 from gradbalance.report import Array, Report
 from gradbalance.solvers import Solver
-from gradbalance.step import NonFinite, Scale, Step, ZeroGradients, solve_step
+from gradbalance.step import NonFinite, Scale, Step, ZeroGradients, reuse_step, solve_step
 
 _STATE_VERSION = 1
 
@@ -50,6 +50,10 @@ class Balancer(nn.Module):
             its raw gradient. Solvers that weigh losses take zeros as they are.
         nonfinite: a loss or gradient that is NaN or infinite raises ("raise"), or its task is
             left out of this step, head included, and the report says so ("skip").
+        every: solve at every k-th step only, and reuse the last weights for the k − 1 steps
+            between: one ordinary backward each (and one through the heads where they stay raw),
+            status "reused". Nothing is promised then. A step with a task that has no weight to
+            reuse is solved.
         tasks: the names of all tasks; by default those of the first call.
 
     Raises:
@@ -79,6 +83,7 @@ class Balancer(nn.Module):
         scale: Scale | None = None,
         zero_gradients: ZeroGradients = "absent",
         nonfinite: NonFinite = "raise",
+        every: int = 1,
         tasks: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -115,13 +120,18 @@ class Balancer(nn.Module):
                 f'heads="raw" needs to know what the tasks share, and {type(source).__name__} does '
                 'one backward of the weighted sum; use SharedParameters() or heads="weighted"'
             )
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of steps, at least 1; found {every!r}")
         self.solver = solver
         self.source = source
         self.heads: Heads = heads or default_heads
         self.scale = scale
         self.zero_gradients = zero_gradients
         self.nonfinite = nonfinite
+        self.every = every
         self.tasks: tuple[str, ...] | None = None if tasks is None else check_tasks(tasks)
+        self._last_weights: dict[str, float] = {}
+        self._num_reused = 0
 
     def backward(
         self,
@@ -146,29 +156,33 @@ class Balancer(nn.Module):
                 what would be right. Nothing was written then, and no state was changed.
         """
         named, tasks = named_losses(losses, self.tasks)
-        gradients = self._differentiate(named, representation, retain_graph=retain_graph)
-        step = self._solve(named, tasks, gradients)
-        if step.problem is not None and step.solution is not None:
+        source = self._source_of_step(representation)
+        if self._num_reused + 1 < self.every and self._last_weights.keys() >= named.keys():
+            gradients = source.reuse(named, heads=self.heads, retain_graph=retain_graph)
+            step = self._reuse(named, tasks)
+        else:
+            gradients = source.measure(named, heads=self.heads, retain_graph=retain_graph)
+            step = self._solve(named, tasks, gradients)
+        if step.weights:
             gradients.backward(step.weights)
+            self._num_reused += 1
+        if step.problem is not None and step.solution is not None:
             self.solver.update(step.problem, step.solution)
+            self._last_weights = {task: step.weights[task] for task in step.problem.names}
+            self._num_reused = 0
         self.tasks = tasks
         return step.report
 
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
-        """The report that `backward` would give; touches no `.grad`, no state and no graph."""
+        """The report of a step solved now; touches no `.grad`, no state and no graph."""
         named, tasks = named_losses(losses, self.tasks)
-        gradients = self._differentiate(named, representation, retain_graph=True)
+        source = self._source_of_step(representation)
+        gradients = source.measure(named, heads=self.heads, retain_graph=True)
         return self._solve(named, tasks, gradients).report
 
-    def _differentiate(
-        self,
-        losses: dict[str, Tensor],
-        representation: Tensor | Sequence[Tensor] | None,
-        *,
-        retain_graph: bool,
-    ) -> TaskGradients:
+    def _source_of_step(self, representation: Tensor | Sequence[Tensor] | None) -> Source:
         if representation is not None:
             if not isinstance(self.source, Representation):
                 raise ValueError(
@@ -176,7 +190,7 @@ class Balancer(nn.Module):
                     f"{type(self.source).__name__}"
                 )
             self.source.provide(representation)
-        return self.source.measure(losses, heads=self.heads, retain_graph=retain_graph)
+        return self.source
 
     def _solve(
         self, losses: dict[str, Tensor], tasks: tuple[str, ...], gradients: TaskGradients
@@ -193,13 +207,26 @@ class Balancer(nn.Module):
             nonfinite=self.nonfinite,
         )
 
+    def _reuse(self, losses: dict[str, Tensor], tasks: tuple[str, ...]) -> Step:
+        values, _ = _to_host(list(losses.values()), None)
+        return reuse_step(
+            self.solver,
+            list(losses),
+            values,
+            self._last_weights,
+            tasks=tasks,
+            nonfinite=self.nonfinite,
+        )
+
     def get_extra_state(self) -> dict[str, Any]:
-        """The names of the tasks and the solver's state, as plain Python values."""
+        """The names of the tasks, the solver's state and the last weights, as plain values."""
         return {
             "version": _STATE_VERSION,
             "tasks": None if self.tasks is None else list(self.tasks),
             "solver": type(self.solver).__name__,
             "state": self.solver.state_dict(),
+            "last_weights": dict(self._last_weights),
+            "num_reused": self._num_reused,
         }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -225,6 +252,8 @@ class Balancer(nn.Module):
             )
         self.solver.load_state_dict(state["state"])
         self.tasks = saved or self.tasks
+        self._last_weights = dict(state["last_weights"])
+        self._num_reused = int(state["num_reused"])
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """One step on numbers alone: measured losses and Gramian to checked weights and a report."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Step:
     Attributes:
         report: for the user.
         weights: of the tasks that are to be written; those left out are not in it.
-        problem: what was solved; None where no task could take part.
+        problem: what was solved; None where nothing was.
         solution: the solver's answer to it.
     """
 
@@ -82,6 +82,38 @@ def solve_step(
     weights |= dict(zip(problem.names, values.tolist(), strict=True))
     report = _report(solver, tasks, present, losses, gram, weights, solution, left_out)
     return Step(report, weights, problem, solution)
+
+
+def reuse_step(
+    solver: Solver,
+    present: Sequence[str],
+    losses: Array,
+    weights: Mapping[str, float],
+    *,
+    tasks: tuple[str, ...],
+    nonfinite: NonFinite,
+) -> Step:
+    """A step with the weights of an earlier one; nothing is solved, and no state changes.
+
+    Args:
+        solver: whose weights they were.
+        present: the t tasks that have a loss this step.
+        losses: [t].
+        weights: by task, for all that are present.
+        tasks: all T tasks.
+        nonfinite: see `Balancer`.
+
+    Raises:
+        ValueError: a loss is not finite under "raise".
+    """
+    left_out = {task: "absent" for task in tasks if task not in present}
+    usable = _finite_tasks(present, losses, None, left_out, nonfinite)
+    reused = {present[i]: weights[present[i]] for i in usable}
+    solution = None
+    if reused:
+        solution = Solution(np.array(list(reused.values())), Status.REUSED)
+    report = _report(solver, tasks, present, losses, None, reused, solution, left_out)
+    return Step(report, reused, None, None)
 
 
 def _finite_tasks(

@@ -5,8 +5,8 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from gradbalance.gradients.autograd import weighted_backward
 from gradbalance.gradients.source import Heads, Source, TaskGradients
+from gradbalance.gradients.weighted_sum import WeightedSum
 
 
 @final
@@ -32,16 +32,10 @@ class LossesOnly(Source):
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> TaskGradients:
         """Nothing to differentiate yet."""
-        return _WeightedSum(losses, retain_graph=retain_graph)
+        return WeightedSum(losses, retain_graph=retain_graph)
 
-
-class _WeightedSum(TaskGradients):
-    def __init__(self, losses: Mapping[str, Tensor], *, retain_graph: bool) -> None:
-        self._losses = losses
-        self._retain_graph = retain_graph
-
-    def gram(self) -> None:
-        return None
-
-    def backward(self, weights: Mapping[str, float]) -> None:
-        weighted_backward(self._losses, weights, retain_graph=self._retain_graph)
+    def reuse(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> TaskGradients:
+        """The same: nothing is ever measured."""
+        return WeightedSum(losses, retain_graph=retain_graph)

@@ -11,6 +11,7 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.heads import HeadGradients
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.source import Heads, Source, TaskGradients
+from gradbalance.gradients.weighted_sum import WeightedSum
 
 
 @final
@@ -76,8 +77,24 @@ class Representation(Source):
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> TaskGradients:
         """Differentiate every loss as far as the representation."""
+        tensors = self._take(keep=retain_graph)
+        return _RepresentationRows(losses, tensors, heads=heads, retain_graph=retain_graph)
+
+    def reuse(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> TaskGradients:
+        """One weighted backward; a second through the heads where they stay raw."""
+        tensors = self._take(keep=retain_graph)
+        if heads == "weighted":
+            return WeightedSum(losses, retain_graph=retain_graph)
+        own = {leaf: None for leaves in _leaves_before(losses, tensors).values() for leaf in leaves}
+        behind = list(_leaves_behind(tensors).values())
+        return WeightedSum(losses, weighted=behind, raw=list(own), retain_graph=retain_graph)
+
+    def _take(self, *, keep: bool) -> list[Tensor]:
+        """The representation of this step, which is forgotten unless it is to serve once more."""
         captured, num_captures = self._captured, self._num_captures
-        if retain_graph and num_captures == 1:
+        if keep and num_captures == 1:
             # The same capture serves the backward that may follow, until the next forward pass.
             self._measured = True
         else:
@@ -89,9 +106,7 @@ class Representation(Source):
                 + " since the last step. Run the trunk once, under enabled gradients, or pass "
                 "backward(losses, representation=z)"
             )
-        return _RepresentationRows(
-            losses, _tensors_of(captured), heads=heads, retain_graph=retain_graph
-        )
+        return _tensors_of(captured)
 
 
 class _RepresentationRows(TaskGradients):
@@ -133,9 +148,7 @@ def _leaves_before(
 ) -> dict[str, list[Tensor]]:
     """The leaves between each loss and the representation: the head's parameters."""
     graph = Graph(losses, stop=representation)
-    behind: dict[int, Tensor] = {}
-    for leaves in Graph({str(i): z for i, z in enumerate(representation)}).leaves.values():
-        behind |= leaves
+    behind = _leaves_behind(representation)
     for task in losses:
         if not graph.reached[task]:
             raise ValueError(
@@ -149,6 +162,14 @@ def _leaves_before(
                 "representation and around it; use SharedParameters() instead"
             )
     return {task: list(leaves.values()) for task, leaves in graph.leaves.items()}
+
+
+def _leaves_behind(representation: list[Tensor]) -> dict[int, Tensor]:
+    """The leaves behind the representation: the trunk's parameters."""
+    behind: dict[int, Tensor] = {}
+    for leaves in Graph({str(i): z for i, z in enumerate(representation)}).leaves.values():
+        behind |= leaves
+    return behind
 
 
 def _tensors_of(representation: Any) -> list[Tensor]:

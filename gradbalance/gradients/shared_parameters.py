@@ -10,6 +10,7 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.heads import HeadGradients
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.source import Heads, Source, TaskGradients
+from gradbalance.gradients.weighted_sum import WeightedSum
 
 Parameters = nn.Module | Tensor | Iterable[nn.Module | Tensor]
 
@@ -60,13 +61,7 @@ class SharedParameters(Source):
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> TaskGradients:
         """Differentiate every loss with respect to what is measured, and to its own parameters."""
-        graph = Graph(losses)
-        task = graph.reentrant_task()
-        if task is not None:
-            raise ValueError(
-                f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
-                "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
-            )
+        graph = _graph_of(losses)
         shared = self._shared(graph)
         if self._measure is None:
             return _SharedRows(losses, graph, shared, heads=heads, retain_graph=retain_graph)
@@ -79,6 +74,19 @@ class SharedParameters(Source):
             )
         return _MeasuredSubset(
             losses, graph, shared, measured, heads=heads, retain_graph=retain_graph
+        )
+
+    def reuse(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> TaskGradients:
+        """One weighted backward; a second through the heads where they stay raw."""
+        if heads == "weighted":
+            return WeightedSum(losses, retain_graph=retain_graph)
+        graph = _graph_of(losses)
+        shared = self._shared(graph)
+        own = {leaf: None for task in losses for leaf in _own_leaves(graph, task, shared)}
+        return WeightedSum(
+            losses, weighted=list(shared.values()), raw=list(own), retain_graph=retain_graph
         )
 
     def _shared(self, graph: Graph) -> dict[int, Tensor]:
@@ -194,6 +202,17 @@ class _MeasuredSubset(TaskGradients):
         )
         if self._heads:
             self._heads.accumulate(weights)
+
+
+def _graph_of(losses: Mapping[str, Tensor]) -> Graph:
+    graph = Graph(losses)
+    task = graph.reentrant_task()
+    if task is not None:
+        raise ValueError(
+            f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
+            "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
+    return graph
 
 
 def _own_leaves(graph: Graph, task: str, shared: dict[int, Tensor]) -> list[Tensor]:

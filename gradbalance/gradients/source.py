@@ -1,4 +1,4 @@
-"""What every source of gradients does: `Source.measure(losses)` gives a step's `TaskGradients`."""
+"""What every source of gradients does: it measures a step's gradients, or reuses known weights."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -47,4 +47,19 @@ class Source(ABC):
 
         Raises:
             ValueError: the graph was freed, or does not hold what is to be measured.
+        """
+
+    @abstractmethod
+    def reuse(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> TaskGradients:
+        """A step whose weights are known: nothing is measured, and `gram` gives None.
+
+        Args:
+            losses: as for `measure`.
+            heads: as for `measure`.
+            retain_graph: as for `measure`.
+
+        Raises:
+            ValueError: the graph does not hold what is to be weighted.
         """

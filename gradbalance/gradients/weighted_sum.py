@@ -1,0 +1,46 @@
+"""Gradients that are not measured: one ordinary backward of the weighted sum."""
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+from torch import Tensor
+
+from gradbalance.gradients.autograd import weighted_backward
+from gradbalance.gradients.source import TaskGradients
+
+
+@final
+class WeightedSum(TaskGradients):
+    """One backward of Σ w_i L_i; a second, of Σ L_i, down to the leaves that stay raw.
+
+    Args:
+        losses: by task.
+        raw: the leaves that get raw gradients: none, or all that the tasks do not share.
+        weighted: the other leaves.
+        retain_graph: whether the graph must outlive the step.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Tensor],
+        *,
+        weighted: Sequence[Tensor] = (),
+        raw: Sequence[Tensor] = (),
+        retain_graph: bool,
+    ) -> None:
+        self._losses = losses
+        self._weighted = list(weighted)
+        self._raw = list(raw)
+        self._retain_graph = retain_graph
+
+    def gram(self) -> None:
+        """Nothing is measured: None."""
+
+    def backward(self, weights: Mapping[str, float]) -> None:
+        """Accumulate Σ w_i g_i, and Σ g_i into the raw leaves."""
+        if not self._raw:
+            weighted_backward(self._losses, weights, retain_graph=self._retain_graph)
+            return
+        weighted_backward(self._losses, weights, retain_graph=True, inputs=self._weighted)
+        ones = dict.fromkeys(weights, 1.0)
+        weighted_backward(self._losses, ones, retain_graph=self._retain_graph, inputs=self._raw)
