@@ -12,6 +12,7 @@ from gradbalance.history import History
 from gradbalance.numerics import Status
 from gradbalance.report import Report
 from gradbalance.solvers import (
+    CRMOGM,
     MGDA,
     AfterStep,
     EndEpoch,
@@ -25,6 +26,7 @@ from gradbalance.solvers import (
 )
 
 __all__ = [
+    "CRMOGM",
     "MGDA",
     "AfterStep",
     "Balancer",

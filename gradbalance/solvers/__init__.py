@@ -1,5 +1,6 @@
 """The methods, one a file: (losses, Gramian) to weights."""
 
+from gradbalance.solvers.crmogm import CRMOGM
 from gradbalance.solvers.gradnorm import GradNorm
 from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.mgda import MGDA
@@ -8,6 +9,7 @@ from gradbalance.solvers.solver import Problem, Solution, Solver, StatelessSolve
 from gradbalance.solvers.uniform import Uniform
 
 __all__ = [
+    "CRMOGM",
     "MGDA",
     "AfterStep",
     "EndEpoch",

@@ -83,4 +83,6 @@ CONTRACTS = {
         pair=lambda gram: projected_pair(gram) / 2,
     ),
     "GradNorm": Contract(make=gb.GradNorm, equivariant=ALL),
+    "CRMOGM-MGDA": Contract(make=lambda: gb.CRMOGM(gb.MGDA()), equivariant=ALL),
+    "CRMOGM-GradNorm": Contract(make=lambda: gb.CRMOGM(gb.GradNorm()), equivariant=ALL),
 }
