@@ -15,9 +15,9 @@ from gradbalance.gradients import (
     Source,
     TaskGradients,
 )
-from gradbalance.losses import Losses, check_tasks, named_losses
+from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
 from gradbalance.report import Array, Report
-from gradbalance.solvers import Solver
+from gradbalance.solvers import AfterStep, EndEpoch, Solver
 from gradbalance.step import NonFinite, Scale, Step, ZeroGradients, reuse_step, solve_step
 
 _STATE_VERSION = 1
@@ -181,6 +181,41 @@ class Balancer(nn.Module):
         source = self._source_of_step(representation)
         gradients = source.measure(named, heads=self.heads, retain_graph=True)
         return self._solve(named, tasks, gradients).report
+
+    def after_step(self, losses: LossValues) -> None:
+        """Tell the solver the losses of the same batch after the optimizer's step.
+
+        Needed by `FAMO`. Does nothing for solvers that do not need it, and nothing where the last
+        `backward` wrote nothing, so that a loop may always call it.
+
+        Args:
+            losses: as for `backward`, or floats; no graph is needed.
+
+        Raises:
+            ValueError: the losses cannot be used; no state was changed then.
+        """
+        if not isinstance(self.solver, AfterStep):
+            return
+        named = named_values(losses, self.tasks)
+        values = _to_host(list(named.values()), None)[0].tolist()
+        for name, value in zip(named, values, strict=True):
+            if self.nonfinite == "raise" and not np.isfinite(value):
+                raise ValueError(
+                    f"the loss of task {name!r} after the step is not finite; found {value}. "
+                    'Balancer(..., nonfinite="skip") would leave such a task out'
+                )
+        self.solver.after_step(dict(zip(named, values, strict=True)))
+
+    def end_epoch(self) -> None:
+        """Tell the solver that an epoch has ended.
+
+        Needed by `DWA`; does nothing for solvers that do not need it.
+
+        Raises:
+            ValueError: no step was taken since the last call.
+        """
+        if isinstance(self.solver, EndEpoch):
+            self.solver.end_epoch()
 
     def _source_of_step(self, representation: Tensor | Sequence[Tensor] | None) -> Source:
         if representation is not None:

@@ -1,10 +1,13 @@
 """The losses as users pass them, checked and named."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
+import torch
 from torch import Tensor
 
 Losses = Mapping[str, Tensor | None] | Sequence[Tensor | None] | Tensor
+LossValues = Mapping[str, Tensor | float | None] | Sequence[Tensor | float | None] | Tensor
 
 
 def named_losses(
@@ -24,16 +27,35 @@ def named_losses(
     if not any(loss is not None for loss in given.values()):
         raise ValueError("no task: at least one loss is needed; found none")
     tasks = check_tasks(list(given)) if tasks is None else tasks
-    unknown = [name for name in given if name not in tasks]
-    if unknown:
-        raise ValueError(
-            f"unknown tasks {unknown}; the tasks were fixed as {list(tasks)}, at construction or "
-            "at the first call. Name all of them with Balancer(..., tasks=[...])"
-        )
-    present = {name: loss for name in tasks if (loss := given.get(name)) is not None}
+    present = _present(given, tasks)
+    return {name: _checked_loss(name, loss) for name, loss in present.items()}, tasks
+
+
+def named_values(losses: LossValues, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
+    """The losses of the tasks that are present, by name; numbers will do, and no graph is needed.
+
+    Args:
+        losses: tensors or numbers by name, in order, or one [T] tensor; None is an absent task.
+        tasks: the names of all tasks, or None before the first step.
+
+    Raises:
+        ValueError: no step was taken, no task is present, a task is unknown or a loss no number.
+    """
+    if tasks is None:
+        raise ValueError("call balancer.backward(losses) first: no step was taken yet")
+    present = _present(_by_name(losses, tasks), tasks)
+    if not present:
+        raise ValueError("no task: at least one loss is needed; found none")
     for name, loss in present.items():
-        _check_loss(name, loss)
-    return present, tasks
+        if not (loss.numel() == 1 if isinstance(loss, Tensor) else isinstance(loss, Real)):
+            raise ValueError(
+                f"the loss of task {name!r} must be a number or a tensor of one element; found "
+                f"{loss!r}"
+            )
+    return {
+        name: loss if isinstance(loss, Tensor) else torch.tensor(loss, dtype=torch.float64)
+        for name, loss in present.items()
+    }
 
 
 def check_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
@@ -46,7 +68,20 @@ def check_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     return tuple(tasks)
 
 
-def _by_name(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor | None]:
+def _present(
+    given: Mapping[str, Tensor | float | None], tasks: tuple[str, ...]
+) -> dict[str, Tensor | float]:
+    """Those that are given, in the order of all tasks; ValueError if one is unknown."""
+    unknown = [name for name in given if name not in tasks]
+    if unknown:
+        raise ValueError(
+            f"unknown tasks {unknown}; the tasks were fixed as {list(tasks)}, at construction or "
+            "at the first call. Name all of them with Balancer(..., tasks=[...])"
+        )
+    return {name: loss for name in tasks if (loss := given.get(name)) is not None}
+
+
+def _by_name(losses: LossValues, tasks: tuple[str, ...] | None) -> dict[str, Tensor | float | None]:
     if isinstance(losses, Mapping):
         return dict(losses)
     if isinstance(losses, Tensor):
@@ -55,7 +90,7 @@ def _by_name(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor 
                 "losses as one tensor must have shape [T], one entry a task; found shape "
                 f"{list(losses.shape)}. Pass a single loss as [loss]"
             )
-        entries: list[Tensor | None] = list(losses.unbind())
+        entries: list[Tensor | float | None] = list(losses.unbind())
     elif isinstance(losses, Sequence) and not isinstance(losses, str):
         entries = list(losses)
     else:
@@ -71,7 +106,7 @@ def _by_name(losses: Losses, tasks: tuple[str, ...] | None) -> dict[str, Tensor 
     return dict(zip(tasks or map(str, range(len(entries))), entries, strict=True))
 
 
-def _check_loss(name: str, loss: object) -> None:
+def _checked_loss(name: str, loss: object) -> Tensor:
     if not isinstance(loss, Tensor):
         raise ValueError(
             f"the loss of task {name!r} must be a tensor; found a {type(loss).__name__}"
@@ -90,3 +125,4 @@ def _check_loss(name: str, loss: object) -> None:
             f"the loss of task {name!r} has no graph: nothing that it depends on requires "
             "gradients, or it was computed under torch.no_grad()"
         )
+    return loss

@@ -9,14 +9,14 @@ class AfterStep(ABC):
 
     @abstractmethod
     def after_step(self, losses: Mapping[str, float]) -> None:
-        """Update the method's state.
+        """Update the method's state, if weights were applied since the last call.
 
         Args:
-            losses: by task, of the batch that the last weights were for.
+            losses: by task, of the batch that the last weights were for; a loss that is not
+                finite says nothing about its task.
 
         Raises:
-            ValueError: no weights were applied since the last call, or a task of theirs is
-                missing.
+            ValueError: a task of the last weights is missing.
         """
 
 
