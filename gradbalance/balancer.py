@@ -16,9 +16,10 @@ from gradbalance.gradients import (
     TaskGradients,
 )
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.report import Array, Report
-from gradbalance.solvers import AfterStep, EndEpoch, Solver
-from gradbalance.step import NonFinite, Scale, Step, ZeroGradients, reuse_step, solve_step
+from gradbalance.report import Array, Report, join_groups
+from gradbalance.solvers import Solver
+from gradbalance.step import NonFinite, Scale, Step, ZeroGradients
+from gradbalance.weighing import Weighing
 
 _STATE_VERSION = 1
 
@@ -106,7 +107,7 @@ class Balancer(nn.Module):
                 f'scale="norm" needs the gradients\' Gramian, which {type(source).__name__} does '
                 'not measure; use scale="sum" or SharedParameters()'
             )
-        default_heads: Heads = "raw" if solver.weighs == "gradients" else "weighted"
+        heads_of_step: Heads = heads or ("raw" if solver.weighs == "gradients" else "weighted")
         for argument, found, choices in (
             ("heads", heads, (None, *get_args(Heads))),
             ("scale", scale, (None, *get_args(Scale))),
@@ -122,16 +123,27 @@ class Balancer(nn.Module):
             )
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"every must be a whole number of steps, at least 1; found {every!r}")
+        if heads_of_step == "weighted" and source.groups != ("",):
+            raise ValueError(
+                "a task has one weight a group, so its head has none; found groups "
+                f'{list(source.groups)} and heads="weighted". Use heads="raw"'
+            )
         self.solver = solver
         self.source = source
-        self.heads: Heads = heads or default_heads
+        self.heads: Heads = heads_of_step
         self.scale = scale
         self.zero_gradients = zero_gradients
         self.nonfinite = nonfinite
         self.every = every
         self.tasks: tuple[str, ...] | None = None if tasks is None else check_tasks(tasks)
-        self._last_weights: dict[str, float] = {}
-        self._num_reused = 0
+        self._weighing = Weighing(
+            solver,
+            source.groups,
+            scale=scale,
+            zero_gradients=zero_gradients,
+            nonfinite=nonfinite,
+            every=every,
+        )
 
     def backward(
         self,
@@ -157,21 +169,19 @@ class Balancer(nn.Module):
         """
         named, tasks = named_losses(losses, self.tasks)
         source = self._source_of_step(representation)
-        if self._num_reused + 1 < self.every and self._last_weights.keys() >= named.keys():
+        if self._weighing.can_reuse(named):
             gradients = source.reuse(named, heads=self.heads, retain_graph=retain_graph)
-            step = self._reuse(named, tasks)
+            values, _ = _to_host(named, {})
+            steps = self._weighing.reuse(values, list(gradients), tasks)
         else:
             gradients = source.measure(named, heads=self.heads, retain_graph=retain_graph)
-            step = self._solve(named, tasks, gradients)
-        if step.weights:
-            gradients.backward(step.weights)
-            self._num_reused += 1
-        if step.problem is not None and step.solution is not None:
-            self.solver.update(step.problem, step.solution)
-            self._last_weights = {task: step.weights[task] for task in step.problem.names}
-            self._num_reused = 0
+            steps = self._weighing.solve(*_to_host(named, gradients), tasks)
+        for group, step in steps.items():
+            if step.weights:
+                gradients[group].backward(step.weights)
+        self._weighing.remember(steps)
         self.tasks = tasks
-        return step.report
+        return _report_of(steps)
 
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
@@ -180,13 +190,13 @@ class Balancer(nn.Module):
         named, tasks = named_losses(losses, self.tasks)
         source = self._source_of_step(representation)
         gradients = source.measure(named, heads=self.heads, retain_graph=True)
-        return self._solve(named, tasks, gradients).report
+        return _report_of(self._weighing.solve(*_to_host(named, gradients), tasks))
 
     def after_step(self, losses: LossValues) -> None:
         """Tell the solver the losses of the same batch after the optimizer's step.
 
         Needed by `FAMO`. Does nothing for solvers that do not need it, and nothing where the last
-        `backward` wrote nothing, so that a loop may always call it.
+        `backward` wrote nothing or reused weights, so that a loop may always call it.
 
         Args:
             losses: as for `backward`, or floats; no graph is needed.
@@ -194,17 +204,16 @@ class Balancer(nn.Module):
         Raises:
             ValueError: the losses cannot be used; no state was changed then.
         """
-        if not isinstance(self.solver, AfterStep):
+        if not self._weighing.wants_losses_after_step():
             return
-        named = named_values(losses, self.tasks)
-        values = _to_host(list(named.values()), None)[0].tolist()
-        for name, value in zip(named, values, strict=True):
+        values, _ = _to_host(named_values(losses, self.tasks), {})
+        for name, value in values.items():
             if self.nonfinite == "raise" and not np.isfinite(value):
                 raise ValueError(
                     f"the loss of task {name!r} after the step is not finite; found {value}. "
                     'Balancer(..., nonfinite="skip") would leave such a task out'
                 )
-        self.solver.after_step(dict(zip(named, values, strict=True)))
+        self._weighing.after_step(values)
 
     def end_epoch(self) -> None:
         """Tell the solver that an epoch has ended.
@@ -214,8 +223,7 @@ class Balancer(nn.Module):
         Raises:
             ValueError: no step was taken since the last call.
         """
-        if isinstance(self.solver, EndEpoch):
-            self.solver.end_epoch()
+        self._weighing.end_epoch()
 
     def _source_of_step(self, representation: Tensor | Sequence[Tensor] | None) -> Source:
         if representation is not None:
@@ -227,41 +235,13 @@ class Balancer(nn.Module):
             self.source.provide(representation)
         return self.source
 
-    def _solve(
-        self, losses: dict[str, Tensor], tasks: tuple[str, ...], gradients: TaskGradients
-    ) -> Step:
-        values, gram = _to_host(list(losses.values()), gradients.gram())
-        return solve_step(
-            self.solver,
-            list(losses),
-            values,
-            gram,
-            tasks=tasks,
-            scale=self.scale,
-            zero_gradients=self.zero_gradients,
-            nonfinite=self.nonfinite,
-        )
-
-    def _reuse(self, losses: dict[str, Tensor], tasks: tuple[str, ...]) -> Step:
-        values, _ = _to_host(list(losses.values()), None)
-        return reuse_step(
-            self.solver,
-            list(losses),
-            values,
-            self._last_weights,
-            tasks=tasks,
-            nonfinite=self.nonfinite,
-        )
-
     def get_extra_state(self) -> dict[str, Any]:
         """The names of the tasks, the solver's state and the last weights, as plain values."""
         return {
             "version": _STATE_VERSION,
             "tasks": None if self.tasks is None else list(self.tasks),
             "solver": type(self.solver).__name__,
-            "state": self.solver.state_dict(),
-            "last_weights": dict(self._last_weights),
-            "num_reused": self._num_reused,
+            "weighing": self._weighing.state_dict(),
         }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -285,20 +265,29 @@ class Balancer(nn.Module):
             raise ValueError(
                 f"the state is of the tasks {saved}, but this Balancer has {self.tasks}"
             )
-        self.solver.load_state_dict(state["state"])
+        self._weighing.load_state_dict(state["weighing"])
         self.tasks = saved or self.tasks
-        self._last_weights = dict(state["last_weights"])
-        self._num_reused = int(state["num_reused"])
+
+
+def _report_of(steps: Mapping[str, Step]) -> Report:
+    reports = {group: step.report for group, step in steps.items()}
+    return reports[""] if "" in reports else join_groups(reports)
 
 
 @torch.no_grad()
-def _to_host(losses: list[Tensor], gram: Tensor | None) -> tuple[Array, Array | None]:
-    """Losses [t] and Gramian [t, t] in one copy from the device."""
-    like = losses[0] if gram is None else gram
+def _to_host(
+    losses: Mapping[str, Tensor], gradients: Mapping[str, TaskGradients]
+) -> tuple[dict[str, float], dict[str, Array | None]]:
+    """Losses by task and Gramians [t, t] by group, in one copy from the device."""
+    measured = {group: part.gram() for group, part in gradients.items()}
+    grams = {group: gram for group, gram in measured.items() if gram is not None}
+    like = next(iter(grams.values()), next(iter(losses.values())))
     dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    parts = [loss.detach().reshape(1).to(like.device, dtype) for loss in losses]
-    if gram is not None:
-        parts.append(gram.reshape(-1).to(dtype))
-    flat = torch.cat(parts).cpu().numpy().astype(np.float64)
-    values, entries = flat[: len(losses)], flat[len(losses) :]
-    return values, None if gram is None else entries.reshape(gram.shape)
+    parts = [loss.detach().reshape(1) for loss in losses.values()]
+    parts += [gram.reshape(-1) for gram in grams.values()]
+    flat = torch.cat([part.to(like.device, dtype) for part in parts]).cpu().numpy()
+    values, entries = np.split(flat.astype(np.float64), [len(losses)])
+    shape = (len(grams), len(losses), len(losses))
+    matrices = dict(zip(grams, entries.reshape(shape), strict=True))
+    by_task = dict(zip(losses, values.tolist(), strict=True))
+    return by_task, {group: matrices.get(group) for group in measured}

@@ -1,7 +1,7 @@
 """What one step saw and did: losses, weights, Gramian, conflicts, certificate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Report:
         certificate: see `Solution.certificate`.
         left_out: why a task was left out of the solving: "absent", "zero gradient" or
             "not finite".
+        groups: where groups of parameters are balanced each for itself, the report of each by its
+            name; this one is then of all parameters together, and its weights are NaN.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -54,6 +56,7 @@ class Report:
     num_steps: int = 0
     certificate: float | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, "Report"] = field(default_factory=dict)
 
     @property
     def norms(self) -> Array | None:
@@ -72,6 +75,9 @@ class Report:
     @property
     def descent(self) -> Array | None:
         """[T] ⟨g_i, d⟩, the first-order decrease of each loss per unit step, or None."""
+        if self.groups:
+            parts = [part for r in self.groups.values() if (part := r.descent) is not None]
+            return sum(parts[1:], parts[0]) if parts else None
         return None if self.gram is None else self._known(self.gram) @ self.weights
 
     @property
@@ -102,13 +108,19 @@ class Report:
                 for j in range(i + 1, len(self.names)):
                     entries[f"cosine/{first}/{self.names[j]}"] = float(self.cosines[i, j])
             entries["num_conflicts"] = float(len(self.conflicts))
+        for group, report in self.groups.items():
+            for name, weight in zip(report.names, report.weights, strict=True):
+                entries[f"weight/{group}/{name}"] = float(weight)
         if self.certificate is not None:
             entries["certificate"] = self.certificate
         return {key: value for key, value in entries.items() if not np.isnan(value)}
 
     def __str__(self) -> str:
-        header = ["task", "loss", "weight"]
-        columns = [self.losses, self.weights]
+        weights = {"weight": self.weights}
+        if self.groups:
+            weights = {f"weight/{group}": report.weights for group, report in self.groups.items()}
+        header = ["task", "loss", *weights]
+        columns = [self.losses, *weights.values()]
         if self.norms is not None and self.descent is not None:
             header += ["|gradient|", "descent"]
             columns += [self.norms, self.descent]
@@ -138,3 +150,31 @@ class Report:
             count = len(self.conflicts)
             parts.append(f"{count} conflict{'' if count == 1 else 's'}")
         return f"{self.solver}: {', '.join(parts)}"
+
+
+def join_groups(reports: Mapping[str, Report]) -> Report:
+    """The report of a step from those of its groups: Gramians add up, and the worst status counts.
+
+    Args:
+        reports: by group, at least one, all of the same losses.
+    """
+    parts = list(reports.values())
+    grams = [report.gram for report in parts if report.gram is not None]
+    certificates = [r.certificate for r in parts if r.certificate is not None]
+    worst = max(parts, key=lambda report: _SEVERITY.index(report.status))
+    zero_everywhere = set.intersection(*(set(report.left_out) for report in parts))
+    return replace(
+        parts[0],
+        weights=np.full(len(parts[0].names), np.nan),
+        gram=sum(grams[1:], grams[0]) if grams else None,
+        status=worst.status,
+        num_steps=sum(report.num_steps for report in parts),
+        certificate=max(certificates, default=None),
+        left_out={k: v for k, v in parts[0].left_out.items() if k in zero_everywhere},
+        groups=dict(reports),
+    )
+
+
+# A step is stationary only where all its groups are.
+_SEVERITY = [None, Status.STATIONARY, Status.REUSED, Status.CONVERGED, Status.STEP_LIMIT,
+             Status.ILL_POSED, Status.ASCENT]  # fmt: skip

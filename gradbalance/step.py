@@ -17,8 +17,27 @@ NonFinite = Literal["raise", "skip"]
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The losses of one step, and which tasks can take part.
+
+    Attributes:
+        tasks: all T tasks.
+        names: the t tasks that have a loss this step.
+        losses: [t].
+        usable: which of them are finite, as indices.
+        left_out: why each of the others is not among them.
+    """
+
+    tasks: tuple[str, ...]
+    names: Sequence[str]
+    losses: Array
+    usable: Sequence[int]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Step:
-    """What is to be written and remembered.
+    """What is to be written and remembered, for one group of parameters.
 
     Attributes:
         report: for the user.
@@ -33,103 +52,32 @@ class Step:
     solution: Solution | None
 
 
-def solve_step(
-    solver: Solver,
-    present: Sequence[str],
-    losses: Array,
-    gram: Array | None,
-    *,
-    tasks: tuple[str, ...],
-    scale: Scale | None,
-    zero_gradients: ZeroGradients,
-    nonfinite: NonFinite,
-) -> Step:
-    """Apply the policies for odd tasks, solve for the rest, and report on all.
-
-    Args:
-        solver: its state is read, not changed.
-        present: the t tasks that have a loss this step.
-        losses: [t].
-        gram: [t, t], or None where it was not measured.
-        tasks: all T tasks.
-        scale: see `Balancer`.
-        zero_gradients: see `Balancer`.
-        nonfinite: see `Balancer`.
-
-    Raises:
-        ValueError: a loss or gradient is not finite under "raise", or the solver refuses.
-    """
-    left_out = {task: "absent" for task in tasks if task not in present}
-    usable = _finite_tasks(present, losses, gram, left_out, nonfinite)
-    if not usable:
-        report = _report(solver, tasks, present, losses, gram, {}, None, left_out)
-        return Step(report, {}, None, None)
-    solved = usable
-    if gram is not None and zero_gradients == "absent" and solver.weighs == "gradients":
-        solved = [i for i in usable if gram[i, i] > 0] or usable
-    problem = Problem(
-        names=tuple(present[i] for i in solved),
-        losses=losses[solved],
-        gram=None if gram is None else gram[np.ix_(solved, solved)],
-        tasks=tasks,
-    )
-    solution = solver.solve(problem)
-    values = _rescaled(_checked(solver, solution, problem), problem, solution, scale)
-    weights = dict.fromkeys((present[i] for i in usable), 0.0)
-    for task in weights:
-        if task not in problem.names:
-            left_out[task] = "zero gradient"
-    weights |= dict(zip(problem.names, values.tolist(), strict=True))
-    report = _report(solver, tasks, present, losses, gram, weights, solution, left_out)
-    return Step(report, weights, problem, solution)
-
-
-def reuse_step(
-    solver: Solver,
-    present: Sequence[str],
-    losses: Array,
-    weights: Mapping[str, float],
+def see(
+    losses: Mapping[str, float],
+    squares: Array | None,
     *,
     tasks: tuple[str, ...],
     nonfinite: NonFinite,
-) -> Step:
-    """A step with the weights of an earlier one; nothing is solved, and no state changes.
+) -> Seen:
+    """Tell the tasks that are finite from those that are not.
 
     Args:
-        solver: whose weights they were.
-        present: the t tasks that have a loss this step.
-        losses: [t].
-        weights: by task, for all that are present.
+        losses: by task, of the t tasks that have one this step.
+        squares: [t] the squared norms of their gradients, or None where they were not measured.
         tasks: all T tasks.
         nonfinite: see `Balancer`.
 
     Raises:
-        ValueError: a loss is not finite under "raise".
+        ValueError: a loss or gradient is not finite under "raise".
     """
-    left_out = {task: "absent" for task in tasks if task not in present}
-    usable = _finite_tasks(present, losses, None, left_out, nonfinite)
-    reused = {present[i]: weights[present[i]] for i in usable}
-    solution = None
-    if reused:
-        solution = Solution(np.array(list(reused.values())), Status.REUSED)
-    report = _report(solver, tasks, present, losses, None, reused, solution, left_out)
-    return Step(report, reused, None, None)
-
-
-def _finite_tasks(
-    present: Sequence[str],
-    losses: Array,
-    gram: Array | None,
-    left_out: dict[str, str],
-    nonfinite: NonFinite,
-) -> list[int]:
     usable = []
-    for index, task in enumerate(present):
+    left_out = {task: "absent" for task in tasks if task not in losses}
+    for index, (task, loss) in enumerate(losses.items()):
         found = None
-        if not np.isfinite(losses[index]):
-            found = f"the loss of task {task!r} is not finite; found {losses[index]}"
-        elif gram is not None and not np.isfinite(gram[index, index]):
-            found = f"the gradient of task {task!r} is not finite (its loss is {losses[index]:g})"
+        if not np.isfinite(loss):
+            found = f"the loss of task {task!r} is not finite; found {loss}"
+        elif squares is not None and not np.isfinite(squares[index]):
+            found = f"the gradient of task {task!r} is not finite (its loss is {loss:g})"
         if found is None:
             usable.append(index)
         elif nonfinite == "raise":
@@ -138,7 +86,62 @@ def _finite_tasks(
             )
         else:
             left_out[task] = "not finite"
-    return usable
+    return Seen(tasks, list(losses), np.array(list(losses.values())), usable, left_out)
+
+
+def solve_step(
+    solver: Solver,
+    seen: Seen,
+    gram: Array | None,
+    *,
+    scale: Scale | None,
+    zero_gradients: ZeroGradients,
+) -> Step:
+    """Apply the policy for zero gradients, solve for the rest, and report on all.
+
+    Args:
+        solver: its state is read, not changed.
+        seen: the losses.
+        gram: [t, t], or None where it was not measured.
+        scale: see `Balancer`.
+        zero_gradients: see `Balancer`.
+
+    Raises:
+        ValueError: the solver refuses.
+    """
+    if not seen.usable:
+        return Step(_report(solver, seen, gram, {}, None), {}, None, None)
+    solved = list(seen.usable)
+    if gram is not None and zero_gradients == "absent" and solver.weighs == "gradients":
+        solved = [i for i in seen.usable if gram[i, i] > 0] or solved
+    problem = Problem(
+        names=tuple(seen.names[i] for i in solved),
+        losses=seen.losses[solved],
+        gram=None if gram is None else gram[np.ix_(solved, solved)],
+        tasks=seen.tasks,
+    )
+    solution = solver.solve(problem)
+    values = _rescaled(_checked(solver, solution, problem), problem, solution, scale)
+    weights = dict.fromkeys((seen.names[i] for i in seen.usable), 0.0)
+    zeros = {task: "zero gradient" for task in weights if task not in problem.names}
+    weights |= dict(zip(problem.names, values.tolist(), strict=True))
+    report = _report(solver, seen, gram, weights, solution, zeros)
+    return Step(report, weights, problem, solution)
+
+
+def reuse_step(solver: Solver, seen: Seen, weights: Mapping[str, float]) -> Step:
+    """A step with the weights of an earlier one; nothing is solved, and no state changes.
+
+    Args:
+        solver: whose weights they were.
+        seen: the losses.
+        weights: by task, for all that have a loss.
+    """
+    reused = {seen.names[i]: weights[seen.names[i]] for i in seen.usable}
+    solution = None
+    if reused:
+        solution = Solution(np.array(list(reused.values())), Status.REUSED)
+    return Step(_report(solver, seen, None, reused, solution), reused, None, None)
 
 
 def _checked(solver: Solver, solution: Solution, problem: Problem) -> Array:
@@ -165,17 +168,16 @@ def _rescaled(weights: Array, problem: Problem, solution: Solution, scale: Scale
 
 def _report(
     solver: Solver,
-    tasks: tuple[str, ...],
-    present: Sequence[str],
-    losses: Array,
+    seen: Seen,
     gram: Array | None,
-    weights: dict[str, float],
+    weights: Mapping[str, float],
     solution: Solution | None,
-    left_out: dict[str, str],
+    zeros: Mapping[str, str] | None = None,
 ) -> Report:
-    where = [tasks.index(task) for task in present]
+    tasks = seen.tasks
+    where = [tasks.index(task) for task in seen.names]
     all_losses = np.full(len(tasks), np.nan)
-    all_losses[where] = losses
+    all_losses[where] = seen.losses
     all_gram = None
     if gram is not None:
         all_gram = np.full((len(tasks), len(tasks)), np.nan)
@@ -189,5 +191,5 @@ def _report(
         status=None if solution is None else solution.status,
         num_steps=0 if solution is None else solution.num_steps,
         certificate=None if solution is None else solution.certificate,
-        left_out=left_out,
+        left_out={**seen.left_out, **(zeros or {})},
     )

@@ -27,15 +27,16 @@ class LossesOnly(Source):
     """
 
     measures_gramian: ClassVar[bool] = False
+    groups = ("",)
 
     def measure(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
+    ) -> dict[str, TaskGradients]:
         """Nothing to differentiate yet."""
-        return WeightedSum(losses, retain_graph=retain_graph)
+        return {"": WeightedSum(losses, retain_graph=retain_graph)}
 
     def reuse(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
+    ) -> dict[str, TaskGradients]:
         """The same: nothing is ever measured."""
-        return WeightedSum(losses, retain_graph=retain_graph)
+        return {"": WeightedSum(losses, retain_graph=retain_graph)}

@@ -49,6 +49,7 @@ class Representation(Source):
     """
 
     measures_gramian: ClassVar[bool] = True
+    groups = ("",)
 
     def __init__(self, module: nn.Module | None = None) -> None:
         if module is not None and not isinstance(module, nn.Module):
@@ -75,21 +76,23 @@ class Representation(Source):
 
     def measure(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
+    ) -> dict[str, TaskGradients]:
         """Differentiate every loss as far as the representation."""
         tensors = self._take(keep=retain_graph)
-        return _RepresentationRows(losses, tensors, heads=heads, retain_graph=retain_graph)
+        rows = _RepresentationRows(losses, tensors, heads=heads, retain_graph=retain_graph)
+        return {"": rows}
 
     def reuse(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
+    ) -> dict[str, TaskGradients]:
         """One weighted backward; a second through the heads where they stay raw."""
         tensors = self._take(keep=retain_graph)
         if heads == "weighted":
-            return WeightedSum(losses, retain_graph=retain_graph)
+            return {"": WeightedSum(losses, retain_graph=retain_graph)}
         own = {leaf: None for leaves in _leaves_before(losses, tensors).values() for leaf in leaves}
         behind = list(_leaves_behind(tensors).values())
-        return WeightedSum(losses, weighted=behind, raw=list(own), retain_graph=retain_graph)
+        once = WeightedSum(losses, weighted=behind, raw=list(own), retain_graph=retain_graph)
+        return {"": once}
 
     def _take(self, *, keep: bool) -> list[Tensor]:
         """The representation of this step, which is forgotten unless it is to serve once more."""

@@ -5,10 +5,8 @@ from typing import ClassVar, final
 
 from torch import Tensor, nn
 
-from gradbalance.gradients.autograd import accumulate, differentiate, weighted_backward
 from gradbalance.gradients.graph import Graph
-from gradbalance.gradients.heads import HeadGradients
-from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.shared_rows import MeasuredSubset, SharedRows
 from gradbalance.gradients.source import Heads, Source, TaskGradients
 from gradbalance.gradients.weighted_sum import WeightedSum
 
@@ -26,16 +24,20 @@ class SharedParameters(Source):
     with θ [P] the shared parameters and J [T, P] kept as rows until the step is written. With
     `measure` the Gramian is taken over a subset (the last shared layer, as GradNorm does), which
     costs little, and one weighted backward does the rest; promises then hold on the subset.
+    Named groups are balanced each for itself, with a Gramian and weights of their own; promises
+    then hold for the steps of each group, and so for their sum.
 
     Args:
-        parameters: a module, a parameter, or several of either. By default they are found from the
-            graphs: every parameter that at least two losses reach (with one task: all). Once
-            found, a parameter stays shared at steps where tasks are absent.
+        parameters: a module, a parameter, or several of either; or a mapping of names to such, to
+            balance each group for itself. By default they are found from the graphs: every
+            parameter that at least two losses reach (with one task: all). Once found, a parameter
+            stays shared at steps where tasks are absent.
         measure: a module or parameters, a subset of the shared ones, to take the Gramian on.
 
     Raises:
-        ValueError: no parameters were given; at a step: the losses share nothing, the graph hides
-            what they share, `measure` is not part of it, or the graph was freed.
+        ValueError: no parameters were given, groups overlap or come with `measure`; at a step: the
+            losses share nothing, the graph hides what they share, `measure` is not part of it, or
+            the graph was freed.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -50,74 +52,114 @@ class SharedParameters(Source):
     measures_gramian: ClassVar[bool] = True
 
     def __init__(
-        self, parameters: Parameters | None = None, *, measure: Parameters | None = None
+        self,
+        parameters: Parameters | Mapping[str, Parameters] | None = None,
+        *,
+        measure: Parameters | None = None,
     ) -> None:
         # Tuples keep the user's modules from being registered anywhere.
-        self._given = None if parameters is None else _as_tuple(parameters, "parameters")
+        self._given: dict[str, tuple[nn.Module | Tensor, ...]] = {}
+        if isinstance(parameters, Mapping):
+            self._given = {str(k): _as_tuple(v, f"group {k!r}") for k, v in parameters.items()}
+            _check_groups(self._given, measure)
+        elif parameters is not None:
+            self._given = {"": _as_tuple(parameters, "parameters")}
         self._measure = None if measure is None else _as_tuple(measure, "measure")
         self._found: dict[int, nn.Parameter] = {}
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The names of the groups that were given."""
+        return tuple(self._given) or ("",)
+
     def measure(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
+    ) -> dict[str, TaskGradients]:
         """Differentiate every loss with respect to what is measured, and to its own parameters."""
-        graph = _graph_of(losses)
-        shared = self._shared(graph)
+        groups, own = self._split(losses)
         if self._measure is None:
-            return _SharedRows(losses, graph, shared, heads=heads, retain_graph=retain_graph)
+            return SharedRows.of(losses, groups, own, heads=heads, retain_graph=retain_graph)
+        shared = groups[""]
         measured = [p for p in _parameters_of(self._measure) if p.requires_grad]
-        outside = [tuple(p.shape) for p in measured if id(p) not in shared]
+        known = {id(p) for p in shared}
+        outside = [tuple(p.shape) for p in measured if id(p) not in known]
         if outside or not measured:
             raise ValueError(
                 "measure must be parameters that the tasks share and that require gradients; found "
                 + (f"others, of shapes {outside}" if outside else "none")
             )
-        return _MeasuredSubset(
-            losses, graph, shared, measured, heads=heads, retain_graph=retain_graph
+        subset = MeasuredSubset(
+            losses, shared, measured, own, heads=heads, retain_graph=retain_graph
         )
+        return {"": subset}
 
     def reuse(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
-        """One weighted backward; a second through the heads where they stay raw."""
+    ) -> dict[str, TaskGradients]:
+        """One weighted backward a group; one more through the heads where they stay raw."""
         if heads == "weighted":
-            return WeightedSum(losses, retain_graph=retain_graph)
-        graph = _graph_of(losses)
-        shared = self._shared(graph)
-        own = {leaf: None for task in losses for leaf in _own_leaves(graph, task, shared)}
-        return WeightedSum(
-            losses, weighted=list(shared.values()), raw=list(own), retain_graph=retain_graph
-        )
+            return {"": WeightedSum(losses, retain_graph=retain_graph)}
+        groups, own = self._split(losses)
+        raw = list({leaf: None for leaves in own.values() for leaf in leaves})
+        first, last = next(iter(groups)), list(groups)[-1]
+        return {
+            group: WeightedSum(
+                losses,
+                weighted=shared,
+                raw=raw if group == first else (),
+                retain_graph=retain_graph or group != last,
+            )
+            for group, shared in groups.items()
+        }
 
-    def _shared(self, graph: Graph) -> dict[int, Tensor]:
-        """What the tasks share, by id, and at least one of this step's losses reaches."""
-        reached: dict[int, Tensor] = {}
-        counts: dict[int, int] = {}
-        for leaves in graph.leaves.values():
-            reached |= leaves
-            for key in leaves:
-                counts[key] = counts.get(key, 0) + 1
-        if self._given is not None:
-            shared = {id(p): p for p in _parameters_of(self._given) if id(p) in reached}
-            if not shared:
-                raise ValueError(
-                    "no loss reaches the parameters given to SharedParameters; check that they "
-                    "require gradients and that the losses are computed from them"
-                )
-            return shared
+    def _split(
+        self, losses: Mapping[str, Tensor]
+    ) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
+        """The shared parameters that a loss reaches, by group; each task's own leaves, by task."""
+        graph = Graph(losses)
+        task = graph.reentrant_task()
+        if task is not None:
+            raise ValueError(
+                f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
+                "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+            )
+        groups = self._given_groups(graph) if self._given else {"": self._find_shared(graph)}
+        shared = {id(tensor) for tensors in groups.values() for tensor in tensors}
+        own = {
+            task: [leaf for key, leaf in leaves.items() if key not in shared]
+            for task, leaves in graph.leaves.items()
+        }
+        return groups, own
+
+    def _given_groups(self, graph: Graph) -> dict[str, list[Tensor]]:
+        reached = {key for leaves in graph.leaves.values() for key in leaves}
+        groups = {
+            group: tensors
+            for group, given in self._given.items()
+            if (tensors := [p for p in _parameters_of(given) if id(p) in reached])
+        }
+        if not groups:
+            raise ValueError(
+                "no loss reaches the parameters given to SharedParameters; check that they "
+                "require gradients and that the losses are computed from them"
+            )
+        return groups
+
+    def _find_shared(self, graph: Graph) -> list[Tensor]:
         hidden = graph.hidden_by()
         if hidden is not None:
             raise ValueError(
                 f"what the tasks share cannot be found from the graph: {hidden}. Name it: "
                 "SharedParameters(model.trunk)"
             )
-        return self._find_shared(reached, counts, num_tasks=len(graph.leaves))
-
-    def _find_shared(
-        self, reached: dict[int, Tensor], counts: dict[int, int], *, num_tasks: int
-    ) -> dict[int, Tensor]:
-        enough = min(2, num_tasks)
-        candidates = {k: t for k, t in reached.items() if counts[k] >= enough}
+        num_tasks = len(graph.leaves)
+        reached: dict[int, Tensor] = {}
+        counts: dict[int, int] = {}
+        for leaves in graph.leaves.values():
+            reached |= leaves
+            for key in leaves:
+                counts[key] = counts.get(key, 0) + 1
+        candidates = {k: t for k, t in reached.items() if counts[k] >= min(2, num_tasks)}
         # Other leaves (an input with a gradient, say) are shared only where no parameter is.
         parameters = {k: t for k, t in candidates.items() if isinstance(t, nn.Parameter)}
         if num_tasks > 1:
@@ -129,94 +171,7 @@ class SharedParameters(Source):
                 "the losses share no parameter, so there is nothing to balance; check that the "
                 "shared part requires gradients, or sum the losses as usual"
             )
-        return dict(shared)
-
-
-class _SharedRows(TaskGradients):
-    """One row a task over all shared parameters."""
-
-    def __init__(
-        self,
-        losses: Mapping[str, Tensor],
-        graph: Graph,
-        shared: dict[int, Tensor],
-        *,
-        heads: Heads,
-        retain_graph: bool,
-    ) -> None:
-        self._shared = list(shared.values())
-        self._rows = Rows(self._shared, losses)
-        self._heads = HeadGradients(heads)
-        last = list(losses)[-1]
-        for task, loss in losses.items():
-            own = _own_leaves(graph, task, shared)
-            gradients = differentiate(
-                task, loss, [*self._shared, *own], retain_graph=retain_graph or task != last
-            )
-            self._rows.fill(task, gradients[: len(self._shared)])
-            self._heads.keep(task, own, gradients[len(self._shared) :])
-
-    def gram(self) -> Tensor:
-        return self._rows.gram()
-
-    def backward(self, weights: Mapping[str, float]) -> None:
-        accumulate(self._shared, self._rows.combine(weights))
-        self._heads.accumulate(weights)
-
-
-class _MeasuredSubset(TaskGradients):
-    """Rows over a subset of the shared parameters; one weighted backward reaches the others."""
-
-    def __init__(
-        self,
-        losses: Mapping[str, Tensor],
-        graph: Graph,
-        shared: dict[int, Tensor],
-        measured: list[Tensor],
-        *,
-        heads: Heads,
-        retain_graph: bool,
-    ) -> None:
-        self._losses = losses
-        self._shared = list(shared.values())
-        self._retain_graph = retain_graph
-        self._rows = Rows(measured, losses)
-        # Weighted heads come with the weighted backward; raw ones lie on the way to the rows.
-        self._heads = HeadGradients("raw") if heads == "raw" else None
-        for task, loss in losses.items():
-            own = _own_leaves(graph, task, shared) if self._heads else []
-            gradients = differentiate(task, loss, [*measured, *own], retain_graph=True)
-            self._rows.fill(task, gradients[: len(measured)])
-            if self._heads:
-                self._heads.keep(task, own, gradients[len(measured) :])
-
-    def gram(self) -> Tensor:
-        return self._rows.gram()
-
-    def backward(self, weights: Mapping[str, float]) -> None:
-        weighted_backward(
-            self._losses,
-            weights,
-            retain_graph=self._retain_graph,
-            inputs=self._shared if self._heads else None,
-        )
-        if self._heads:
-            self._heads.accumulate(weights)
-
-
-def _graph_of(losses: Mapping[str, Tensor]) -> Graph:
-    graph = Graph(losses)
-    task = graph.reentrant_task()
-    if task is not None:
-        raise ValueError(
-            f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
-            "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
-        )
-    return graph
-
-
-def _own_leaves(graph: Graph, task: str, shared: dict[int, Tensor]) -> list[Tensor]:
-    return [leaf for key, leaf in graph.leaves[task].items() if key not in shared]
+        return list(shared.values())
 
 
 def _as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor, ...]:
@@ -228,6 +183,24 @@ def _as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor
             + (f"objects of type {wrong}" if wrong else "no parameter")
         )
     return given
+
+
+def _check_groups(
+    groups: Mapping[str, tuple[nn.Module | Tensor, ...]], measure: Parameters | None
+) -> None:
+    if not groups or "" in groups:
+        raise ValueError(f"groups must have names, at least one; found {list(groups)}")
+    if measure is not None:
+        raise ValueError("measure= is for one group of parameters; found a mapping of groups")
+    seen: dict[int, str] = {}
+    for group, given in groups.items():
+        for parameter in _parameters_of(given):
+            if id(parameter) in seen:
+                raise ValueError(
+                    f"groups must not overlap; found a parameter of shape "
+                    f"{tuple(parameter.shape)} in {seen[id(parameter)]!r} and {group!r}"
+                )
+            seen[id(parameter)] = group
 
 
 def _parameters_of(given: tuple[nn.Module | Tensor, ...]) -> list[Tensor]:

@@ -10,7 +10,7 @@ Heads = Literal["raw", "weighted"]
 
 
 class TaskGradients(ABC):
-    """The gradients of one step's tasks; lives until they are written."""
+    """The gradients of one step's tasks over one group; lives until they are written."""
 
     @abstractmethod
     def gram(self) -> Tensor | None:
@@ -28,22 +28,30 @@ class TaskGradients(ABC):
 class Source(ABC):
     """Where the gradients that the tasks share come from.
 
-    Class attributes:
-        measures_gramian: whether `TaskGradients.gram` gives a Gramian.
+    Attributes:
+        measures_gramian: whether `TaskGradients.gram` gives a Gramian; a class attribute.
     """
 
     measures_gramian: ClassVar[bool]
 
+    @property
+    @abstractmethod
+    def groups(self) -> tuple[str, ...]:
+        """The groups of parameters that are balanced each for itself; ("",) for one that is all."""
+
     @abstractmethod
     def measure(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
+    ) -> dict[str, TaskGradients]:
         """Differentiate as far as the Gramian needs; writes nothing.
 
         Args:
             losses: by task, each a tensor of one element with a graph.
             heads: whether what the tasks do not share gets "raw" or "weighted" gradients.
             retain_graph: whether the graph must outlive the step.
+
+        Returns:
+            The gradients by group, of those groups that a loss reaches.
 
         Raises:
             ValueError: the graph was freed, or does not hold what is to be measured.
@@ -52,8 +60,8 @@ class Source(ABC):
     @abstractmethod
     def reuse(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> TaskGradients:
-        """A step whose weights are known: nothing is measured, and `gram` gives None.
+    ) -> dict[str, TaskGradients]:
+        """A step whose weights are known: as `measure`, but `gram` gives None.
 
         Args:
             losses: as for `measure`.

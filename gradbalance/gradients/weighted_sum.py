@@ -15,8 +15,8 @@ class WeightedSum(TaskGradients):
 
     Args:
         losses: by task.
-        raw: the leaves that get raw gradients: none, or all that the tasks do not share.
-        weighted: the other leaves.
+        weighted: the leaves that get weighted gradients; None for all but the raw ones.
+        raw: the leaves that get raw gradients; `weighted` is given then.
         retain_graph: whether the graph must outlive the step.
     """
 
@@ -24,12 +24,12 @@ class WeightedSum(TaskGradients):
         self,
         losses: Mapping[str, Tensor],
         *,
-        weighted: Sequence[Tensor] = (),
+        weighted: Sequence[Tensor] | None = None,
         raw: Sequence[Tensor] = (),
         retain_graph: bool,
     ) -> None:
         self._losses = losses
-        self._weighted = list(weighted)
+        self._weighted = None if weighted is None else list(weighted)
         self._raw = list(raw)
         self._retain_graph = retain_graph
 
@@ -38,9 +38,8 @@ class WeightedSum(TaskGradients):
 
     def backward(self, weights: Mapping[str, float]) -> None:
         """Accumulate Σ w_i g_i, and Σ g_i into the raw leaves."""
-        if not self._raw:
-            weighted_backward(self._losses, weights, retain_graph=self._retain_graph)
-            return
-        weighted_backward(self._losses, weights, retain_graph=True, inputs=self._weighted)
-        ones = dict.fromkeys(weights, 1.0)
-        weighted_backward(self._losses, ones, retain_graph=self._retain_graph, inputs=self._raw)
+        retain_graph = self._retain_graph or bool(self._raw)
+        weighted_backward(self._losses, weights, retain_graph=retain_graph, inputs=self._weighted)
+        if self._raw:
+            ones = dict.fromkeys(weights, 1.0)
+            weighted_backward(self._losses, ones, retain_graph=self._retain_graph, inputs=self._raw)
