@@ -13,8 +13,11 @@ from gradbalance.numerics import Status
 from gradbalance.report import Report
 from gradbalance.solvers import (
     CRMOGM,
+    IMTLG,
     MGDA,
     AfterStep,
+    AlignedMTL,
+    ConFIG,
     EndEpoch,
     GradNorm,
     PCGrad,
@@ -27,9 +30,12 @@ from gradbalance.solvers import (
 
 __all__ = [
     "CRMOGM",
+    "IMTLG",
     "MGDA",
     "AfterStep",
+    "AlignedMTL",
     "Balancer",
+    "ConFIG",
     "EndEpoch",
     "GradNorm",
     "History",

@@ -3,6 +3,18 @@
 from gradbalance.numerics.adam import adam_step
 from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
+from gradbalance.numerics.projections import GivenProjections, given_projections
+from gradbalance.numerics.rank import Spectrum, spectrum
 from gradbalance.numerics.status import Status
 
-__all__ = ["MinNormPoint", "Status", "adam_step", "as_gramian", "min_norm_point"]
+__all__ = [
+    "GivenProjections",
+    "MinNormPoint",
+    "Spectrum",
+    "Status",
+    "adam_step",
+    "as_gramian",
+    "given_projections",
+    "min_norm_point",
+    "spectrum",
+]

@@ -54,6 +54,20 @@ def projected_pair(gram: Array) -> Array:
     return np.array([1 - inner / gram[0, 0], 1 - inner / gram[1, 1]])
 
 
+def aligned_pair(gram: Array) -> Array:
+    """Aligned-MTL's weights √λ_min G^(−½) p from the closed form of the root of a 2×2 matrix."""
+    trace, area = np.trace(gram), np.sqrt(np.linalg.det(gram))
+    root = (gram + area * np.eye(2)) / np.sqrt(trace + 2 * area)
+    smallest = 2 * area**2 / (trace + np.sqrt(trace**2 - 4 * area**2))
+    return np.sqrt(smallest) * np.linalg.solve(root, [0.5, 0.5])
+
+
+def bisecting_pair(gram: Array) -> Array:
+    """Weights of sum 1 that make both gradients equally long."""
+    norms = np.sqrt(np.diagonal(gram))
+    return norms[::-1] / norms.sum()
+
+
 EXACT = {
     "descends": ALL,
     "certified": True,
@@ -85,4 +99,19 @@ CONTRACTS = {
     "GradNorm": Contract(make=gb.GradNorm, equivariant=ALL),
     "CRMOGM-MGDA": Contract(make=lambda: gb.CRMOGM(gb.MGDA()), equivariant=ALL),
     "CRMOGM-GradNorm": Contract(make=lambda: gb.CRMOGM(gb.GradNorm()), equivariant=ALL),
+    "AlignedMTL": Contract(make=gb.AlignedMTL, equivariant=ALL, pair=aligned_pair),
+    "IMTLG": Contract(
+        make=gb.IMTLG,
+        descends=ALL,
+        equivariant=ALL,
+        ignores_duplicates=True,
+        pair=bisecting_pair,
+    ),
+    "ConFIG": Contract(
+        make=gb.ConFIG,
+        descends=ALL,
+        equivariant=ALL,
+        ignores_duplicates=True,
+        pair=lambda gram: np.sqrt(np.diagonal(gram)).sum() / (2 * np.sqrt(np.diagonal(gram))),
+    ),
 }

@@ -1,0 +1,54 @@
+"""The eigenvalues of a Gramian that can be told from zero."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_Array = NDArray[np.float64]
+
+
+class Spectrum(NamedTuple):
+    """A Gramian over its numerical rank r: G ≈ V Λ Vᵀ.
+
+    Example:
+        >>> from gradbalance.numerics import spectrum
+        >>> values, vectors = spectrum([[2.0, 0.0], [0.0, 3.0]])
+        >>> vectors @ (values[:, None] * vectors.T)
+        array([[2., 0.],
+               [0., 3.]])
+    """
+
+    values: _Array  # [r] the diagonal of Λ, ascending
+    vectors: _Array  # [T, r] the columns of V
+
+
+def spectrum(gram: ArrayLike, *, rank_tol: float = 1e-12) -> Spectrum:
+    """Eigenvalues above rank_tol·λ_max and their eigenvectors.
+
+    Rows that carry a relative error η put eigenvalues of about η²·λ_max where exact arithmetic
+    has zeros, however precisely the Gramian was summed: 3e-15·λ_max was seen for gradients in
+    float32, 3e-12·λ_max in bfloat16. The unit of float64 would take that noise for directions.
+
+    Args:
+        gram: The Gramian G [T, T], symmetric.
+        rank_tol: In (0, 1), the smallest eigenvalue that is kept, relative to the largest.
+
+    Raises:
+        ValueError: If rank_tol is out of its range.
+
+    Example:
+        >>> from gradbalance.numerics import spectrum
+        >>> spectrum([[1.0, 1.0], [1.0, 1.0]]).values
+        array([2.])
+    """
+    check_rank_tol(rank_tol)
+    values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
+    kept = values > rank_tol * max(float(values[-1]), 0.0)
+    return Spectrum(values[kept], vectors[:, kept])
+
+
+def check_rank_tol(rank_tol: float) -> None:
+    """Raise a ValueError unless rank_tol lies in (0, 1)."""
+    if not 0.0 < rank_tol < 1.0:
+        raise ValueError(f"rank_tol must lie in (0, 1); found {rank_tol}.")
