@@ -22,6 +22,8 @@ class Run:
         self.optimizer.zero_grad()
         report = self.model.balancer.backward(self.model.losses())
         self.optimizer.step()
+        self.model.balancer.after_step(self.model.losses())
+        self.model.balancer.end_epoch()
         return report
 
     def save(self):

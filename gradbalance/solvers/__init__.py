@@ -3,18 +3,36 @@
 from gradbalance.solvers.aligned_mtl import AlignedMTL
 from gradbalance.solvers.config import ConFIG
 from gradbalance.solvers.crmogm import CRMOGM
+from gradbalance.solvers.db_mtl import DBMTL
+from gradbalance.solvers.dwa import DWA
+from gradbalance.solvers.famo import FAMO
+from gradbalance.solvers.gls import GLS
 from gradbalance.solvers.gradnorm import GradNorm
 from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.imtl_g import IMTLG
+from gradbalance.solvers.imtl_l import IMTLL
 from gradbalance.solvers.mgda import MGDA
 from gradbalance.solvers.pcgrad import PCGrad
+from gradbalance.solvers.rlw import RLW
+from gradbalance.solvers.si import SI
 from gradbalance.solvers.solver import Problem, Solution, Solver, StatelessSolver
+from gradbalance.solvers.stch import STCH
 from gradbalance.solvers.uniform import Uniform
+from gradbalance.solvers.uw import UW
 
 __all__ = [
     "CRMOGM",
+    "DBMTL",
+    "DWA",
+    "FAMO",
+    "GLS",
     "IMTLG",
+    "IMTLL",
     "MGDA",
+    "RLW",
+    "SI",
+    "STCH",
+    "UW",
     "AfterStep",
     "AlignedMTL",
     "ConFIG",

@@ -1,12 +1,13 @@
 """Preferences: fixed positive factors that a user gives the tasks, by name or in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from gradbalance.solvers.per_task import PerTask, per_task
 from gradbalance.solvers.solver import Array, Problem
 
-Preferences = Mapping[str, float] | Sequence[float]
+Preferences = PerTask
 
 
 def check_preferences(preferences: Preferences | None, *, positive: bool) -> None:
@@ -28,20 +29,4 @@ def check_preferences(preferences: Preferences | None, *, positive: bool) -> Non
 
 def preferences_of(preferences: Preferences | None, problem: Problem) -> Array:
     """The preferences [t] of the tasks that take part in this step; ones if there are none."""
-    if preferences is None:
-        return np.ones(len(problem.names))
-    if isinstance(preferences, Mapping):
-        by_name = dict(preferences)
-        if set(by_name) != set(problem.tasks):
-            raise ValueError(
-                f"preferences must name every task; found {sorted(by_name)} "
-                f"for the tasks {list(problem.tasks)}"
-            )
-    else:
-        if len(preferences) != len(problem.tasks):
-            raise ValueError(
-                f"preferences must have one number a task; found {len(preferences)} "
-                f"for the tasks {list(problem.tasks)}"
-            )
-        by_name = dict(zip(problem.tasks, preferences, strict=True))
-    return np.array([by_name[name] for name in problem.names], dtype=np.float64)
+    return per_task("preferences", preferences, problem, 1.0)

@@ -21,7 +21,7 @@ def problem_of(jac: Array, rng: np.random.Generator) -> Problem:
 def advance(solver: Solver, problem: Problem, solution: Solution) -> None:
     """What a training step does after the weights were applied, with all the hooks there are."""
     solver.update(problem, solution)
-    falls = np.linspace(0.8, 0.95, len(problem.names))
+    falls = 0.9 + 0.1 * np.sin(10 * problem.losses)  # by task, whatever their order
     if isinstance(solver, AfterStep):
         solver.after_step(dict(zip(problem.names, (falls * problem.losses).tolist(), strict=True)))
     if isinstance(solver, EndEpoch):

@@ -114,4 +114,15 @@ CONTRACTS = {
         ignores_duplicates=True,
         pair=lambda gram: np.sqrt(np.diagonal(gram)).sum() / (2 * np.sqrt(np.diagonal(gram))),
     ),
+    "UW": Contract(make=gb.UW, equivariant=ALL, single=0.5),
+    "IMTLL": Contract(make=gb.IMTLL, equivariant=ALL),
+    "GLS": Contract(make=gb.GLS, equivariant=ALL),
+    "SI": Contract(make=gb.SI, equivariant=ALL, single=0.5),
+    "STCH": Contract(make=gb.STCH, equivariant=ALL),
+    "STCH-small-mu": Contract(make=lambda: gb.STCH(mu=1e-3), equivariant=ALL),
+    "RLW": Contract(make=gb.RLW),  # the weights are drawn in the order of the tasks
+    "DWA": Contract(make=gb.DWA, equivariant=ALL),
+    "FAMO": Contract(make=gb.FAMO, equivariant=ALL),
+    "DBMTL": Contract(make=gb.DBMTL, equivariant=ALL, single=0.5),
+    "CRMOGM-FAMO": Contract(make=lambda: gb.CRMOGM(gb.FAMO()), equivariant=ALL),
 }

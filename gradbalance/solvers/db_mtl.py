@@ -1,0 +1,46 @@
+"""DB-MTL: logarithms of the losses, and gradients of equal length."""
+
+from typing import final
+
+import numpy as np
+
+from gradbalance.solvers.checks import check_positive_losses
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
+
+
+@final
+class DBMTL(StatelessSolver):
+    r"""Dual balancing: brings the gradients of the log losses to the length of the longest.
+
+    .. math:: w_i = \frac{1}{s_i} \max_k \frac{s_k}{L_k}, \qquad s_i = \|g_i\|
+
+    with g_i the rows of J [T, P] and L [T] the losses: s_i/L_i is the length of the gradient of
+    log L_i. All weighted gradients w_i g_i then have the same length. A zero gradient cannot, and
+    keeps the weight 1/L_i of the log loss. Promises no task a decrease.
+
+    Raises:
+        ValueError: a loss is not positive.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> gb.DBMTL().solve(gb.Problem.of([[4.0, 0.0], [0.0, 1.0]], losses=[1.0, 2.0])).weights
+        array([1., 2.])
+
+    References:
+        Lin et al. 2023, arXiv 2308.12029.
+
+    Deviation: the gradients of this step are balanced, not their moving average (the paper's
+    β = 0): an average needs all of J to be kept between steps. By default each head gets the raw
+    gradient of its loss, in the official code that of log L_i, which is 1/L_i of it.
+    """
+
+    needs = "gramian"
+    weighs = "gradients"
+
+    def solve(self, problem: Problem) -> Solution:
+        """The longest log gradient over each raw one."""
+        check_positive_losses("DBMTL", problem, "takes logarithms of the losses")
+        norms = np.sqrt(np.diagonal(problem.gramian))
+        longest = (norms / problem.losses).max()
+        zero = norms == 0
+        return Solution(np.where(zero, 1 / problem.losses, longest / np.where(zero, 1.0, norms)))

@@ -1,0 +1,127 @@
+"""DWA: more weight for the tasks whose losses fell least over the last epochs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+from scipy.special import softmax  # type: ignore[import-untyped]
+
+from gradbalance.solvers.checks import check_positive
+from gradbalance.solvers.hooks import EndEpoch
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
+
+_LARGEST_RATIO = 1e100  # beyond it float64 might overflow; the softmax is one-hot long before
+
+
+@dataclass
+class _Task:
+    """What DWA remembers of one task: two means of past epochs, and the sum of this one."""
+
+    last: float | None = None
+    before_last: float | None = None
+    total: float = 0.0
+    count: int = 0
+
+    def ratio(self) -> float:
+        """L̄(t−1)/L̄(t−2); 1 where one of them is not known, or the latter zero."""
+        if self.last is None or not self.before_last:
+            return 1.0
+        return min(self.last / self.before_last, _LARGEST_RATIO)
+
+
+@final
+class DWA(Solver, EndEpoch):
+    r"""Dynamic weight average: tasks whose losses fell least get the largest weights.
+
+    .. math:: w = T \operatorname{softmax}(r / \tau), \qquad r_i = \bar L_i(t-1) / \bar L_i(t-2)
+
+    with L̄_i(t) the mean of task i's loss over epoch t, for T tasks; w = 1 in the first two epochs.
+    Call `balancer.end_epoch()` after each epoch. A task that is absent for a whole epoch keeps its
+    means; T counts the tasks that are present. Promises no task a decrease.
+
+    Args:
+        temperature: τ > 0; weights are more even the larger it is.
+        max_epoch_steps: steps after which an epoch that was not ended is taken for a mistake; more
+            than the longest epoch has. Until then nothing tells it from a long epoch, and the
+            weights stay as they are.
+
+    Raises:
+        ValueError: an option is out of range, a loss is negative, or `end_epoch` was not called.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> solver = gb.DWA()
+        >>> for losses in ([4.0, 1.0], [1.0, 1.0]):
+        ...     problem = gb.Problem.of(losses=losses)
+        ...     solver.update(problem, solver.solve(problem))
+        ...     solver.end_epoch()
+        >>> solver.solve(problem).weights.round(3)
+        array([0.815, 1.185])
+
+    References:
+        Liu et al. 2019, End-to-end multi-task learning with attention, arXiv 1803.10704.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(self, *, temperature: float = 2.0, max_epoch_steps: int = 100_000) -> None:
+        check_positive("temperature", temperature)
+        check_positive("max_epoch_steps", max_epoch_steps)
+        self.temperature = temperature
+        self.max_epoch_steps = max_epoch_steps
+        self._num_epoch_steps = 0
+        self._tasks: dict[str, _Task] = {}
+
+    def solve(self, problem: Problem) -> Solution:
+        """This epoch's weights."""
+        if self._num_epoch_steps >= self.max_epoch_steps:
+            raise ValueError(
+                f"DWA weighs by the means of epochs: call balancer.end_epoch() after each; found "
+                f"{self._num_epoch_steps} steps without. Longer epochs need "
+                f"DWA(max_epoch_steps=...)"
+            )
+        for name, loss in zip(problem.names, problem.losses, strict=True):
+            if loss < 0:
+                raise ValueError(
+                    f"DWA compares losses by their ratio, so they must not be negative; found "
+                    f"{loss:g} for task {name!r}"
+                )
+        known = self._tasks
+        ratios = np.array([known[n].ratio() if n in known else 1.0 for n in problem.names])
+        return Solution(len(ratios) * softmax(ratios / self.temperature))
+
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """Add the losses to this epoch's means."""
+        for name, loss in zip(problem.names, problem.losses.tolist(), strict=True):
+            task = self._tasks.setdefault(name, _Task())
+            task.total += loss
+            task.count += 1
+        self._num_epoch_steps += 1
+
+    def end_epoch(self) -> None:
+        """Close the epoch's means."""
+        if self._num_epoch_steps == 0:
+            raise ValueError("end_epoch() closes an epoch; found no step since the last call")
+        for task in self._tasks.values():
+            if task.count:
+                task.last, task.before_last = task.total / task.count, task.last
+                task.total, task.count = 0.0, 0
+        self._num_epoch_steps = 0
+
+    def state_dict(self) -> State:
+        """Two means and the present sum of every task, by name."""
+        return {
+            "num_epoch_steps": self._num_epoch_steps,
+            "tasks": {name: asdict(task) for name, task in self._tasks.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue in the middle of the saved epoch."""
+        try:
+            tasks = {name: _Task(**fields) for name, fields in state["tasks"].items()}
+            num_epoch_steps = int(state["num_epoch_steps"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a state of DWA: {error}") from error
+        self._tasks, self._num_epoch_steps = tasks, num_epoch_steps

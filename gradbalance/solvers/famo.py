@@ -1,0 +1,148 @@
+"""FAMO: weights that let all losses fall at the same relative rate, from losses alone."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+from scipy.special import softmax  # type: ignore[import-untyped]
+
+from gradbalance.solvers.checks import check_positive
+from gradbalance.solvers.hooks import AfterStep
+from gradbalance.solvers.learned import LearnedVariables
+from gradbalance.solvers.per_task import PerTask, check_per_task, per_task
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
+
+
+@final
+class FAMO(Solver, AfterStep):
+    r"""Fast adaptive multi-task optimisation: the relatively slowest task gains weight.
+
+    .. math::
+        w_i \propto \frac{z_i}{L_i - b_i}, \quad \sum_i w_i = 1, \quad
+        z = \operatorname{softmax} \xi, \qquad
+        \xi \leftarrow \xi - \mathrm{lr} \cdot \mathrm{Adam}\big(
+            z \odot (\delta - z^\top \delta) + \gamma \xi \big), \\
+        \delta_i = \log(L_i - b_i) - \log(L_i' - b_i)
+
+    with L [T] the losses, b [T] their lower bounds, ξ [T] the logits, 0 at first, and L' [T] the
+    losses of the same batch after the optimizer's step: call `balancer.after_step(losses)` with
+    them after every `optimizer.step()`. The weights w(t) are applied and reported, then ξ is
+    updated. Promises no task a decrease.
+
+    Args:
+        lr: step of ξ, > 0.
+        weight_decay: γ ≥ 0, which draws the weights back to even ones.
+        min_losses: b, what each loss can never reach, by name or in order; zeros by default.
+
+    Raises:
+        ValueError: an option is out of range or does not fit the tasks, a loss is not above its
+            bound, or the losses after the last step were not told.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> solver = gb.FAMO(lr=0.1)
+        >>> problem = gb.Problem.of(losses=[1.0, 1.0])
+        >>> solver.update(problem, solver.solve(problem))
+        >>> solver.after_step({"0": 0.9, "1": 0.5})
+        >>> solver.solve(problem).weights.round(3)
+        array([0.55, 0.45])
+
+    References:
+        Liu et al. 2023, arXiv 2306.03792.
+
+    Deviation: Adam runs without its ε, and no 1e-8 is added to L − b, so the units of the losses
+    do not matter; a loss at its bound is an error. The official code also clips the gradient's
+    norm to 1, which here is the training loop's. Its γ is 0.01, 0.001 or 1e-5 in different files.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(
+        self,
+        *,
+        lr: float = 0.025,
+        weight_decay: float = 0.001,
+        min_losses: PerTask | None = None,
+    ) -> None:
+        check_positive("lr", lr)
+        if not 0 <= weight_decay < np.inf:
+            raise ValueError(f"weight_decay must be a number of at least 0; found {weight_decay}")
+        check_per_task("min_losses", min_losses)
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.min_losses = min_losses
+        self._logits = LearnedVariables()
+        # By task, the bound and log(L − b) of the step whose outcome is not known yet.
+        self._pending: dict[str, dict[str, float]] = {}
+
+    def solve(self, problem: Problem) -> Solution:
+        """The present weights."""
+        if self._pending:
+            raise ValueError(
+                "FAMO was not told what the last step did: call balancer.after_step(losses) after "
+                "optimizer.step(), with the losses of the same batch computed again"
+            )
+        bounds = per_task("min_losses", self.min_losses, problem, 0.0)
+        pairs = zip(problem.names, problem.losses.tolist(), bounds.tolist(), strict=True)
+        log_gaps = np.array([_log_gap(name, loss, bound) for name, loss, bound in pairs])
+        # The softmax of log(z / (L − b)) + a constant.
+        return Solution(softmax(self._logits.of(problem.names) - log_gaps))
+
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """Remember the losses until those after the step are known."""
+        bounds = per_task("min_losses", self.min_losses, problem, 0.0)
+        self._pending = {
+            name: {"bound": bound, "log_gap": _log_gap(name, loss, bound)}
+            for name, loss, bound in zip(
+                problem.names, problem.losses.tolist(), bounds.tolist(), strict=True
+            )
+        }
+
+    def after_step(self, losses: Mapping[str, float]) -> None:
+        """One Adam step of the logits on how far each loss fell."""
+        missing = [name for name in self._pending if name not in losses]
+        if missing:
+            raise ValueError(
+                f"after_step needs the loss of every task of the last step; {missing} are missing "
+                f"in {sorted(losses)}"
+            )
+        names = [name for name in self._pending if np.isfinite(losses[name])]
+        falls = np.array(
+            [
+                self._pending[name]["log_gap"]
+                - _log_gap(name, losses[name], self._pending[name]["bound"])
+                for name in names
+            ]
+        )
+        if names:
+            logits = self._logits.of(names)
+            shares = softmax(logits)
+            gradient = shares * (falls - shares @ falls) + self.weight_decay * logits
+            self._logits.descend(names, gradient, lr=self.lr)
+        self._pending = {}
+
+    def state_dict(self) -> State:
+        """The logits and their moments, and the step whose outcome is not known yet."""
+        return {
+            "logits": self._logits.state_dict(),
+            "pending": {name: dict(before) for name, before in self._pending.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue before or after `after_step`, wherever the state was saved."""
+        if set(state) != {"logits", "pending"}:
+            raise ValueError(f"FAMO's state has logits and pending; found {sorted(state)}")
+        pending = {name: dict(before) for name, before in state["pending"].items()}
+        self._logits.load_state_dict("FAMO", state["logits"])
+        self._pending = pending
+
+
+def _log_gap(name: str, loss: float, bound: float) -> float:
+    """The logarithm of L − b, or a ValueError that names the task."""
+    if not loss > bound:
+        raise ValueError(
+            f"FAMO takes the logarithm of each loss above its lower bound; found {loss:g} for task "
+            f"{name!r} with the bound {bound:g}. Lower it with FAMO(min_losses=...)"
+        )
+    return float(np.log(loss - bound))

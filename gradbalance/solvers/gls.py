@@ -1,0 +1,40 @@
+"""GLS: the geometric mean of the losses."""
+
+from typing import final
+
+import numpy as np
+
+from gradbalance.solvers.checks import check_positive_losses
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
+
+
+@final
+class GLS(StatelessSolver):
+    r"""Geometric loss strategy: minimises the geometric mean of the losses.
+
+    .. math:: F = \Big( \prod_j L_j \Big)^{1/T}, \qquad
+        w_i = \frac{\partial F}{\partial L_i} = \frac{F}{T L_i}
+
+    with L [T] the losses, in their own units: multiplying one by a constant changes no direction,
+    only F. Promises no task a decrease.
+
+    Raises:
+        ValueError: a loss is not positive.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> gb.GLS().solve(gb.Problem.of(losses=[1.0, 4.0])).weights
+        array([1.  , 0.25])
+
+    References:
+        Chennupati et al. 2019, MultiNet++, arXiv 1904.08492.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def solve(self, problem: Problem) -> Solution:
+        """The partial derivatives of the geometric mean."""
+        check_positive_losses("GLS", problem, "takes a root of the product of the losses")
+        logs = np.log(problem.losses)  # the product itself may overflow
+        return Solution(np.exp(logs.mean() - logs) / len(logs))

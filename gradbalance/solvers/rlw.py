@@ -1,0 +1,69 @@
+"""RLW: random weights at every step."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+from scipy.special import softmax  # type: ignore[import-untyped]
+
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
+
+
+@final
+class RLW(Solver):
+    r"""Random loss weighting: fresh random weights at every step, as a baseline.
+
+    .. math:: w = \operatorname{softmax}(\xi), \qquad \xi \sim \mathcal{N}(0, I)
+
+    with w [T] of sum 1, as in the paper; `Balancer(scale="sum")` brings them to the sum T of
+    `Uniform`. Promises no task a decrease.
+
+    Args:
+        seed: of the solver's own random weights. They depend on nothing but the seed, the number
+            of steps taken and the number of tasks, so they are the same on all ranks and after a
+            resume.
+
+    Raises:
+        ValueError: the seed is negative.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> solver, problem = gb.RLW(), gb.Problem.of(losses=[1.0, 1.0])
+        >>> solution = solver.solve(problem)
+        >>> solution.weights.round(3)
+        array([0.564, 0.436])
+        >>> solver.update(problem, solution)
+        >>> solver.solve(problem).weights.round(3)
+        array([0.747, 0.253])
+
+    References:
+        Lin et al. 2022, Reasonable effectiveness of random weighting, arXiv 2111.10603.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(self, *, seed: int = 0) -> None:
+        if seed < 0:
+            raise ValueError(f"seed must not be negative; found {seed}")
+        self.seed = seed
+        self._num_steps = 0
+
+    def solve(self, problem: Problem) -> Solution:
+        """This step's random weights."""
+        generator = np.random.default_rng((self.seed, self._num_steps))
+        return Solution(softmax(generator.standard_normal(len(problem.names))))
+
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """The next step draws fresh weights."""
+        self._num_steps += 1
+
+    def state_dict(self) -> State:
+        """The seed and the number of steps taken."""
+        return {"seed": self.seed, "num_steps": self._num_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the saved sequence of weights."""
+        if set(state) != {"seed", "num_steps"}:
+            raise ValueError(f"RLW's state has seed and num_steps; found {sorted(state)}")
+        self.seed, self._num_steps = int(state["seed"]), int(state["num_steps"])

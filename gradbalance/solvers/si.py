@@ -1,0 +1,46 @@
+"""SI: the sum of the logarithms of the losses."""
+
+from typing import final
+
+from gradbalance.solvers.checks import check_positive_losses
+from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
+
+
+@final
+class SI(StatelessSolver):
+    r"""Scale-invariant baseline: minimises the sum of the logarithms of the losses.
+
+    .. math:: F = \sum_j p_j \log L_j, \qquad
+        w_i = \frac{\partial F}{\partial L_i} = \frac{p_i}{L_i}
+
+    with L [T] the losses and p [T] the preferences, 1 by default. Multiplying a loss by a constant
+    changes nothing at all. Promises no task a decrease.
+
+    Args:
+        preferences: one non-negative number a task, by name or in order; ones by default.
+
+    Raises:
+        ValueError: a loss is not positive, or preferences are negative, not finite or all zero, or
+            do not fit the tasks.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> gb.SI().solve(gb.Problem.of(losses=[0.5, 4.0])).weights
+        array([2.  , 0.25])
+
+    References:
+        The baseline "scale-invariant" of Navon et al. 2022, arXiv 2202.01017.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(self, *, preferences: Preferences | None = None) -> None:
+        check_preferences(preferences, positive=False)
+        self.preferences = preferences
+
+    def solve(self, problem: Problem) -> Solution:
+        """The preferences over the losses."""
+        check_positive_losses("SI", problem, "takes logarithms of the losses")
+        return Solution(preferences_of(self.preferences, problem) / problem.losses)

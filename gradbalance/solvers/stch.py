@@ -1,0 +1,72 @@
+"""STCH: a smooth maximum of the losses."""
+
+from typing import final
+
+from scipy.special import softmax  # type: ignore[import-untyped]
+
+from gradbalance.solvers.checks import check_positive
+from gradbalance.solvers.per_task import PerTask, check_per_task, per_task
+from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
+
+
+@final
+class STCH(StatelessSolver):
+    r"""Smooth Tchebycheff scalarisation: minimises a smooth maximum of the losses.
+
+    .. math::
+        F = \mu \log \sum_j \exp \frac{\pi_j (L_j - z_j)}{\mu}, \qquad
+        w_i = \frac{\partial F}{\partial L_i}
+            = \pi_i \operatorname{softmax}\Big( \frac{\pi (L - z)}{\mu} \Big)_i
+
+    with L [T] the losses, z [T] the reference and π [T] the preferences over their sum, 1/T each by
+    default: the weights then sum to 1/T. The largest π_i (L_i − z_i) gets the largest weight, all
+    of it as μ → 0. Promises no task a decrease.
+
+    Args:
+        mu: μ > 0, in the units of π (L − z); for large μ the weights are in the ratio of π.
+        reference: what each loss can reach at best, by name or in order; zeros by default.
+        preferences: one positive number a task, by name or in order; ones by default.
+
+    Raises:
+        ValueError: an option is out of range, or does not fit the tasks.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> gb.STCH(mu=0.5).solve(gb.Problem.of(losses=[1.0, 1.0])).weights
+        array([0.25, 0.25])
+        >>> gb.STCH(mu=0.1).solve(gb.Problem.of(losses=[1.0, 2.0])).weights.round(3)
+        array([0.003, 0.497])
+
+    References:
+        Lin et al. 2024, arXiv 2402.19078.
+
+    Deviation: the official multi-task code minimises μ T log Σ (L_j / ℓ_j)^(1/μ), ℓ the mean losses
+    of a warm-up epoch that minimises Σ log L. That is T² times this method on the logarithms of the
+    losses: pass `{name: loss.log()}` to the `Balancer`, the logarithms of ℓ as `reference`, and μ/T
+    for its μ. On the losses themselves their units matter.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(
+        self,
+        *,
+        mu: float = 1.0,
+        reference: PerTask | None = None,
+        preferences: Preferences | None = None,
+    ) -> None:
+        check_positive("mu", mu)
+        check_per_task("reference", reference)
+        check_preferences(preferences, positive=True)
+        self.mu = mu
+        self.reference = reference
+        self.preferences = preferences
+
+    def solve(self, problem: Problem) -> Solution:
+        """The partial derivatives of the smooth maximum."""
+        shares = preferences_of(self.preferences, problem)
+        shares = shares / shares.sum()
+        gaps = problem.losses - per_task("reference", self.reference, problem, 0.0)
+        return Solution(shares * softmax(shares * gaps / self.mu))
