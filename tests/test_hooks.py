@@ -2,6 +2,7 @@
 
 from typing import ClassVar, final
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,3 +93,127 @@ def test_solvers_that_need_no_hook_ignore_them():
     balancer.after_step("not even losses")
     balancer.end_epoch()
     assert balancer.get_extra_state() == before
+
+
+class Run:
+    """A loop that tells its balancer everything."""
+
+    def __init__(self, solver, **options):
+        self.model = Net()
+        self.balancer = gb.Balancer(solver, **options)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+
+    def backward(self):
+        self.optimizer.zero_grad()
+        report = self.balancer.backward(self.model.losses())
+        self.optimizer.step()
+        return report
+
+    def after_step(self):
+        with torch.no_grad():
+            losses = self.model.losses()
+        self.balancer.after_step(losses)
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def epoch(self, num_steps):
+        reports = [self.backward() for _ in range(num_steps)]
+        self.balancer.end_epoch()
+        return reports
+
+
+def test_famo_trains_on_the_losses_before_and_after_each_step():
+    run, alone, first = Run(gb.FAMO(lr=0.1)), gb.FAMO(lr=0.1), None
+    for _ in range(30):
+        report = run.backward()
+        first = report.losses if first is None else first
+        problem = gb.Problem.of(losses=report.losses, names=report.names)
+        solution = alone.solve(problem)
+        alone.update(problem, solution)
+        alone.after_step(run.after_step())
+        assert report.weights.tolist() == solution.weights.tolist()
+    assert (report.losses < first).all()
+    shares = report.weights * report.losses / (report.weights @ report.losses)
+    assert abs(shares - 1 / 3).max() > 0.05  # it did learn
+
+
+def test_famo_that_is_not_told_refuses_the_next_step_and_writes_nothing():
+    run = Run(gb.FAMO())
+    run.backward()
+    run.optimizer.zero_grad()
+    before = run.balancer.get_extra_state()
+    with pytest.raises(ValueError, match=r"call balancer.after_step\(losses\)"):
+        run.balancer.backward(run.model.losses())
+    assert run.balancer.get_extra_state() == before
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+
+
+def test_famo_saved_between_backward_and_after_step_goes_on_as_unbroken():
+    unbroken, resumed = Run(gb.FAMO(lr=0.1)), Run(gb.FAMO(lr=0.1))
+    for _ in range(3):
+        unbroken.backward()
+        unbroken.after_step()
+    unbroken.backward()
+    resumed.model.load_state_dict(unbroken.model.state_dict())
+    resumed.balancer.load_state_dict(unbroken.balancer.state_dict())
+    for _ in range(3):
+        unbroken.after_step()
+        resumed.after_step()
+        expected = unbroken.backward().weights.tolist()
+        assert resumed.backward().weights.tolist() == expected
+
+
+def test_famo_goes_on_after_a_step_that_was_skipped():
+    run = Run(gb.FAMO(), nonfinite="skip")
+    run.backward()
+    run.after_step()
+    before = run.balancer.get_extra_state()
+    broken = {name: loss * torch.nan for name, loss in run.model.losses().items()}
+    assert run.balancer.backward(broken).status is None
+    run.after_step()
+    assert run.balancer.get_extra_state() == before
+    run.backward()
+
+
+def test_famo_learns_from_the_steps_that_it_solved():
+    run = Run(gb.FAMO(), every=2)
+    statuses = []
+    for _ in range(4):
+        statuses.append(run.backward().status)
+        run.after_step()
+    assert statuses == [gb.Status.CONVERGED, gb.Status.REUSED] * 2
+    logits = run.balancer.solver.state_dict()["logits"]
+    assert [logit["num_steps"] for logit in logits.values()] == [2, 2, 2]
+
+
+def test_dwa_trains_on_the_means_of_epochs():
+    run = Run(gb.DWA(temperature=0.1))
+    means = []
+    for _ in range(4):
+        reports = run.epoch(3)
+        ratios = means[-1] / means[-2] if len(means) > 1 else np.ones(3)
+        expected = 3 * np.exp(ratios / 0.1) / np.exp(ratios / 0.1).sum()
+        for report in reports:
+            np.testing.assert_allclose(report.weights, expected, rtol=1e-12)
+        means.append(np.mean([report.losses for report in reports], axis=0))
+    assert abs(expected - 1).max() > 0.05
+
+
+def test_dwa_saved_in_the_middle_of_an_epoch_goes_on_as_unbroken():
+    unbroken, resumed = Run(gb.DWA()), Run(gb.DWA())
+    unbroken.epoch(2)
+    unbroken.epoch(2)
+    unbroken.backward()
+    resumed.model.load_state_dict(unbroken.model.state_dict())
+    resumed.balancer.load_state_dict(unbroken.balancer.state_dict())
+    for _ in range(3):
+        expected = [report.weights.tolist() for report in unbroken.epoch(1)]
+        assert [report.weights.tolist() for report in resumed.epoch(1)] == expected
+
+
+def test_dwa_whose_epochs_never_end_refuses_the_next_step():
+    run = Run(gb.DWA(max_epoch_steps=2))
+    run.epoch(2)
+    run.backward()
+    run.backward()
+    with pytest.raises(ValueError, match=r"call balancer.end_epoch\(\)"):
+        run.backward()

@@ -1,5 +1,7 @@
 """One test for each bug seen in public code of this field, named after what went wrong."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -195,3 +197,58 @@ def test_a_loaded_checkpoint_does_not_fit_a_fresh_balancer():
     fresh = Run(CONTRACTS["GradNorm"])
     fresh.balancer.load_state_dict(run.balancer.half().state_dict())
     assert fresh.step().weights.tolist() == run.step().weights.tolist()
+
+
+@pytest.mark.parametrize("name", ["DWA", "FAMO", "STCH", "UW", "IMTLL"])
+def test_a_resumed_run_divides_by_zero_for_history_that_was_not_saved(name):
+    """Means of epochs, moments, a reference from a warm-up: all that counts is in the state."""
+    unbroken, checkpoints, expected = Run(CONTRACTS[name]), [], []
+    for _ in range(4):
+        checkpoints.append((unbroken.model.state_dict(), unbroken.balancer.state_dict()))
+        checkpoints[-1] = copy.deepcopy(checkpoints[-1])
+        expected.append(unbroken.step().weights.tolist())
+        with torch.no_grad():  # no optimizer is needed to change the losses
+            unbroken.model.trunk[0].weight *= 0.9
+    for start, (model_state, balancer_state) in enumerate(checkpoints):
+        resumed = Run(CONTRACTS[name])
+        resumed.model.load_state_dict(model_state)
+        resumed.balancer.load_state_dict(balancer_state)
+        for weights in expected[start:]:
+            assert resumed.step().weights.tolist() == weights
+            with torch.no_grad():
+                resumed.model.trunk[0].weight *= 0.9
+
+
+def test_gls_reports_other_weights_than_those_of_its_objective():
+    """One public code reports L_i / (T ΠL) where (ΠL)^(1/T) / (T L_i) acts."""
+    losses = torch.tensor([0.5, 3.0], dtype=torch.float64, requires_grad=True)
+    losses.prod().sqrt().backward()
+    found = gb.GLS().solve(gb.Problem.of(losses=losses.detach())).weights
+    assert found == pytest.approx(losses.grad.numpy())
+
+
+def test_dwa_compares_batches_instead_of_epochs():
+    """Ratios of single batches are noise around 1; and unequal batches must not count as epochs."""
+    solver = gb.DWA()
+    for losses in ([1.0, 1.0], [5.0, 0.1], [0.2, 9.0]):
+        problem = gb.Problem.of(losses=losses)
+        assert solver.solve(problem).weights.tolist() == [1.0, 1.0]
+        solver.update(problem, solver.solve(problem))
+
+
+def test_famo_forgets_the_lower_bound_in_its_falls():
+    """Near its bound a loss falls far while it hardly changes: b belongs inside both logarithms."""
+    solver = gb.FAMO(min_losses=[10.0, 0.0])
+    problem = gb.Problem.of(losses=[10.1, 1.0])
+    for _ in range(3):
+        solver.update(problem, solver.solve(problem))
+        solver.after_step({"0": 10.01, "1": 0.5})  # above the bound to a tenth, and to a half
+    fast, slow = solver.solve(problem).weights * np.array([0.1, 1.0])
+    assert slow > fast
+
+
+def test_famo_silently_stays_uniform_when_it_is_never_told():
+    run = Run(CONTRACTS["FAMO"])
+    run.balancer.backward(run.model.losses())
+    with pytest.raises(ValueError, match="after_step"):
+        run.balancer.backward(run.model.losses())
