@@ -107,17 +107,17 @@ def solve_step(
         zero_gradients: see `Balancer`.
 
     Raises:
-        ValueError: the solver refuses.
+        ValueError: what was measured is not a Gramian, or the solver refuses.
     """
     if not seen.usable:
         return Step(_report(solver, seen, gram, {}, None), {}, None, None)
     solved = list(seen.usable)
     if gram is not None and zero_gradients == "absent" and solver.weighs == "gradients":
         solved = [i for i in seen.usable if gram[i, i] > 0] or solved
-    problem = Problem(
-        names=tuple(seen.names[i] for i in solved),
-        losses=seen.losses[solved],
-        gram=None if gram is None else gram[np.ix_(solved, solved)],
+    problem = Problem.of(
+        None if gram is None else gram[np.ix_(solved, solved)],
+        seen.losses[solved],
+        names=[seen.names[i] for i in solved],
         tasks=seen.tasks,
     )
     solution = solver.solve(problem)

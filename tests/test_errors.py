@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import gradbalance as gb
+from gradbalance.gradients.shared_rows import SharedRows
 from tests.models import Net, grads
 
 nan = float("nan")
@@ -67,6 +68,19 @@ def test_a_freed_graph(source):
         balancer.backward(losses, **options)
     for name, gradient in grads(model).items():
         assert torch.equal(gradient, before[name])
+
+
+@pytest.mark.parametrize("solver", [gb.MGDA, gb.PCGrad, gb.GradNorm])
+def test_a_measured_matrix_that_is_no_gramian(solver, monkeypatch):
+    measured = SharedRows.gram
+    model = Net()
+    balancer = gb.Balancer(solver())
+    before = balancer.get_extra_state()
+    monkeypatch.setattr(SharedRows, "gram", lambda self: -measured(self))
+    with pytest.raises(ValueError, match=r"gram is not a Gramian: gram\[\d, \d\] = .* negative"):
+        balancer.backward(model.losses())
+    assert set(grads(model).values()) == {None}
+    assert balancer.get_extra_state() == before
 
 
 def test_a_freed_graph_without_gradients_compared():

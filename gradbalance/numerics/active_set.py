@@ -7,7 +7,6 @@ from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 from gradbalance.numerics.certificate import UNIT, Certificate, certify
 
 _Array = NDArray[np.float64]
-_MAX_EXCHANGES = 6  # more than are needed where it works
 
 
 def active_set(
@@ -34,9 +33,8 @@ def active_set(
         Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11, 1976. Here
         the corral may be affinely dependent: the affine problem is damped instead of refused.
     """
-    weights, num_steps = _exchange(gram, norms, tol, min(max_steps, _MAX_EXCHANGES))
+    weights, certificate, num_steps = _exchange(gram, norms, tol, max_steps)
     member = weights > 0.0
-    certificate = certify(gram, norms, weights, tol)
     while certificate.worst > 1.0 and num_steps < max_steps:
         lacking = ~member & (certificate.ratios > 1.0)
         if lacking.any():  # else a member's gap is worst, left by rounding
@@ -44,7 +42,7 @@ def active_set(
         while num_steps < max_steps:
             num_steps += 1
             support = np.flatnonzero(member)
-            inner_gram = gram[support[:, None], support]
+            inner_gram = gram.take(support, 0).take(support, 1)
             inner = weights[support]
             direction, longest = _newton_direction(inner_gram, inner_gram @ inner, norms.size)
             limits = np.where(direction < 0.0, -inner / np.minimum(direction, -1e-300), np.inf)
@@ -62,27 +60,40 @@ def active_set(
     return weights, certificate, num_steps
 
 
-def _exchange(gram: _Array, norms: _Array, tol: float, max_steps: int) -> tuple[_Array, int]:
-    """Guess the optimum: exchange all rows that are on the wrong side at once.
+def _exchange(
+    gram: _Array, norms: _Array, tol: float, max_steps: int
+) -> tuple[_Array, Certificate, int]:
+    """The same in haste, as long as the norm falls: all rows that gain join at once.
 
-    Fast where it works, but it may cycle: then the shortest row is returned.
+    Those of negative weight leave at once, too. Beside the shortest row alone, a row is of use
+    only where ⟨g_i, g_shortest⟩ < ‖g_shortest‖²: with these rows it begins.
     """
-    support: NDArray[np.intp] = np.arange(norms.size)
-    for num_steps in range(1, max_steps + 1):
-        inner_gram = gram if support.size == norms.size else gram[support[:, None], support]
-        inner = _solve(inner_gram, np.ones((1, support.size)), norms.size)[0][0]
-        weights = np.zeros_like(norms)
-        weights[support] = inner / inner.sum()
-        products = gram @ weights
-        val = float(weights @ products)
-        rounding = norms.size * UNIT * float(np.abs(weights) @ norms)
-        lacking = (val - products > tol * val + rounding * norms) & (weights == 0.0)
-        if inner.min() >= 0.0 and not lacking.any():
-            return weights, num_steps
-        support = np.flatnonzero((weights > 0.0) | lacking)
-    weights = np.zeros_like(norms)
-    weights[norms.argmin()] = 1.0
-    return weights, max_steps
+    num_tasks, shortest = norms.size, norms.argmin()
+    member = gram[shortest] < gram[shortest, shortest]
+    member[shortest] = True
+    ones = np.ones(num_tasks)
+    best = np.zeros(num_tasks)
+    best[shortest] = 1.0
+    best_val = np.inf
+    num_steps = 0
+    while num_steps < max_steps:
+        num_steps += 1
+        support = member.nonzero()[0]
+        right_side = ones[: support.size]
+        inner = _solve(gram.take(support, 0).take(support, 1), right_side, num_tasks)[0]
+        if inner[inner.argmin()] < 0.0:
+            member[support] = inner >= 0.0
+            continue
+        weights = np.zeros(num_tasks)
+        weights[support] = inner / inner.dot(right_side)
+        certificate = certify(gram, norms, weights, tol)
+        if certificate.worst <= 1.0:
+            return weights, certificate, num_steps
+        if certificate.val >= best_val:
+            break
+        best, best_val = weights, certificate.val
+        member |= certificate.ratios > 1.0
+    return best, certify(gram, norms, best, tol), num_steps
 
 
 def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_Array, float]:
@@ -109,7 +120,7 @@ def _solve(gram: _Array, right_sides: _Array, num_tasks: int) -> tuple[_Array, b
     diagonal = gram.diagonal()
     first = damping = num_tasks * UNIT
     while True:
-        matrix = gram + diagonal.min()
+        matrix = gram + diagonal[diagonal.argmin()]
         matrix.flat[:: diagonal.size + 1] += damping * diagonal
         _, solutions, info = dposv(matrix.T, right_sides.T, overwrite_a=1)
         if info == 0:

@@ -1,22 +1,20 @@
 """The point of least norm in the convex hull of rows that are known by their Gramian."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from gradbalance.numerics.active_set import active_set
 from gradbalance.numerics.certificate import Certificate, certify
 from gradbalance.numerics.frank_wolfe import away_steps, frank_wolfe
-from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.status import Status
 
 _Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class MinNormPoint:
+class MinNormPoint(NamedTuple):
     """Weights of the point of least norm, with what certifies them.
 
     Attributes:
@@ -27,8 +25,8 @@ class MinNormPoint:
             S = Σ_j w_j √G_jj, ε the float64 unit and 0/0 = 0. At most 1 where certified.
 
     Example:
-        >>> from gradbalance.numerics import min_norm_point
-        >>> point = min_norm_point([[2.0, 1.0], [1.0, 2.0]])
+        >>> from gradbalance.numerics import as_gramian, min_norm_point
+        >>> point = min_norm_point(as_gramian([[2.0, 1.0], [1.0, 2.0]]))
         >>> point.status
         <Status.CONVERGED: 'converged'>
         >>> point.certificate <= 1.0
@@ -42,7 +40,7 @@ class MinNormPoint:
 
 
 def min_norm_point(
-    gram: ArrayLike,
+    gram: _Array,
     *,
     method: Literal["active_set", "frank_wolfe", "away_steps"] = "active_set",
     tol: float = 1e-10,
@@ -56,7 +54,8 @@ def min_norm_point(
     not be unique (of two equal rows either will do); Jᵀw is.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` takes it.
+        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it: that it is
+            one is not checked again.
         method: "active_set" is exact; "frank_wolfe" takes steps of exact length towards one row at
             a time and is slow (use it for comparison, with a tol of 1e-3, say); "away_steps" can
             also step away from a row, and converges linearly.
@@ -70,7 +69,7 @@ def min_norm_point(
         point is zero to rounding: wᵀGw ≤ T·ε·S².
 
     Raises:
-        ValueError: If G is not a Gramian, or an option is out of its range.
+        ValueError: If an option is out of its range.
 
     Example:
         >>> import numpy as np
@@ -91,12 +90,12 @@ def min_norm_point(
         raise ValueError(f"tol must lie in [0, 1), got {tol}.")
     if max_steps is not None and max_steps < 0:
         raise ValueError(f"max_steps must not be negative, got {max_steps}.")
-    matrix = as_gramian(gram)
-    largest = matrix.diagonal().max()
-    if largest > 0.0:  # a power of two, so that scaling G by one leaves the weights as they are
-        matrix = np.ldexp(matrix, -int(np.frexp(largest)[1]))
+    diagonal = gram.diagonal()
+    # A power of two, so that scaling G by one leaves the weights as they are.
+    exponent = math.frexp(diagonal[diagonal.argmax()])[1]
+    matrix = gram * math.ldexp(1.0, min(-exponent, 1000))
     norms = np.sqrt(matrix.diagonal())
-    if norms.min() == 0.0:
+    if norms[norms.argmin()] == 0.0:
         weights = (norms == 0.0) / np.count_nonzero(norms == 0.0)
         return _result(weights, certify(matrix, norms, weights, tol), 0)
     if norms.size <= 2:
@@ -118,11 +117,11 @@ _METHODS = {
 def _closed_form(gram: _Array) -> _Array:
     if gram.size == 1:
         return np.ones(1)
+    (square, inner), (_, other_square) = gram.tolist()
     # Each weight from its own difference, since 1 − w would lose a weight that is small.
-    first = max(gram[1, 1] - gram[0, 1], 0.0)
-    second = max(gram[0, 0] - gram[0, 1], 0.0)
+    first, second = max(other_square - inner, 0.0), max(square - inner, 0.0)
     total = first + second
-    return np.array([first, second]) / total if total > 0.0 else np.full(2, 0.5)
+    return np.array([first / total, second / total]) if total > 0.0 else np.full(2, 0.5)
 
 
 def _result(weights: _Array, certificate: Certificate, num_steps: int) -> MinNormPoint:

@@ -1,10 +1,11 @@
 """MGDA: the shortest vector in the convex hull of the gradients."""
 
+from dataclasses import replace
 from typing import Literal, final, get_args
 
 import numpy as np
 
-from gradbalance.numerics import min_norm_point
+from gradbalance.numerics import as_gramian, min_norm_point
 from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
 from gradbalance.solvers.solver import Array, Problem, Solution, StatelessSolver, check_choice
 
@@ -78,21 +79,21 @@ class MGDA(StatelessSolver):
 
     def solve(self, problem: Problem) -> Solution:
         """Weights in the simplex, certified row by row."""
-        gram = problem.gramian
+        if self.normalization == "none" and self.preferences is None:
+            return self._shortest(problem.gramian)
         divisors = _divisors(problem, self.normalization)
         divisors = divisors * preferences_of(self.preferences, problem)
         # Only the ratios of the divisors matter; powers of two keep the scaling exact, and the
         # bound keeps its square within float64.
         divisors = np.ldexp(divisors, -int(np.frexp(divisors.max())[1]))
         divisors = np.maximum(divisors, 1e-100)
-        point = min_norm_point(
-            gram / np.outer(divisors, divisors),
-            method=self.method,
-            tol=self.tol,
-            max_steps=self.max_steps,
-        )
-        weights = point.weights / divisors
-        return Solution(weights / weights.sum(), point.status, point.num_steps, point.certificate)
+        solution = self._shortest(as_gramian(problem.gramian / np.outer(divisors, divisors)))
+        weights = solution.weights / divisors
+        return replace(solution, weights=weights / weights.sum())
+
+    def _shortest(self, gram: Array) -> Solution:
+        point = min_norm_point(gram, method=self.method, tol=self.tol, max_steps=self.max_steps)
+        return Solution(*point)
 
 
 def _divisors(problem: Problem, normalization: Normalization) -> Array:

