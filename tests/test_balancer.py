@@ -222,3 +222,133 @@ def test_training_lowers_every_loss(solver):
         history.append(balancer.backward(losses))
         optimizer.step()
     assert (history.losses[-20:].mean(0) < 0.2 * history.losses[:5].mean(0)).all()
+
+
+class Fixed(gb.StatelessSolver):
+    """Returns the weights and the status that it is given."""
+
+    needs = "gramian"
+    weighs = "gradients"
+
+    def __init__(self, weights, status=gb.Status.CONVERGED):
+        self.weights, self.status = np.array(weights), status
+
+    def solve(self, problem):
+        return gb.Solution(self.weights, self.status)
+
+
+class Counting(gb.Solver):
+    """Uniform weights, and a count of its updates."""
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(self):
+        self.num_updates = 0
+
+    def solve(self, problem):
+        return gb.Uniform().solve(problem)
+
+    def update(self, problem, solution):
+        self.num_updates += 1
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_weights_of_a_negative_sum_are_not_turned_round():
+    report = gb.Balancer(Fixed([-2.0, 1.0, 0.0]), scale="sum").measure(Net().losses())
+    assert report.weights.tolist() == [-2.0, 1.0, 0.0]
+
+
+def test_a_direction_that_cancels_to_rounding_is_not_blown_up():
+    solver = Fixed([0.5, 0.25, 0.25], gb.Status.STATIONARY)
+    report = gb.Balancer(solver, scale="norm").measure(Net().losses())
+    assert report.weights.tolist() == [0.5, 0.25, 0.25]
+
+
+def test_a_direction_of_length_zero_has_no_scale():
+    x = torch.zeros(2, requires_grad=True)
+    balancer = gb.Balancer(gb.Uniform(), gb.SharedParameters([x]), scale="norm")
+    assert balancer.backward([(x**2).sum(), (x**4).sum()]).weights.tolist() == [1.0, 1.0]
+
+
+def test_a_sum_that_cancels_to_rounding_has_no_norm_to_scale_to():
+    a, b = 0.5833820394550312, -0.5833820394550314  # a² + 2ab + b² < 0 in float64
+    assert a * a + a * b + b * a + b * b < 0
+    x = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    balancer = gb.Balancer(Fixed([1.0, 0.0]), gb.SharedParameters([x]), scale="norm")
+    assert balancer.backward([a * x, b * x]).weights.tolist() == [0.0, 0.0]
+
+
+def test_the_solvers_steps_and_certificate_are_reported():
+    model = Net()
+    solver = gb.MGDA(method="frank_wolfe", max_steps=2)
+    report = gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(model.losses())
+    solution = solver.solve(gb.Problem.of(report.gram))
+    assert report.num_steps == solution.num_steps == 2
+    assert report.certificate == pytest.approx(solution.certificate)
+
+
+@pytest.mark.parametrize(
+    "preferences", [[1.0, 5.0, 2.0], {"task0": 1.0, "task1": 5.0, "task2": 2.0}]
+)
+def test_preferences_are_of_all_tasks_also_where_one_is_missing(preferences):
+    model = Net()
+    balancer = gb.Balancer(gb.Uniform(preferences=preferences), tasks=["task0", "task1", "task2"])
+    report = balancer.backward(model.losses() | {"task1": None})
+    assert report.weights.tolist() == [1.0, 0.0, 2.0]
+
+
+def test_losses_stay_with_their_tasks_around_a_zero_gradient():
+    model = Net()
+    with torch.no_grad():
+        model.heads[0].weight.zero_()
+    pair = model.losses()
+    del pair["task0"]
+    solver = gb.MGDA(normalization="loss")
+    expected = gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(pair)
+    report = gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(model.losses())
+    assert report.left_out == {"task0": "zero gradient"}
+    assert report.weights[1:] == pytest.approx(expected.weights, rel=1e-12)
+
+
+def test_the_order_of_a_mapping_changes_nothing():
+    model = Net(num_tasks=8)  # PCGrad's random orders go by the tasks' places
+    names = list(model.losses())
+    reports = [
+        gb.Balancer(gb.PCGrad(), gb.SharedParameters(model.trunk), tasks=names).measure(losses)
+        for losses in (model.losses(), dict(reversed(model.losses().items())))
+    ]
+    assert reports[0].conflicts
+    assert reports[0].weights.tolist() == reports[1].weights.tolist()
+
+
+def test_the_solver_is_not_updated_where_nothing_was_written():
+    model = Net()
+    balancer = gb.Balancer(Counting())
+    losses = model.losses()
+    balancer.backward(losses)
+    with pytest.raises(ValueError, match="freed by an earlier backward"):
+        balancer.backward(losses)
+    assert balancer.solver.num_updates == 1
+
+
+@pytest.mark.parametrize("solver", [gb.PCGrad, gb.GradNorm])
+def test_measuring_changes_no_state(solver):
+    model = Net()
+    balancer = gb.Balancer(solver())
+    before = balancer.get_extra_state()
+    balancer.measure(model.losses())
+    assert balancer.get_extra_state() == before
+    balancer.backward(list(model.losses().values()))  # nor are the names fixed
+
+
+def test_a_first_step_without_usable_tasks_fixes_their_names():
+    balancer = gb.Balancer(gb.MGDA(), nonfinite="skip")
+    balancer.backward({name: loss * torch.nan for name, loss in Net().losses().items()})
+    with pytest.raises(ValueError, match="unknown tasks"):
+        balancer.backward({"other": Net().losses()["task0"]})

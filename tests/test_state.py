@@ -96,3 +96,29 @@ def test_a_state_of_another_version_is_refused():
     balancer = gb.Balancer(gb.MGDA())
     with pytest.raises(ValueError, match="found version 99"):
         balancer.set_extra_state({"version": 99})
+
+
+def test_a_loaded_balancer_knows_the_tasks():
+    run = Run(gb.GradNorm())
+    run.step()
+    balancer = gb.Balancer(gb.GradNorm())
+    balancer.load_state_dict(run.model.balancer.state_dict())
+    with pytest.raises(ValueError, match="unknown tasks"):
+        balancer.backward({"other": run.model.losses()["task0"]})
+
+
+def test_a_fresh_state_leaves_the_tasks_that_were_given():
+    balancer = gb.Balancer(gb.MGDA(), tasks=["a", "b"])
+    balancer.load_state_dict(gb.Balancer(gb.MGDA()).state_dict())
+    assert balancer.tasks == ("a", "b")
+
+
+def test_a_state_that_the_solver_refuses_leaves_the_tasks_open():
+    run = Run(gb.GradNorm())
+    run.step()
+    state = run.model.balancer.get_extra_state()
+    state["weighing"]["solvers"][""] = {"nonsense": 1}
+    balancer = gb.Balancer(gb.GradNorm())
+    with pytest.raises(ValueError, match="not a state of GradNorm"):
+        balancer.set_extra_state(state)
+    assert balancer.tasks is None
