@@ -29,6 +29,28 @@ def test_conflicts_are_named_pairs():
     assert report.conflicts == (("a", "b"), ("b", "c"))
 
 
+def test_orthogonal_gradients_do_not_conflict():
+    x = torch.ones(2, requires_grad=True)
+    report = gb.Balancer(gb.MGDA()).measure([x[0] + x.sum() * 0, x[1] + x.sum() * 0])
+    assert report.gram[0, 1] == 0.0
+    assert report.conflicts == ()
+
+
+def test_a_zero_gradient_has_cosine_0():
+    x = torch.ones(2, requires_grad=True)
+    report = gb.Balancer(gb.MGDA()).measure([x.sum(), 0 * x.sum()])
+    assert report.cosines.tolist() == [[pytest.approx(1.0), 0.0], [0.0, 0.0]]
+
+
+def test_descent_where_a_task_is_absent():
+    model = HandModel()
+    balancer = gb.Balancer(
+        gb.MGDA(), gb.SharedParameters(model.trunk), tasks=["linear", "away", "square"]
+    )
+    report = balancer.measure(model.losses())
+    np.testing.assert_allclose(report.descent, [16.0, np.nan, 16.0])
+
+
 def test_the_table():
     text = str(hand_report())
     lines = text.splitlines()
@@ -52,6 +74,38 @@ def test_the_table_tells_who_was_left_out_and_what_to_do():
 def test_the_table_without_a_gramian():
     text = str(gb.Balancer(gb.Uniform()).measure(HandModel().losses()))
     assert text.splitlines()[1].split() == ["task", "loss", "weight"]
+
+
+def test_the_table_of_one_task_has_no_cosines():
+    text = str(gb.Balancer(gb.MGDA()).measure({"only": HandModel().losses()["linear"]}))
+    assert text.splitlines()[1].split() == ["task", "loss", "weight", "|gradient|", "descent"]
+
+
+def test_the_table_of_a_task_that_is_named_as_a_heading():
+    balancer = gb.Balancer(gb.Uniform(), tasks=["task", "other"])
+    lines = str(balancer.measure({"other": HandModel().losses()["linear"]})).splitlines()
+    assert ["(absent)" in line for line in lines[1:]] == [False, True, False]
+
+
+def test_as_dict_by_hand():
+    x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    losses = {"a": 3 * x[0] + 0 * x[1], "b": x[1] - x[0]}
+    report = gb.Balancer(gb.MGDA(method="frank_wolfe", max_steps=0)).measure(losses)
+    assert report.as_dict() == pytest.approx(
+        {
+            "loss/a": 3.0,
+            "loss/b": 0.0,
+            "weight/a": report.weights[0],
+            "weight/b": report.weights[1],
+            "norm/a": 3.0,
+            "norm/b": 2**0.5,
+            "descent/a": report.descent[0],
+            "descent/b": report.descent[1],
+            "cosine/a/b": -(0.5**0.5),
+            "num_conflicts": 1.0,
+            "certificate": report.certificate,
+        }
+    )
 
 
 def test_as_dict_is_plain_floats():
@@ -88,6 +142,9 @@ def test_history_stacks_reports():
     assert np.isnan(history.losses[3, 1])
     assert history.num_conflicts.shape == (120,)
     assert list(history)[3] is history[3]
+    assert history.losses[5].tolist() == history[5].losses.tolist()
+    assert history.weights[5].tolist() == history[5].weights.tolist()
+    assert gb.History().names == ()
 
 
 @pytest.mark.parametrize("source", [None, gb.SharedParameters()])
@@ -98,6 +155,21 @@ def test_history_plots_to_a_file(source, tmp_path):
     assert titles == ["loss", "weight", "cosine of gradients", "conflicting pairs"]
     notes = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert notes == ([] if source else ["not measured"] * 2)
+
+
+def test_history_draws_each_task_in_its_panel_smoothed_over_absences():
+    history = make_history(gb.SharedParameters())
+    loss, weight, cosine, _ = history.plot().axes
+    for axes, values in ((loss, history.losses), (weight, history.weights)):
+        assert [line.get_label() for line in axes.lines] == ["task0", "task1", "task2"]
+        for line, column in zip(axes.lines, values.T, strict=True):
+            drawn = line.get_ydata()
+            assert len(drawn) == 50  # of 120 steps: two or three to a point
+            assert drawn[0] == pytest.approx(column[:3].mean())
+            assert drawn[1] == pytest.approx(np.nanmean(column[3:6]))  # task1 is absent at 3
+    pairs = ["task0 · task1", "task0 · task2", "task1 · task2"]
+    assert [line.get_label() for line in cosine.lines] == pairs
+    assert cosine.lines[1].get_ydata()[0] == pytest.approx(history.cosines[0, 0, 2])
 
 
 def test_history_of_one_step_and_of_none():
