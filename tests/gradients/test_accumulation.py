@@ -93,10 +93,40 @@ def test_a_parameter_that_some_tasks_do_not_use():
 
 
 def test_a_parameter_that_no_loss_reaches_keeps_grad_none():
-    model = Net()
-    source = gb.SharedParameters([model.trunk, torch.nn.Linear(1, 1).double()])
+    model, apart = Net(), torch.nn.Linear(1, 1).double()
+    source = gb.SharedParameters([model.trunk, apart])
     gb.Balancer(gb.MGDA(), source).backward(model.losses())
     assert model.trunk[0].weight.grad is not None
+    assert apart.weight.grad is None
+
+
+@sources
+def test_a_head_of_two_tasks_gets_the_sum_of_their_gradients(source):
+    model, plain = Net(num_tasks=2), Net(num_tasks=2)
+    for net in (model, plain):
+        net.heads.append(net.heads[0])
+        net.y = torch.cat([net.y, 2 * net.y[:1]])
+    gb.Balancer(gb.Uniform(), source(model)).backward(model.losses())
+    sum(plain.losses().values()).backward()
+    assert_equal_gradients(model, plain)
+
+
+def test_a_head_whose_gradient_is_none():
+    class Ignore(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, z, weight):
+            return z.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient, None
+
+    model, ignored = Net(), torch.nn.Parameter(torch.ones(2))
+    losses = model.losses()
+    losses["task1"] = Ignore.apply(losses["task1"], ignored)
+    gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk)).backward(losses)
+    assert ignored.grad is None
+    assert model.heads[1].weight.grad is not None
 
 
 @sources

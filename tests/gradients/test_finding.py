@@ -26,6 +26,19 @@ def test_a_shared_parameter_stays_shared_while_tasks_are_absent():
     assert alone.norms[1] == pytest.approx(full.norms[1])
 
 
+def test_what_two_tasks_share_stays_shared_while_one_of_them_is_absent():
+    trunk, pair = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+
+    def losses():
+        return [(trunk + pair).sum(), (trunk + 3 * pair).sum(), 2 * trunk.sum()]
+
+    balancer = gb.Balancer(gb.MGDA())
+    full = balancer.backward(losses())
+    assert full.norms[1] == pytest.approx(20**0.5)
+    without = balancer.backward([None, *losses()[1:]])
+    assert without.norms[1] == pytest.approx(full.norms[1])
+
+
 def test_with_one_task_all_its_parameters_count():
     model = Net(num_tasks=1)
     report = gb.Balancer(gb.MGDA()).backward(model.losses())
@@ -72,6 +85,26 @@ def test_measure_must_be_shared():
     source = gb.SharedParameters(model.trunk, measure=model.heads[0])
     with pytest.raises(ValueError, match="measure must be parameters that the tasks share"):
         gb.Balancer(gb.MGDA(), source).backward(model.losses())
+
+
+def test_frozen_parameters_are_left_out_of_what_is_measured():
+    model = Net()
+    model.trunk[-1].bias.requires_grad_(False)
+    module = gb.SharedParameters(model.trunk, measure=model.trunk[-1])
+    weight = gb.SharedParameters(model.trunk, measure=model.trunk[-1].weight)
+    assert gramian_of(model, module) == pytest.approx(gramian_of(model, weight))
+    model.trunk[-1].requires_grad_(False)
+    with pytest.raises(ValueError, match=r"require gradients; found none"):
+        gramian_of(model, module)
+
+
+def test_parameters_that_are_given_twice_count_once():
+    model = Net()
+    twice = [model.trunk, model.trunk[0].weight, model.trunk[-1]]
+    once = gramian_of(model, gb.SharedParameters(model.trunk))
+    assert gramian_of(model, gb.SharedParameters(twice)) == pytest.approx(once)
+    measured = gb.SharedParameters(model.trunk, measure=twice)
+    assert gramian_of(model, measured) == pytest.approx(once)
 
 
 @pytest.mark.parametrize("given", [[], "trunk", torch.nn.Tanh(), [None]])

@@ -90,7 +90,11 @@ def test_a_leaf_can_be_the_representation():
 
 @pytest.mark.parametrize(
     ("representation", "match"),
-    [({"z": 1}, "a tensor or a sequence"), (torch.ones(2), "does not require gradients")],
+    [
+        ({"z": 1}, "a tensor or a sequence"),
+        ([1, 2], "a tensor or a sequence"),
+        (torch.ones(2), "does not require gradients"),
+    ],
 )
 def test_what_is_no_representation(representation, match):
     model = Net()
@@ -118,3 +122,62 @@ def test_in_place_activations_after_the_capture():
     other = Net()
     sum(other.losses(torch.relu(other.trunk(other.x))).values()).backward()
     torch.testing.assert_close(model.trunk[0].weight.grad, other.trunk[0].weight.grad)
+
+
+def test_it_is_passed_to_measure_as_well():
+    model = Net()
+    z = model.trunk(model.x)
+    losses = model.losses(z)
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation())
+    seen = balancer.measure(losses, representation=z)
+    assert seen.gram == pytest.approx(balancer.backward(losses, representation=z).gram)
+
+
+def test_a_step_forgets_what_it_captured():
+    model = Net()
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation(model.trunk))
+    losses = model.losses()
+    balancer.backward(losses)
+    with pytest.raises(ValueError, match="found none"):
+        balancer.backward(losses)
+
+
+def test_the_last_tasks_graph_is_freed_up_to_it():
+    model = Net()
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation(model.trunk))
+    losses = model.losses()
+    balancer.backward(losses)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(losses["task2"], model.heads[2].weight)
+
+
+def test_parts_without_gradients_are_left_out_of_it():
+    model, other = Net(), Net()
+    z = model.trunk(model.x)
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation())
+    mixed = balancer.backward(model.losses(z), representation=[torch.ones(2), z])
+    z = other.trunk(other.x)
+    plain = gb.Balancer(gb.MGDA(), gb.Representation()).backward(other.losses(z), representation=z)
+    assert mixed.gram.tolist() == plain.gram.tolist()
+
+
+def test_a_trunk_with_several_outputs():
+    class Trunk(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.first(x), self.second(x)
+
+    trunk = Trunk()
+    balancer = gb.Balancer(gb.Uniform(), gb.Representation(trunk))
+    first, second = trunk(torch.ones(1, 2))
+    report = balancer.backward([first.sum() + second.sum(), 2 * second.sum()])
+    assert report.gram.tolist() == [[5.0, 6.0], [6.0, 12.0]]
+    assert trunk.second.bias.grad.tolist() == [3.0] * 3
+    for part in (trunk.first, trunk.second):  # each is behind one of the outputs
+        first, second = trunk(torch.ones(1, 2))
+        around = first.sum() + second.sum() + part.weight.sum()
+        with pytest.raises(ValueError, match="and around it"):
+            balancer.backward([around, second.sum()])
