@@ -88,7 +88,40 @@ def test_an_absent_task_keeps_its_weight_and_the_total():
     assert sum(task["weight"] for task in after.values()) == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("option", [{"alpha": -1.0}, {"lr": 0.0}, {"lr": float("nan")}])
+@pytest.mark.parametrize("first_loss", [0.0, 1e-15])
+def test_a_task_that_started_at_nearly_zero_has_the_neutral_rate(first_loss):
+    solver = gb.GradNorm(alpha=1.0, lr=0.1)
+    started = gb.Problem.of(np.eye(3), [first_loss, 1.0, 1.0])
+    later = gb.Problem.of(np.eye(3), [5.0, 0.5, 0.25])
+    first, second, third = run(solver, [started, later, later])
+    assert first.tolist() == second.tolist() == [1.0, 1.0, 1.0]
+    assert third[0] == pytest.approx(1.0)
+    assert third[1] > 1.0 > third[2]
+
+
+def test_losses_that_all_reach_zero_do_not_divide():
+    problems = [gb.Problem.of(np.eye(2)), *[gb.Problem.of(np.eye(2), [0.0, 0.0])] * 3]
+    assert run(gb.GradNorm(), problems).tolist() == [[1.0, 1.0]] * 4
+
+
+def test_a_state_replaces_that_of_a_run_with_other_tasks():
+    saved, used = gb.GradNorm(), gb.GradNorm()
+    run(saved, steps(2, names=["a", "b", "c"]))
+    run(used, steps(2, names=["a", "b", "x"]))
+    used.load_state_dict(saved.state_dict())
+    assert used.state_dict() == saved.state_dict()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"alpha": -1.0},
+        {"alpha": float("inf")},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+    ],
+)
 def test_options_out_of_range_are_refused(option):
     with pytest.raises(ValueError, match="must be"):
         gb.GradNorm(**option)

@@ -75,3 +75,18 @@ def test_unknown_options_are_refused(option):
 def test_losses_alone_are_not_enough():
     with pytest.raises(ValueError, match="Gramian"):
         gb.MGDA().solve(gb.Problem.of(losses=[1.0, 2.0]))
+
+
+def test_only_the_ratios_of_the_divisors_matter():
+    problems = [gb.Problem.of(JAC @ JAC.T, LOSSES * 2.0**k) for k in (0, -500, 500)]
+    weights = [gb.MGDA(normalization="loss").solve(problem).weights for problem in problems]
+    assert weights[0].tolist() == weights[1].tolist() == weights[2].tolist()
+
+
+def test_a_looser_tolerance_takes_fewer_steps():
+    problem = gb.Problem.of(JAC @ JAC.T)
+    steps = [
+        gb.MGDA(method="frank_wolfe", tol=tol, max_steps=20_000).solve(problem).num_steps
+        for tol in (1e-1, 1e-4)
+    ]
+    assert steps[0] < steps[1]

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import gradbalance as gb
-from gradbalance.solvers.pcgrad import project_conflicts
+from gradbalance.solvers.pcgrad import _random_orders, project_conflicts
 
 
 def pcgrad_on_gradients(jac, orders):
@@ -68,3 +68,26 @@ def test_a_zero_gradient_is_no_ground_to_project_on():
 def test_unknown_options_are_refused(option):
     with pytest.raises(ValueError, match="must"):
         gb.PCGrad(**option)
+
+
+def test_every_task_meets_the_others_in_an_order_of_its_own():
+    orders = _random_orders(6, np.random.default_rng(0))
+    assert [sorted(order) for order in orders] == [
+        [j for j in range(6) if j != i] for i in range(6)
+    ]
+    ranks = np.argsort(orders, axis=1)  # one shuffle of the columns would rank all rows alike
+    assert len(np.unique(ranks, axis=0)) > 1
+
+
+def test_the_seed_is_part_of_the_state():
+    jac = np.random.default_rng(0).standard_normal((12, 3))
+    problem = gb.Problem.of(jac @ jac.T)
+    saved, loaded = gb.PCGrad(seed=5), gb.PCGrad()
+    loaded.load_state_dict(saved.state_dict())
+    assert np.array_equal(loaded.solve(problem).weights, saved.solve(problem).weights)
+
+
+@pytest.mark.parametrize("state", [{"seed": 1}, {"seed": 1, "num_steps": 2, "order": []}])
+def test_a_state_of_other_entries_is_refused(state):
+    with pytest.raises(ValueError, match="has seed and num_steps"):
+        gb.PCGrad().load_state_dict(state)

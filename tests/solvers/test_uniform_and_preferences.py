@@ -17,7 +17,16 @@ def test_impossible_preferences_are_refused(preferences: list[float]):
         gb.Uniform(preferences=preferences)
 
 
-@pytest.mark.parametrize("preferences", [[1.0], {"0": 1.0, "x": 1.0}])
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        [1.0],
+        [1.0, 1.0, 1.0],
+        {"0": 1.0},
+        {"0": 1.0, "x": 1.0},
+        {"0": 1.0, "1": 1.0, "x": 1.0},
+    ],
+)
 def test_preferences_that_do_not_fit_the_tasks_are_refused(preferences):
     with pytest.raises(ValueError, match=r"preferences must (have|name)"):
         gb.Uniform(preferences=preferences).solve(gb.Problem.of(losses=[1.0, 1.0]))
@@ -26,3 +35,8 @@ def test_preferences_that_do_not_fit_the_tasks_are_refused(preferences):
 def test_mgda_refuses_a_preference_of_zero():
     with pytest.raises(ValueError, match="positive"):
         gb.MGDA(preferences=[0.0, 1.0])
+
+
+def test_uniform_takes_a_preference_of_zero():
+    solver = gb.Uniform(preferences=[0.0, 1.0])
+    assert solver.solve(gb.Problem.of(losses=[1.0, 1.0])).weights.tolist() == [0.0, 1.0]
