@@ -22,7 +22,7 @@ def check_preferences(preferences: Preferences | None, *, positive: bool) -> Non
     values = preferences.values() if isinstance(preferences, Mapping) else preferences
     found = np.asarray(list(values), dtype=np.float64)
     low = found <= 0 if positive else found < 0
-    if found.size == 0 or not np.isfinite(found).all() or low.any() or not found.any():
+    if not np.isfinite(found).all() or low.any() or not found.any():
         kind = "positive" if positive else "non-negative, not all zero,"
         raise ValueError(f"preferences must be finite and {kind} numbers; found {preferences!r}")
 
