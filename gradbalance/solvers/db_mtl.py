@@ -16,7 +16,8 @@ class DBMTL(StatelessSolver):
 
     with g_i the rows of J [T, P] and L [T] the losses: s_i/L_i is the length of the gradient of
     log L_i. All weighted gradients w_i g_i then have the same length. A zero gradient cannot, and
-    keeps the weight 1/L_i of the log loss. Promises no task a decrease.
+    keeps the weight 1/L_i of the log loss. As a loss goes to 0 all weights grow without bound; so
+    that the step does not, use `Balancer(scale="norm")`. Promises no task a decrease.
 
     Raises:
         ValueError: a loss is not positive.

@@ -27,7 +27,8 @@ class FAMO(Solver, AfterStep):
     with L [T] the losses, b [T] their lower bounds, ξ [T] the logits, 0 at first, and L' [T] the
     losses of the same batch after the optimizer's step: call `balancer.after_step(losses)` with
     them after every `optimizer.step()`. The weights w(t) are applied and reported, then ξ is
-    updated. Promises no task a decrease.
+    updated. Each `backward` needs its `after_step`: gradients cannot be accumulated over several,
+    and `measure` raises in between. Promises no task a decrease.
 
     Args:
         lr: step of ξ, > 0.

@@ -15,7 +15,8 @@ class SI(StatelessSolver):
         w_i = \frac{\partial F}{\partial L_i} = \frac{p_i}{L_i}
 
     with L [T] the losses and p [T] the preferences, 1 by default. Multiplying a loss by a constant
-    changes nothing at all. Promises no task a decrease.
+    changes nothing at all. As a loss goes to 0 its weight grows without bound; so that the step
+    does not, use `Balancer(scale="sum")`. Promises no task a decrease.
 
     Args:
         preferences: one non-negative number a task, by name or in order; ones by default.

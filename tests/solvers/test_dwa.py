@@ -23,7 +23,7 @@ def test_by_hand_on_the_means_of_epochs():
     solver = gb.DWA(temperature=2.0)
     # Means 4 and 1, then 1 and 1: ratios 1/4 and 1.
     first = epoch(solver, {"a": 5.0, "b": 1.5}, {"a": 3.0, "b": 0.5})
-    second = epoch(solver, {"a": 1.5, "b": 0.0}, {"a": 0.5, "b": 2.0})
+    second = epoch(solver, {"a": 1.5, "b": 0.0}, {"a": 0.5, "b": 2.0}, {"a": 1.0, "b": 1.0})
     third = epoch(solver, {"a": 9.0, "b": 9.0}, {"a": 1.0, "b": 1.0})
     assert (first == 1).all()
     assert (second == 1).all()
@@ -75,6 +75,14 @@ def test_an_epoch_that_never_ends_is_an_error():
     epoch(solver, *[losses] * 3, end=False)
     with pytest.raises(ValueError, match=r"balancer.end_epoch\(\) after each; found 3 steps"):
         epoch(solver, losses)
+
+
+def test_a_resumed_epoch_counts_the_steps_before():
+    solver, resumed = gb.DWA(max_epoch_steps=3), gb.DWA(max_epoch_steps=3)
+    epoch(solver, *[{"a": 1.0}] * 3, end=False)
+    resumed.load_state_dict(solver.state_dict())
+    with pytest.raises(ValueError, match="found 3 steps"):
+        epoch(resumed, {"a": 1.0})
 
 
 def test_an_epoch_without_a_step_is_an_error():
