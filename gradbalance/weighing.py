@@ -148,7 +148,13 @@ class Weighing:
                 f"the state is of the groups {list(state['solvers'])}, but this Balancer has "
                 f"{list(self.solvers)}"
             )
-        for group, solver in self.solvers.items():
-            solver.load_state_dict(state["solvers"][group])
+        before = {group: solver.state_dict() for group, solver in self.solvers.items()}
+        try:
+            for group, solver in self.solvers.items():
+                solver.load_state_dict(state["solvers"][group])
+        except ValueError:
+            for group, solver in self.solvers.items():  # a refused state changes nothing
+                solver.load_state_dict(before[group])
+            raise
         self._last_weights = {group: dict(kept) for group, kept in state["last_weights"].items()}
         self._num_reused = int(state["num_reused"])

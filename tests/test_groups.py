@@ -145,3 +145,15 @@ def test_errors():
     state = gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk)).state_dict()
     with pytest.raises(ValueError, match="of the groups"):
         balancer.load_state_dict(state)
+
+
+def test_a_state_that_one_group_refuses_changes_none():
+    model = Net()
+    source, other = (groups_of(model) for _ in range(2))
+    balancer = gb.Balancer(gb.PCGrad(), source)
+    saved = gb.Balancer(gb.PCGrad(seed=5), other).state_dict()
+    saved["_extra_state"]["weighing"]["solvers"]["last"] = {"nonsense": 1}
+    before = balancer.get_extra_state()
+    with pytest.raises(ValueError, match="state"):
+        balancer.load_state_dict(saved)
+    assert balancer.get_extra_state() == before

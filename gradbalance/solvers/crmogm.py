@@ -100,5 +100,9 @@ class CRMOGM(Solver, AfterStep, EndEpoch):
             raise ValueError(
                 f"the state is of CRMOGM({state['solver']}()), but this one wraps {self.solver!r}"
             )
+        try:
+            weights = {name: float(weight) for name, weight in state["weights"].items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"not a state of CRMOGM: {error}") from error
         self.solver.load_state_dict(state["state"])
-        self._weights = dict(state["weights"])
+        self._weights = weights

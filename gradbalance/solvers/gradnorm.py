@@ -106,8 +106,7 @@ class GradNorm(Solver):
             np.array([t.num_steps for t in tasks]),
             lr=self.lr,
         )
-        updated = np.maximum(updated, _SMALLEST_WEIGHT * weights.mean())
-        updated *= weights.sum() / updated.sum()
+        updated = _with_sum(updated, float(weights.sum()))
         for task, weight, moment, square in zip(tasks, updated, moments, squares, strict=True):
             task.weight, task.moment, task.square = float(weight), float(moment), float(square)
             task.num_steps += 1
@@ -123,6 +122,17 @@ class GradNorm(Solver):
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a state of GradNorm: {error}") from error
         self._tasks = tasks
+
+
+def _with_sum(weights: Array, total: float) -> Array:
+    """Weights brought to a sum, none below the smallest share of it."""
+    floor = _SMALLEST_WEIGHT * total / len(weights)
+    weights = np.maximum(weights, floor)
+    weights = weights * (total / weights.sum())
+    if weights.min() < floor:  # the sum came down, and what was at the floor with it
+        excess = np.maximum(weights - floor, 0.0)
+        weights = floor + excess * ((total - len(weights) * floor) / excess.sum())
+    return weights
 
 
 def _training_rates(losses: Array, first_losses: Array) -> Array:

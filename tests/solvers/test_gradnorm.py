@@ -63,7 +63,7 @@ def test_weights_stay_positive():
     solver = gb.GradNorm(alpha=0.0, lr=0.5)
     problem = gb.Problem.of(np.diag([1e6, 1.0]), [1.0, 1.0])
     weights = run(solver, [problem] * 50)
-    assert (weights > 0).all()
+    assert weights.min() >= 0.999e-4 * weights.mean()
 
 
 def test_a_first_loss_of_zero_does_not_divide():
