@@ -2,6 +2,7 @@
 
 from gradbalance.numerics.adam import adam_step
 from gradbalance.numerics.gramian import as_gramian
+from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
 from gradbalance.numerics.projections import GivenProjections, given_projections
 from gradbalance.numerics.rank import Spectrum, spectrum
@@ -9,12 +10,14 @@ from gradbalance.numerics.status import Status
 
 __all__ = [
     "GivenProjections",
+    "MaxMinVector",
     "MinNormPoint",
     "Spectrum",
     "Status",
     "adam_step",
     "as_gramian",
     "given_projections",
+    "max_min_vector",
     "min_norm_point",
     "spectrum",
 ]

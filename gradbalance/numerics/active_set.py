@@ -80,7 +80,7 @@ def _exchange(
         num_steps += 1
         support = member.nonzero()[0]
         right_side = ones[: support.size]
-        inner = _solve(gram.take(support, 0).take(support, 1), right_side, num_tasks)[0]
+        inner = damped_solve(gram.take(support, 0).take(support, 1), right_side, num_tasks)[0]
         if inner[inner.argmin()] < 0.0:
             member[support] = inner >= 0.0
             continue
@@ -99,7 +99,7 @@ def _exchange(
 def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_Array, float]:
     """The step δ from w with products Gw to the minimiser over Σw = 1, and its best multiple."""
     right_sides = np.stack([products, np.ones_like(products)])
-    (newton, constant), is_convex = _solve(gram, right_sides, num_tasks)
+    (newton, constant), is_convex = damped_solve(gram, right_sides, num_tasks)
     direction = constant * (newton.sum() / constant.sum()) - newton
     slope = float(direction @ products)
     if is_convex or slope >= 0.0:
@@ -108,7 +108,7 @@ def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_
     return direction, max(1.0, -slope / curvature) if curvature > 0.0 else np.inf
 
 
-def _solve(gram: _Array, right_sides: _Array, num_tasks: int) -> tuple[_Array, bool]:
+def damped_solve(gram: _Array, right_sides: _Array, num_tasks: int) -> tuple[_Array, bool]:
     """Solve for right sides [K, T] with G made positive definite, which moves no minimiser.
 
     A constant added to all of G changes nothing between weights of equal sum, and makes the matrix

@@ -1,6 +1,7 @@
 """The methods, one a file: (losses, Gramian) to weights."""
 
 from gradbalance.solvers.aligned_mtl import AlignedMTL
+from gradbalance.solvers.cagrad import CAGrad
 from gradbalance.solvers.config import ConFIG
 from gradbalance.solvers.crmogm import CRMOGM
 from gradbalance.solvers.db_mtl import DBMTL
@@ -35,6 +36,7 @@ __all__ = [
     "UW",
     "AfterStep",
     "AlignedMTL",
+    "CAGrad",
     "ConFIG",
     "EndEpoch",
     "GradNorm",

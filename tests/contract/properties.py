@@ -96,7 +96,7 @@ def assert_same_direction(gram: Array, weights: Array, other: Array) -> None:
     bringing their sum to 1 then leaves the length of the direction open.
     """
     along, square = weights @ gram @ other, other @ gram @ other
-    other = other * (along / square if along > 0 else 1.0)
+    other = other * (along / square if along > 0 and square > 0 else 1.0)
     difference = weights - other
     norms = np.sqrt(np.diagonal(gram))
     # A certified gap of tol·val bounds the squared distance to the optimum by as much.
