@@ -9,6 +9,7 @@ from gradbalance.solvers.dwa import DWA
 from gradbalance.solvers.famo import FAMO
 from gradbalance.solvers.gls import GLS
 from gradbalance.solvers.gradnorm import GradNorm
+from gradbalance.solvers.gradvac import GradVac
 from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.imtl_g import IMTLG
 from gradbalance.solvers.imtl_l import IMTLL
@@ -40,6 +41,7 @@ __all__ = [
     "ConFIG",
     "EndEpoch",
     "GradNorm",
+    "GradVac",
     "PCGrad",
     "Problem",
     "Solution",

@@ -6,6 +6,7 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from gradbalance.solvers.orders import random_orders
 from gradbalance.solvers.solver import Array, Problem, Solution, Solver, State, check_choice
 
 Reduction = Literal["sum", "mean"]
@@ -59,7 +60,7 @@ class PCGrad(Solver):
     def solve(self, problem: Problem) -> Solution:
         """Column sums of the projected coefficients, for this step's random orders."""
         gram = problem.gramian
-        orders = _random_orders(len(gram), np.random.default_rng((self.seed, self._num_steps)))
+        orders = random_orders(len(gram), np.random.default_rng((self.seed, self._num_steps)))
         weights = project_conflicts(gram, orders).sum(axis=0)
         return Solution(weights / len(gram) if self.reduction == "mean" else weights)
 
@@ -97,10 +98,3 @@ def project_conflicts(gram: Array, orders: NDArray[np.intp]) -> Array:
         i, j = rows[conflict], others[conflict]
         coefficients[i, j] -= inner[conflict] / squares[j]
     return coefficients
-
-
-def _random_orders(num_tasks: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """[T, T-1]: for each task the others in an order of its own."""
-    others = np.tile(np.arange(num_tasks), (num_tasks, 1))
-    others = others[~np.eye(num_tasks, dtype=bool)].reshape(num_tasks, num_tasks - 1)
-    return generator.permuted(others, axis=1)

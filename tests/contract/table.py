@@ -96,6 +96,8 @@ CONTRACTS = {
         equivariant=2,
         pair=lambda gram: projected_pair(gram) / 2,
     ),
+    "GradVac": Contract(make=gb.GradVac, equivariant=2, pair=projected_pair),
+    "GradVac-fast": Contract(make=lambda: gb.GradVac(beta=0.9), equivariant=2),
     "GradNorm": Contract(make=gb.GradNorm, equivariant=ALL),
     "CAGrad": Contract(make=gb.CAGrad, certified=True, equivariant=ALL, single=1.5),
     "CAGrad-1": Contract(

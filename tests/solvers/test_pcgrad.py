@@ -3,7 +3,8 @@ import pytest
 import torch
 
 import gradbalance as gb
-from gradbalance.solvers.pcgrad import _random_orders, project_conflicts
+from gradbalance.solvers.orders import random_orders
+from gradbalance.solvers.pcgrad import project_conflicts
 
 
 def pcgrad_on_gradients(jac, orders):
@@ -71,7 +72,7 @@ def test_unknown_options_are_refused(option):
 
 
 def test_every_task_meets_the_others_in_an_order_of_its_own():
-    orders = _random_orders(6, np.random.default_rng(0))
+    orders = random_orders(6, np.random.default_rng(0))
     assert [sorted(order) for order in orders] == [
         [j for j in range(6) if j != i] for i in range(6)
     ]

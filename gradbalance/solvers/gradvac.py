@@ -1,0 +1,157 @@
+"""GradVac: turn each gradient towards the others until their cosines are what they usually are."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradbalance.solvers.orders import random_orders
+from gradbalance.solvers.solver import Array, Problem, Solution, Solver, State
+
+_UNIT = float(np.finfo(np.float64).eps)
+_LARGEST_TARGET = 1 - 1e-6  # beyond, rounding decides about length and not only about angle
+_LARGEST_SQUARE = 1e12  # of a gradient's length over its own
+
+
+@final
+class GradVac(Solver):
+    r"""Gradient vaccine: PCGrad with a usual cosine as the goal, instead of 0.
+
+    .. math::
+        g_i' \leftarrow g_i' + \frac{\|g_i'\| \big(\hat\varphi_{ij} \sqrt{1 - \varphi^2}
+        - \varphi \sqrt{1 - \hat\varphi_{ij}^2}\big)}{\|g_j\| \sqrt{1 - \hat\varphi_{ij}^2}} g_j
+        \quad \text{where } \varphi = \cos(g_i', g_j) < \hat\varphi_{ij}
+
+    for j ≠ i in a random order, with g_i the rows of J [T, P], g_i' = g_i at first and always the
+    original g_j; afterwards cos(g_i', g_j) = φ̂_ij. Then d = Σ_i g_i'. The goals φ̂ [T, T] start
+    at 0 and follow the φ that were met, corrected or not: φ̂ ← (1 − β)φ̂ + βφ. Wholly on the
+    cosines of the gradients; all tasks advance together. Promises no task a decrease.
+
+    Args:
+        beta: how fast the goals follow, in (0, 1].
+        seed: of the solver's own random orders, which depend on nothing but the seed and the
+            number of steps taken.
+
+    Raises:
+        ValueError: an option is out of range.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> solver, problem = gb.GradVac(beta=0.5), gb.Problem.of([[1.0, 0.6], [0.6, 1.0]])
+        >>> for _ in range(3):
+        ...     solution = solver.solve(problem)
+        ...     solver.update(problem, solution)
+        >>> solution.weights  # the cosine is above its goal
+        array([1., 1.])
+        >>> round(solver.state_dict()["cosines"]["0"]["1"], 3)
+        0.525
+
+    References:
+        Wang et al. 2021, arXiv 2010.05874.
+
+    Deviation: goals are met up to 1 − 1e-6, and a correction that would make a gradient 1e6 times
+    longer than it was is left out: a goal near 1 would otherwise stretch it without bound. A
+    gradient that is zero, or has been cancelled by an opposed one, has no cosine: it is left as it
+    is, and so are the goals. One goal a pair of tasks, not one for each layer of the model.
+    """
+
+    needs = "gramian"
+    weighs = "gradients"
+
+    def __init__(self, *, beta: float = 0.01, seed: int = 0) -> None:
+        if not 0 < beta <= 1:
+            raise ValueError(f"beta must be in (0, 1]; found {beta}")
+        if seed < 0:
+            raise ValueError(f"seed must not be negative; found {seed}")
+        self.beta = beta
+        self.seed = seed
+        self._num_steps = 0
+        self._goals: dict[str, dict[str, float]] = {}
+        # What the last solve met, so that update need not meet it again; no part of the state.
+        self._met: tuple[Problem, Array] | None = None
+
+    def solve(self, problem: Problem) -> Solution:
+        """Column sums of the corrected coefficients, for this step's random orders."""
+        gram = problem.gramian
+        norms = np.sqrt(np.diagonal(gram))
+        present = norms > 0
+        scales = np.where(present, norms, 1.0)
+        cosines = np.where(np.outer(present, present), gram / scales / scales[:, None], 0.0)
+        orders = random_orders(len(gram), np.random.default_rng((self.seed, self._num_steps)))
+        coefficients, met = turn_to_goals(cosines, self._goals_of(problem.names), orders)
+        self._met = problem, met
+        return Solution(norms @ coefficients / scales)
+
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """The goals follow the cosines that were met; the next step draws fresh orders."""
+        if self._met is None or self._met[0] is not problem:
+            self.solve(problem)
+        assert self._met is not None
+        met, goals = self._met[1], self._goals_of(problem.names)
+        followed = np.where(np.isnan(met), goals, (1 - self.beta) * goals + self.beta * met)
+        for name, row in zip(problem.names, followed.tolist(), strict=True):
+            self._goals.setdefault(name, {}).update(zip(problem.names, row, strict=True))
+        self._num_steps += 1
+        self._met = None
+
+    def _goals_of(self, names: tuple[str, ...]) -> Array:
+        """φ̂ [t, t] of the tasks that take part; 0 for pairs that have not met."""
+        rows = (self._goals.get(name, {}) for name in names)
+        return np.array([[row.get(name, 0.0) for name in names] for row in rows])
+
+    def state_dict(self) -> State:
+        """The goals of each pair by name, the seed and the number of steps taken."""
+        goals = {name: dict(row) for name, row in self._goals.items()}
+        return {"cosines": goals, "seed": self.seed, "num_steps": self._num_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with the saved goals and the saved sequence of orders."""
+        try:
+            goals = {
+                str(name): {str(other): float(goal) for other, goal in row.items()}
+                for name, row in state["cosines"].items()
+            }
+            seed, num_steps = int(state["seed"]), int(state["num_steps"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"not a state of GradVac: {error}") from error
+        self._goals, self.seed, self._num_steps, self._met = goals, seed, num_steps, None
+
+
+def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Turn unit vectors e_i towards one another.
+
+    Args:
+        cosines: [T, T] ⟨e_i, e_j⟩; zero rows for vectors that are zero.
+        goals: [T, T] the cosines φ̂ to be reached.
+        orders: [T, T-1] for each vector the others, in the order in which it meets them.
+
+    Returns:
+        The coefficients C [T, T] of the turned vectors, e_i' = Σ_j C_ij e_j, and the cosines φ
+        [T, T] that were met; NaN where there was none.
+    """
+    num_tasks = len(cosines)
+    rows = np.arange(num_tasks)
+    present = np.diagonal(cosines) > 0
+    goals = np.clip(goals, -_LARGEST_TARGET, _LARGEST_TARGET)
+    coefficients = np.eye(num_tasks)
+    met = np.full((num_tasks, num_tasks), np.nan)
+    squares = present.astype(np.float64)  # ‖e_i'‖²
+    sizes = np.ones(num_tasks)  # Σ_j |C_ij|, what rounding is relative to
+    for others in orders.T:
+        lengths = np.sqrt(squares)
+        inner = np.einsum("ij,ij->i", coefficients, cosines[others])
+        meets = (lengths > 0) & present[others]
+        found = np.clip(inner / np.where(meets, lengths, 1.0), -1.0, 1.0)
+        met[rows[meets], others[meets]] = found[meets]
+        goal = goals[rows, others]
+        # What is orthogonal to e_j stays; the part along it is set for the cosine φ̂.
+        tangents = np.sqrt((1 - found**2) / (1 - goal**2))
+        added = lengths * (goal * tangents - found)
+        turned = squares * tangents**2
+        turns = meets & (found < goal) & (turned <= _LARGEST_SQUARE)
+        coefficients[rows[turns], others[turns]] = added[turns]
+        sizes[turns] += added[turns]
+        squares[turns] = turned[turns]
+        squares[squares <= num_tasks * _UNIT * sizes**2] = 0.0  # cancelled, to rounding
+    return coefficients, met
