@@ -1,0 +1,159 @@
+"""What was measured, as a table for people and as JSON."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.environment import environment
+from benchmarks.timing import Comparison, Spread
+
+
+@dataclass(frozen=True)
+class TimeLine:
+    """Our solver and a peer's on one family with one number of tasks."""
+
+    method: str
+    family: str
+    num_tasks: int
+    peer: str
+    found: Comparison
+
+    def cells(self) -> list[str]:
+        """A line of the table."""
+        found = self.found
+        return [
+            self.family,
+            str(self.num_tasks),
+            self.peer,
+            _spread(found.ours),
+            _spread(found.theirs),
+            _spread(found.ratio),
+            str(found.num_pairs),
+            str(found.num_failed),
+        ]
+
+
+@dataclass(frozen=True)
+class AccuracyLine:
+    """How good one solver's answers are, over all draws with one number of tasks."""
+
+    method: str
+    num_tasks: int
+    package: str
+    num_draws: int
+    num_failed: int
+    num_conflicts: int
+    worst_cosine: float | None
+    num_defined: int
+    median_error: float | None
+    worst_error: float | None
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        num_tasks: int,
+        package: str,
+        num_draws: int,
+        cosines: list[float],
+        errors: list[float],
+        conflict: float,
+    ) -> "AccuracyLine":
+        """Count and summarise; `cosines` and `errors` are of the draws that did not fail."""
+        errors = [error for error in errors if not math.isnan(error)]
+        return cls(
+            method,
+            num_tasks,
+            package,
+            num_draws,
+            num_draws - len(cosines),
+            sum(cosine < conflict for cosine in cosines),
+            min(cosines, default=None),
+            len(errors),
+            float(np.median(errors)) if errors else None,
+            max(errors, default=None),
+        )
+
+    def cells(self) -> list[str]:
+        """A line of the table."""
+        return [
+            str(self.num_tasks),
+            self.package,
+            str(self.num_draws),
+            str(self.num_failed),
+            str(self.num_conflicts),
+            _small(self.worst_cosine),
+            str(self.num_defined),
+            _small(self.median_error),
+            _small(self.worst_error),
+        ]
+
+
+_TIME_HEADS = [
+    "gradients",
+    "tasks",
+    "beside",
+    "ours, µs",
+    "theirs, µs",
+    "theirs / ours",
+    "pairs",
+    "of them failed",
+]
+_ACCURACY_HEADS = [
+    "tasks",
+    "package",
+    "draws",
+    "failed",
+    "with a conflict",
+    "worst cosine",
+    "defined",
+    "error, median",
+    "error, worst",
+]
+
+
+def write(
+    folder: Path,
+    claim: str,
+    times: list[TimeLine],
+    errors: list[AccuracyLine],
+    missing: list[str],
+) -> None:
+    """Write solvers.md and solvers.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found_in = environment()
+    parts = [f"# {claim.splitlines()[0]}", ", ".join(f"{k} {v}" for k, v in found_in.items())]
+    if missing:
+        parts.append(f"Not installed, so left out: {', '.join(missing)}.")
+    parts.append("What the columns mean: [README.md](README.md).")
+    for method, lines in groupby(times, key=lambda line: line.method):
+        parts += [f"## {method}", _table(_TIME_HEADS, [line.cells() for line in lines])]
+        held = [line.cells() for line in errors if line.method == method]
+        parts.append(_table(_ACCURACY_HEADS, held))
+    (folder / "solvers.md").write_text("\n\n".join(parts) + "\n")
+    data = {
+        "environment": found_in,
+        "missing": missing,
+        "times": [asdict(line) for line in times],
+        "accuracy": [asdict(line) for line in errors],
+    }
+    (folder / "solvers.json").write_text(json.dumps(data, indent=1) + "\n")
+
+
+def _table(heads: list[str], lines: list[list[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _small(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "–"
+    return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}]"

@@ -1,0 +1,80 @@
+"""Times of two solvers measured alternately, so that what the machine does meets both."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with its quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> "Spread":
+        """Of these values."""
+        low, median, high = np.percentile(values, [25, 50, 75])
+        return cls(float(median), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Microseconds of both, and theirs over ours pair by pair; over the pairs that succeeded."""
+
+    ours: Spread
+    theirs: Spread | None
+    ratio: Spread | None
+    num_pairs: int
+    num_failed: int
+
+
+def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int = 5) -> Comparison:
+    """Time ours, theirs, ours, theirs, … over the same draws in turn.
+
+    Every timed call follows an untimed one, which brings the solver's code into the caches again.
+
+    Args:
+        ours: one call a draw.
+        theirs: likewise; a call that raises is counted, not timed.
+        budget: seconds for the whole comparison, about; the calls are calibrated to it.
+        least: pairs at least, whatever they take.
+    """
+    calls = [*zip(ours, theirs, strict=True)]
+    for _ in range(2):  # the first calls of all take longer
+        start = time.perf_counter()
+        for call in calls[0]:
+            _seconds(call)
+        cost = time.perf_counter() - start
+    num_pairs = max(least, int(budget / cost))
+    times: list[float] = []
+    pairs: list[tuple[float, float]] = []
+    for index in range(num_pairs):
+        mine, other = (_seconds(call) for call in calls[index % len(calls)])
+        assert mine is not None
+        times.append(mine)
+        if other is not None:
+            pairs.append((mine, other))
+    return Comparison(
+        Spread.of([1e6 * mine for mine in times]),
+        Spread.of([1e6 * other for _, other in pairs]) if pairs else None,
+        Spread.of([other / mine for mine, other in pairs]) if pairs else None,
+        num_pairs,
+        num_pairs - len(pairs),
+    )
+
+
+def _seconds(call: Call) -> float | None:
+    try:
+        call()
+        start = time.perf_counter()
+        call()
+    except Exception:  # whatever a package raises counts as its failure
+        return None
+    return time.perf_counter() - start

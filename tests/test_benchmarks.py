@@ -1,0 +1,63 @@
+"""The benchmark's measures tell right from wrong, and its script runs, so that neither can rot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradbalance as gb
+from benchmarks import accuracy, timing
+from benchmarks.accuracy import Answer
+
+JAC = np.random.default_rng(0).standard_normal((4, 12)) * np.array([[1e-2], [1.0], [1.0], [1e2]])
+
+
+def answer_of(solver):
+    return Answer.of_weights(JAC, solver.solve(gb.Problem.of(JAC @ JAC.T)).weights)
+
+
+@pytest.mark.parametrize(
+    ("solver", "measure"),
+    [
+        (gb.MGDA(), accuracy.hull_gap),
+        (gb.CAGrad(), accuracy.ball_gap(0.5)),
+        (gb.AlignedMTL(), accuracy.aligned_distance),
+        (gb.IMTLG(), accuracy.unequal_cosines),
+        (gb.ConFIG(), accuracy.unequal_cosines),
+    ],
+)
+def test_a_measure_tells_the_exact_answer_from_another(solver, measure):
+    assert measure(JAC, answer_of(solver)) < 1e-7
+    assert measure(JAC, answer_of(gb.Uniform())) > 1e-3
+
+
+def test_cosines_by_hand():
+    jac = np.array([[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
+    cosines = accuracy.cosines(jac, Answer.of_weights(jac, np.array([-1.5, 1.0, 1.0])))
+    assert cosines == pytest.approx([-(0.5**0.5), 0.5**0.5, 0.0])
+
+
+def test_projection_by_hand():
+    # (g_1 + g_2)/2 = (−.5, .5) conflicts with g_1 = (1, 0); the nearest that does not is (0, .5).
+    jac = np.array([[1.0, 0.0], [-2.0, 1.0]])
+    exact = Answer.of_direction(np.array([0.0, 0.5]))
+    assert accuracy.projected_mean(jac, exact) == pytest.approx(0.0, abs=1e-15)
+
+
+def test_failures_are_counted_and_not_timed():
+    found = timing.compare([lambda: None] * 2, [lambda: None, lambda: 1 / 0], 0.0, least=4)
+    assert (found.num_pairs, found.num_failed) == (4, 2)
+    assert found.ratio is not None
+
+
+def test_the_script_runs(tmp_path):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.solvers", "--quick", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / "solvers.json").read_text())
+    assert {line["package"] for line in data["accuracy"]} >= {"gradbalance"}
+    assert "| gradients | tasks |" in (tmp_path / "solvers.md").read_text()
