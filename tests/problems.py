@@ -1,0 +1,168 @@
+"""Landscapes: problems in two variables whose Pareto set is known, for tests and pictures."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Landscape(ABC):
+    """T losses of a point in the plane.
+
+    Attributes:
+        description: one line.
+        starts: where runs begin.
+        floor: [T] below which no loss lies; for methods that need positive losses.
+    """
+
+    description: str
+    starts: Points
+    floor: tuple[float, ...]
+
+    @abstractmethod
+    def losses(self, x: Tensor) -> Tensor:
+        """The losses [B, T] at points [B, 2]."""
+
+    @abstractmethod
+    def pareto_path(self) -> Array:
+        """The corners [K, 2] of the Pareto set or, with three tasks, of its boundary, closed."""
+
+    def distance(self, x: Array) -> Array:
+        """The distances [B] of points [B, 2] to the Pareto set."""
+        path = self.pareto_path()
+        begins, sides = path[:-1], np.diff(path, axis=0)
+        offsets = x[:, None] - begins
+        shares = np.clip((offsets * sides).sum(-1) / (sides**2).sum(-1), 0, 1)
+        return np.linalg.norm(offsets - shares[..., None] * sides, axis=-1).min(axis=1)
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        """Losses [B, T] and their gradients [B, T, 2], one backward for each task."""
+        leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+        losses = self.losses(leaf)
+        rows = [torch.autograd.grad(one.sum(), leaf, retain_graph=True)[0] for one in losses.mT]
+        return losses.detach().numpy(), torch.stack(rows, dim=1).numpy()
+
+
+@dataclass(frozen=True)
+class Centers(Landscape):
+    """Losses that grow with the distance from a centre each: the Pareto set is the centres' hull.
+
+    a_i/2 ‖x − c_i‖², or a_i (1 − exp(−‖x − c_i‖²/2)) where `bounded`: flat far away, and not convex
+    (for two tasks a problem of Fonseca and Fleming).
+    """
+
+    centers: Points
+    steepness: tuple[float, ...]
+    bounded: bool = False
+
+    def losses(self, x: Tensor) -> Tensor:
+        half_squares = (x[:, None] - x.new_tensor(self.centers)).square().sum(-1) / 2
+        shapes = 1 - torch.exp(-half_squares) if self.bounded else half_squares
+        return x.new_tensor(self.steepness) * shapes
+
+    def pareto_path(self) -> Array:
+        corners = self.centers if len(self.centers) == 2 else (*self.centers, self.centers[0])
+        return np.array(corners)
+
+    def distance(self, x: Array) -> Array:
+        distances = super().distance(x)
+        return distances if len(self.centers) == 2 else np.where(self._inside(x), 0.0, distances)
+
+    def _inside(self, x: Array) -> NDArray[np.bool_]:
+        """Whether the barycentric coordinates are all positive."""
+        corners = np.vstack([np.array(self.centers).T, np.ones(3)])
+        points = np.vstack([x.T, np.ones(len(x))])
+        return (np.linalg.solve(corners, points) >= 0).all(axis=0)
+
+
+@dataclass(frozen=True)
+class Ellipses(Landscape):
+    """½ (x − c_i)ᵀ H_i (x − c_i) for two tasks: the Pareto set is an arc between the centres.
+
+    x(α) = (α H₁ + (1−α) H₂)⁻¹ (α H₁ c₁ + (1−α) H₂ c₂), 0 ≤ α ≤ 1.
+    """
+
+    centers: Points
+    hessians: tuple[Points, Points]
+
+    def losses(self, x: Tensor) -> Tensor:
+        offsets = x[:, None] - x.new_tensor(self.centers)
+        return torch.einsum("bti,tij,btj->bt", offsets, x.new_tensor(self.hessians), offsets) / 2
+
+    def pareto_path(self) -> Array:
+        hessians, centers = np.array(self.hessians), np.array(self.centers)
+        # α near its ends moves x fastest: even steps of an angle, not of α, space the corners.
+        shares = np.sin(np.linspace(0, np.pi / 2, 2001)) ** 2
+        shares = np.stack([shares, 1 - shares], axis=1)
+        pulls = np.einsum("kt,tij,tj->ki", shares, hessians, centers)
+        return np.linalg.solve(np.einsum("kt,tij->kij", shares, hessians), pulls[..., None])[..., 0]
+
+
+@dataclass(frozen=True)
+class Toy(Landscape):
+    """The toy of CAGrad (arXiv 2110.14048), with Nash-MTL's scale of the first loss (2202.01017).
+
+    Logarithmic valleys for x₂ > 0; for x₂ < 0 two bowls tanh(−x₂/2) q_i(x) with
+    q_i = ((x₁ ∓ 7)² + (x₂ + 8)²/10)/10 − 20. The Pareto set lies there: −7 ≤ x₁ ≤ 7, and the
+    convex combination that cancels the ∂₁ cancels the ∂₂ where
+
+        (x₂ + 8)/50 · c = ½ (1 − c²) ((49 − x₁² + (x₂ + 8)²/10)/10 − 20),   c = tanh(−x₂/2),
+
+    near −8.36 at x₁ = 0 and −8.44 at its ends. Scaling a loss does not move it.
+    """
+
+    scale: float = 1.0
+
+    def losses(self, x: Tensor) -> Tensor:
+        x1, x2 = x[:, :1], x[:, 1:]
+        side = x.new_tensor([7.0, -7.0])
+        bend = x.new_tensor([1.0, -1.0]) * torch.tanh(x2)
+        # (−x₁ − 7)/2 + tanh x₂ for the first task, (−x₁ + 7)/2 − tanh x₂ for the second
+        valleys = ((-x1 - side) / 2 + bend).abs().clamp(min=5e-6).log() + 6
+        bowls = ((x1 - side).square() + (x2 + 8).square() / 10) / 10 - 20
+        above, below = torch.tanh(x2 / 2).clamp(min=0), torch.tanh(-x2 / 2).clamp(min=0)
+        return (valleys * above + bowls * below) * x.new_tensor([self.scale, 1.0])
+
+    def pareto_path(self) -> Array:
+        x1 = np.linspace(-7, 7, 2001)
+        x2 = np.full_like(x1, -8.0)
+        for _ in range(100):  # a contraction by about 0.4
+            c = np.tanh(-x2 / 2)
+            bowl = (49 - x1**2 + (x2 + 8) ** 2 / 10) / 10 - 20
+            x2 = -8 + 25 * (1 - c**2) / c * bowl
+        return np.stack([x1, x2], axis=1)
+
+
+_AROUND = ((-1.4, 1.3), (0.2, 1.6), (1.5, 0.9), (1.2, -1.2), (-1.0, -1.5))
+# Of the official code of Nash-MTL, and of FAMO, whose floor of the losses is taken too.
+_TOY_STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
+_PAIR = ((-1.0, 0.0), (1.0, 0.0))
+_TRIANGLE = ((-1.0, -0.6), (1.0, -0.6), (0.0, 1.0))
+
+LANDSCAPES: dict[str, Landscape] = {
+    "pair": Centers("two bowls", _AROUND, (0, 0), _PAIR, (1, 1)),
+    "steep pair": Centers("two bowls, one 20 times as steep", _AROUND, (0, 0), _PAIR, (20, 1)),
+    "bounded pair": Centers("two bounded losses", _AROUND, (0, 0), _PAIR, (1, 1), bounded=True),
+    "ellipses": Ellipses(
+        "two elongated bowls",
+        _AROUND,
+        (0, 0),
+        _PAIR,
+        (((1.0, 0.0), (0.0, 5.0)), ((3.0, 1.0), (1.0, 1.0))),
+    ),
+    "triangle": Centers(
+        "three bowls, as steep as 10 : 3 : 1", _AROUND, (0, 0, 0), _TRIANGLE, (10, 3, 1)
+    ),
+    "bounded triangle": Centers(
+        "three bounded losses", _AROUND, (0, 0, 0), _TRIANGLE, (1, 2, 4), bounded=True
+    ),
+    "toy": Toy("CAGrad's toy", _TOY_STARTS, (-21, -21)),
+    "toy, first loss × 0.1": Toy("Nash-MTL's toy", _TOY_STARTS, (-2.1, -21), scale=0.1),
+}
