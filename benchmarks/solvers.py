@@ -89,7 +89,7 @@ ROWS = {
         accuracy.ball_gap(0.5),
     ),
     "PCGrad": Row(gb.PCGrad, (peers.torchjd_weighting("PCGradWeighting"),)),
-    "GradVac": Row(gb.GradVac, (peers.torchjd_weighting("GradVacWeighting"),)),
+    "GradVac": Row(gb.GradVac, (peers.torchjd_weighting("GradVacWeighting", beta=0.01),)),
     "AlignedMTL": Row(
         gb.AlignedMTL,
         (peers.torchjd_weighting("AlignedMTLWeighting"),),

@@ -41,10 +41,10 @@ def active_set(
             member[np.where(lacking, certificate.gaps / norms, -np.inf).argmax()] = True
         while num_steps < max_steps:
             num_steps += 1
-            support = np.flatnonzero(member)
+            support = member.nonzero()[0]
             inner_gram = gram.take(support, 0).take(support, 1)
             inner = weights[support]
-            direction, longest = _newton_direction(inner_gram, inner_gram @ inner, norms.size)
+            direction, longest = _newton_direction(inner_gram, inner_gram.dot(inner), norms.size)
             limits = np.where(direction < 0.0, -inner / np.minimum(direction, -1e-300), np.inf)
             leaving = int(limits.argmin())
             length = min(longest, float(limits[leaving]))
@@ -52,7 +52,7 @@ def active_set(
             if length < longest:
                 inner[leaving] = 0.0
                 member[support[leaving]] = False
-            weights = np.zeros_like(norms)
+            weights = np.zeros(norms.size)
             weights[support] = inner / inner.sum()
             if length == longest:
                 break
@@ -98,10 +98,11 @@ def _exchange(
 
 def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_Array, float]:
     """The step δ from w with products Gw to the minimiser over Σw = 1, and its best multiple."""
-    right_sides = np.stack([products, np.ones_like(products)])
+    right_sides = np.ones((2, products.size))
+    right_sides[0] = products
     (newton, constant), is_convex = damped_solve(gram, right_sides, num_tasks)
     direction = constant * (newton.sum() / constant.sum()) - newton
-    slope = float(direction @ products)
+    slope = float(direction.dot(products))
     if is_convex or slope >= 0.0:
         return direction, 1.0
     curvature = float(direction @ gram @ direction)
