@@ -1,6 +1,7 @@
 """Mathematics on T×T matrices, in float64 NumPy: problems, not methods of any paper."""
 
 from gradbalance.numerics.adam import adam_step
+from gradbalance.numerics.barrier import BarrierPoint, barrier_point
 from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
@@ -9,6 +10,7 @@ from gradbalance.numerics.rank import Spectrum, spectrum
 from gradbalance.numerics.status import Status
 
 __all__ = [
+    "BarrierPoint",
     "GivenProjections",
     "MaxMinVector",
     "MinNormPoint",
@@ -16,6 +18,7 @@ __all__ = [
     "Status",
     "adam_step",
     "as_gramian",
+    "barrier_point",
     "given_projections",
     "max_min_vector",
     "min_norm_point",

@@ -6,6 +6,7 @@ from gradbalance.solvers.config import ConFIG
 from gradbalance.solvers.crmogm import CRMOGM
 from gradbalance.solvers.db_mtl import DBMTL
 from gradbalance.solvers.dwa import DWA
+from gradbalance.solvers.fairgrad import FairGrad
 from gradbalance.solvers.famo import FAMO
 from gradbalance.solvers.gls import GLS
 from gradbalance.solvers.gradnorm import GradNorm
@@ -14,6 +15,7 @@ from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.imtl_g import IMTLG
 from gradbalance.solvers.imtl_l import IMTLL
 from gradbalance.solvers.mgda import MGDA
+from gradbalance.solvers.nash_mtl import NashMTL
 from gradbalance.solvers.pcgrad import PCGrad
 from gradbalance.solvers.rlw import RLW
 from gradbalance.solvers.si import SI
@@ -40,8 +42,10 @@ __all__ = [
     "CAGrad",
     "ConFIG",
     "EndEpoch",
+    "FairGrad",
     "GradNorm",
     "GradVac",
+    "NashMTL",
     "PCGrad",
     "Problem",
     "Solution",

@@ -68,6 +68,12 @@ def bisecting_pair(gram: Array) -> Array:
     return norms[::-1] / norms.sum()
 
 
+def bargaining_pair(gram: Array) -> Array:
+    """Nash-MTL's weights: both terms w_i g_i equally long, and ‖d‖² = 2."""
+    norms = np.sqrt(np.diagonal(gram))
+    return 1 / (norms * np.sqrt(1 + gram[0, 1] / norms.prod()))
+
+
 EXACT = {
     "descends": ALL,
     "certified": True,
@@ -75,6 +81,21 @@ EXACT = {
     "rests": True,
     "ignores_duplicates": True,
 }
+
+FAIR = {"descends": ALL, "certified": True, "equivariant": ALL, "rests": True}
+
+
+def fair_grad(alpha: float) -> Contract:
+    """A row for FairGrad, whose weights of orthogonal gradients are G_ii^(−α/(1+α))."""
+    exponent = -alpha / (1 + alpha)
+    return Contract(
+        make=lambda: gb.FairGrad(alpha=alpha),
+        scale_exponent=exponent,
+        single=4.0**exponent,
+        pair=bargaining_pair if alpha == 1 else None,
+        **FAIR,
+    )
+
 
 CONTRACTS = {
     "Uniform": Contract(make=gb.Uniform, equivariant=ALL, pair=lambda gram: np.ones(2)),
@@ -133,6 +154,21 @@ CONTRACTS = {
         ignores_duplicates=True,
         pair=lambda gram: np.sqrt(np.diagonal(gram)).sum() / (2 * np.sqrt(np.diagonal(gram))),
     ),
+    "NashMTL": Contract(
+        make=gb.NashMTL, scale_exponent=-0.5, single=0.5, pair=bargaining_pair, **FAIR
+    ),
+    # ‖d‖ is the root of the number of tasks at any scale, so that clipping it changes no exponent.
+    "NashMTL-max_norm": Contract(
+        make=lambda: gb.NashMTL(max_norm=1.0),
+        scale_exponent=-0.5,
+        single=0.5,
+        pair=lambda gram: bargaining_pair(gram) / np.sqrt(2),
+        **FAIR,
+    ),
+    "FairGrad": fair_grad(1.0),
+    "FairGrad-0.5": fair_grad(0.5),
+    "FairGrad-2": fair_grad(2.0),
+    "FairGrad-5": fair_grad(5.0),
     "UW": Contract(make=gb.UW, equivariant=ALL, single=0.5),
     "IMTLL": Contract(make=gb.IMTLL, equivariant=ALL),
     "GLS": Contract(make=gb.GLS, equivariant=ALL),

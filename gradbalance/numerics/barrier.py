@@ -1,0 +1,127 @@
+"""The point where a quadratic form and a barrier at zero balance."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradbalance.numerics.certificate import UNIT
+from gradbalance.numerics.damped_newton import damped_newton
+from gradbalance.numerics.min_norm import min_norm_point
+from gradbalance.numerics.status import Status
+
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BarrierPoint:
+    """Positive weights w with Gw = p ∘ w^(−power), and what certifies them.
+
+    Attributes:
+        weights: The weights w [T], all positive where `CONVERGED`.
+        status: `CONVERGED`, `STATIONARY` where no solution exists, or `STEP_LIMIT`.
+        num_steps: The number of Newton steps taken.
+        certificate: The worst row of |(Gw)_i − u_i| / (tol·u_i + T·ε·S·√G_ii), with u_i =
+            p_i·w_i^(−power), S = Σ_j w_j √G_jj and ε the float64 unit. At most 1 where certified.
+            Where `STATIONARY`, wᵀGw / (T·ε·S²) instead.
+
+    Example:
+        >>> from gradbalance.numerics import as_gramian, barrier_point
+        >>> point = barrier_point(as_gramian([[2.0, 1.0], [1.0, 2.0]]))
+        >>> point.status
+        <Status.CONVERGED: 'converged'>
+        >>> point.certificate <= 1.0
+        True
+    """
+
+    weights: _Array
+    status: Status
+    num_steps: int
+    certificate: float
+
+
+def barrier_point(
+    gram: _Array,
+    *,
+    power: float = 1.0,
+    preferences: ArrayLike | None = None,
+    tol: float = 1e-10,
+    max_steps: int = 1000,
+) -> BarrierPoint:
+    """Solve Gw = p ∘ w^(−power) for positive weights.
+
+        min_w ½wᵀGw − Σ_i p_i φ(w_i)   over w > 0,   φ'(w) = w^(−power)
+
+    A solution exists, and is unique, exactly where zero is not in the convex hull of the rows of
+    J, G = J Jᵀ. Where it is, the weights are those of the min-norm point of the rows brought to
+    length 1, whose Jᵀw is zero to rounding, with Σ_i w_i √G_ii = T; if there are zero rows, they
+    share the weight T.
+
+    The variables are x_i = w_i √G_ii, for which the matrix is that of the cosines and rows of any
+    length are alike; from the solution for orthogonal rows, damped Newton steps go downhill. They
+    stop where rounding leaves it in doubt whether there is a solution, and the min-norm point says.
+
+    Args:
+        gram: The Gramian G [T, T], as `as_gramian` returns it: that it is one is not checked again.
+        power: The exponent, positive.
+        preferences: The factors p [T], positive; ones by default.
+        tol: The relative residual allowed, beside rounding; see `BarrierPoint`.
+        max_steps: The Newton steps to take at most; a dozen are usual, more for powers far from 1.
+
+    Returns:
+        The weights, with status and certificate.
+
+    Raises:
+        ValueError: If an option is out of its range.
+
+    Example:
+        >>> from gradbalance.numerics import as_gramian, barrier_point
+        >>> barrier_point(as_gramian([[4.0, 0.0], [0.0, 1.0]])).weights
+        array([0.5, 1. ])
+
+    References:
+        Navon et al., 2022, arXiv:2202.01017, for power 1; Ban and Ji, 2024, arXiv:2402.15638.
+    """
+    if not (math.isfinite(power) and power > 0.0):
+        raise ValueError(f"power must be positive and finite, got {power}.")
+    if not 0.0 <= tol < 1.0:
+        raise ValueError(f"tol must lie in [0, 1), got {tol}.")
+    if max_steps < 0:
+        raise ValueError(f"max_steps must not be negative, got {max_steps}.")
+    factors = np.ones(len(gram)) if preferences is None else np.asarray(preferences, np.float64)
+    if factors.shape != (len(gram),) or not (np.isfinite(factors) & (factors > 0.0)).all():
+        raise ValueError(
+            f"preferences must be {len(gram)} positive finite numbers, got {preferences!r}."
+        )
+    norms = np.sqrt(gram.diagonal())
+    if norms.min() == 0.0:
+        zero = norms == 0.0
+        weights = np.where(zero, norms.size / np.count_nonzero(zero), 0.0)
+        return BarrierPoint(weights, Status.STATIONARY, 0, 0.0)
+    cosines = gram / norms / norms[:, None]
+    # Orthogonal rows have the solution w_i = (p_i/G_ii)^share. The equation in x keeps its form
+    # when units and x share a factor, so that the largest unit may be 1.
+    share = 1.0 / (1.0 + power)
+    units = factors**share * norms ** (1.0 - 2.0 * share)
+    scale = float(units.max())
+    units /= scale
+    end = damped_newton(cosines, units, units, power, tol, max_steps, stop_in_doubt=True)
+    num_steps = end.num_steps
+    if end.in_doubt:
+        x, ratio = _at_rest(cosines, min_norm_point(cosines).weights)
+        if ratio > 1.0:
+            max_steps -= num_steps
+            end = damped_newton(cosines, end.x, units, power, tol, max_steps, stop_in_doubt=False)
+            num_steps += end.num_steps
+            x, ratio = _at_rest(cosines, end.x)
+        if ratio <= 1.0:
+            return BarrierPoint(x / norms, Status.STATIONARY, num_steps, ratio)
+    status = Status.CONVERGED if end.worst <= 1.0 else Status.STEP_LIMIT
+    return BarrierPoint(end.x * (scale / norms), status, num_steps, end.worst)
+
+
+def _at_rest(cosines: _Array, x: _Array) -> tuple[_Array, float]:
+    """The x scaled to the sum T, and xᵀGx over what counts as zero: at most 1 at rest."""
+    x = x * (x.size / float(x.sum()))
+    return x, max(float(x @ cosines @ x), 0.0) / (UNIT * x.size**3)
