@@ -154,3 +154,11 @@ def test_descends_over_many_draws(contract: Contract, family: str):
         count = int(rng.integers(2, min(contract.descends, 12) + 1))
         problem = properties.problem_of(FAMILIES[family](rng, count), rng)
         properties.assert_descends(contract.make(), problem)
+
+
+@pytest.mark.long
+@rows_where(lambda contract: contract.certified)
+@families
+def test_is_certified_up_to_128_tasks(contract: Contract, family: str):
+    for problem, _ in draws(family, (64, 100, 128)):
+        properties.assert_certified(contract.make(), problem)
