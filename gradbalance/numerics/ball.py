@@ -64,10 +64,6 @@ class Ball(NamedTuple):
             rests, misfit = rests or rest <= 1.0, min(misfit, rest)
         return Point(weights, scale, max(gap, misfit), rests)
 
-    def smallest_scale(self, mean: float) -> float:
-        """Below it the rounding of ‖Jᵀw‖² hides the ball, and w/μ would grow without a bound."""
-        return 0.5 * math.sqrt(self.norms.size * UNIT) * mean / self.radius
-
     def on_support(self, support: NDArray[np.intp]) -> tuple[_Array, float]:
         """The solution on the affine hull of a support: weights [t] of sum 1 and μ.
 
@@ -123,16 +119,15 @@ def bracket(ball: Ball, scale: float) -> tuple[Point, int]:
     rests inside the ball, any small μ will do.
     """
     norms = ball.norms
-    low = ball.smallest_scale(float(norms.min()))
+    # Below, the rounding of ‖Jᵀw‖² would hide the ball from even the shortest row.
+    low = 0.5 * math.sqrt(norms.size * UNIT) * float(norms.min()) / ball.radius
     high = 2.0 * float(norms.max()) / ball.radius
-    scale = max(scale, ball.smallest_scale(float(norms.max())))
     best = Point(norms, scale, math.inf, False)
     num_steps = 0
     while num_steps < _MAX_SCALES:
         num_steps += 1
         weights = _nearest(ball, scale)
         point = ball.certify(weights, scale)
-        smallest = ball.smallest_scale(float(weights @ norms))
         above = float(weights @ ball.gram @ weights) <= (ball.radius * scale) ** 2
         guess = math.inf
         if point.worst <= 1.0:
@@ -140,8 +135,6 @@ def bracket(ball: Ball, scale: float) -> tuple[Point, int]:
             low = scale  # of the scales at which it rests, about the largest, for w/μ's sake
         elif best.worst > 1.0:
             best = min(best, point, key=lambda one: one.worst)
-            if above and scale <= smallest:
-                break
             low, high = (low, scale) if above else (scale, high)
             _, guess = ball.on_support(np.flatnonzero(weights))
         else:
@@ -149,8 +142,6 @@ def bracket(ball: Ball, scale: float) -> tuple[Point, int]:
         if best.worst <= 1.0 and (not best.stationary or high <= 4.0 * low):
             break
         scale = guess if low < guess < high else math.sqrt(low * high)
-        if above and best.worst > 1.0:
-            scale = max(scale, smallest)
     return best, num_steps
 
 

@@ -133,25 +133,25 @@ def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tup
     num_tasks = len(cosines)
     rows = np.arange(num_tasks)
     present = np.diagonal(cosines) > 0
-    goals = np.clip(goals, -_LARGEST_TARGET, _LARGEST_TARGET)
+    goals = np.clip(goals[rows[:, None], orders], -_LARGEST_TARGET, _LARGEST_TARGET)
+    goal_sines = np.sqrt(1 - goals**2)
     coefficients = np.eye(num_tasks)
     met = np.full((num_tasks, num_tasks), np.nan)
     squares = present.astype(np.float64)  # ‖e_i'‖²
     sizes = np.ones(num_tasks)  # Σ_j |C_ij|, what rounding is relative to
-    for others in orders.T:
+    for others, goal, goal_sine in zip(orders.T, goals.T, goal_sines.T, strict=True):
         lengths = np.sqrt(squares)
-        inner = np.einsum("ij,ij->i", coefficients, cosines[others])
-        meets = (lengths > 0) & present[others]
-        found = np.clip(inner / np.where(meets, lengths, 1.0), -1.0, 1.0)
-        met[rows[meets], others[meets]] = found[meets]
-        goal = goals[rows, others]
+        meets = (squares > 0) & present[others]
+        found = np.einsum("ij,ij->i", coefficients, cosines.take(others, 0))
+        found = np.clip(found / np.where(meets, lengths, 1.0), -1.0, 1.0)
+        met[rows, others] = np.where(meets, found, np.nan)
         # What is orthogonal to e_j stays; the part along it is set for the cosine φ̂.
-        tangents = np.sqrt((1 - found**2) / (1 - goal**2))
-        added = lengths * (goal * tangents - found)
+        tangents = np.sqrt(1 - found**2) / goal_sine
         turned = squares * tangents**2
         turns = meets & (found < goal) & (turned <= _LARGEST_SQUARE)
-        coefficients[rows[turns], others[turns]] = added[turns]
-        sizes[turns] += added[turns]
-        squares[turns] = turned[turns]
+        added = np.where(turns, lengths * (goal * tangents - found), 0.0)
+        coefficients[rows, others] = added
+        sizes += added
+        squares = np.where(turns, turned, squares)
         squares[squares <= num_tasks * _UNIT * sizes**2] = 0.0  # cancelled, to rounding
     return coefficients, met

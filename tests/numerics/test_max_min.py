@@ -28,6 +28,7 @@ def assert_certified(jac, radius):
     spread = np.abs(found.weights) @ np.linalg.norm(jac, axis=1)
     assert (multipliers >= -UNIT).all()
     offset, allowed = multipliers @ jac, radius * np.linalg.norm(center @ jac)
+    assert found.num_steps <= 30
     assert np.linalg.norm(offset) <= allowed * (1 + 1e-9) + np.sqrt(10 * num_tasks * UNIT) * spread
 
 
@@ -63,6 +64,20 @@ def test_agrees_with_clarabel_on_the_primal_problem(family, radius):
         assert (jac @ direction).min() == pytest.approx(value, abs=1e-6 * size)
         offset = np.linalg.norm(direction - mean)
         assert offset <= radius * np.linalg.norm(mean) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("family", ["opposed", "overcomplete", "stationary"])
+def test_agrees_with_clarabel_on_the_nearest_vector_where_rows_balance(family):
+    for num_tasks, seed in itertools.product((3, 8), range(3)):
+        jac = draw(family, num_tasks, seed)
+        mean = jac.mean(axis=0)
+        found = max_min_vector(jac @ jac.T, np.full(num_tasks, 1 / num_tasks), radius=1.5)
+        if found.status is Status.STATIONARY:
+            vector = cp.Variable(jac.shape[1])
+            problem = cp.Problem(cp.Minimize(cp.sum_squares(vector - mean)), [jac @ vector >= 0])
+            problem.solve(solver=cp.CLARABEL)
+            size = np.linalg.norm(mean)
+            np.testing.assert_allclose(found.weights @ jac, vector.value, atol=1e-6 * size)
 
 
 @pytest.mark.parametrize("radius", [0.8, 1.0, 3.0])

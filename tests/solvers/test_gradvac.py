@@ -67,6 +67,14 @@ def test_goals_follow_without_conflict_and_only_when_updated():
     assert solver.state_dict()["cosines"]["1"]["0"] == 0.75 * 0.125 + 0.125
 
 
+def test_an_update_is_about_its_own_problem():
+    solver, problem = gb.GradVac(beta=0.5), gb.Problem.of([[1.0, 0.5], [0.5, 1.0]])
+    solution = solver.solve(problem)
+    solver.solve(gb.Problem.of([[1.0, -0.5], [-0.5, 1.0]]))  # looked at in between
+    solver.update(problem, solution)
+    assert solver.state_dict()["cosines"]["0"]["1"] == 0.25
+
+
 def test_absent_tasks_keep_their_goals():
     solver = gb.GradVac(beta=0.5)
     problem = gb.Problem.of([[1.0, 0.5], [0.5, 1.0]], names="ab")
@@ -84,6 +92,16 @@ def test_an_opposed_gradient_cancels_and_has_no_cosine_afterwards():
     assert coefficients[0].tolist() == [1.0, 1.0, 0.0]
     assert np.isnan(met[0, 2])
     assert np.isfinite(coefficients).all()
+
+
+def test_what_rounding_leaves_of_a_cancelled_gradient_has_no_cosine():
+    orders = np.array([[1, 2], [0, 2], [0, 1]])
+    for seed in range(20):
+        jac = np.random.default_rng(seed).standard_normal((3, 7))
+        jac[1] = -jac[0] * np.exp(jac[2, 0])
+        jac /= np.linalg.norm(jac, axis=1, keepdims=True)
+        _, met = turn_to_goals(jac @ jac.T, np.zeros((3, 3)), orders)
+        assert np.isnan(met[0, 2])
 
 
 def test_a_zero_gradient_is_left_alone_and_has_no_goal():
