@@ -4,9 +4,10 @@ Method: every solver on the Gramian beside its counterpart in TorchJD 0.18, in c
 in quadprog, on one thread, in one process. Times are of single calls on one Gramian after another,
 measured alternately (ours, theirs, ours, theirs, …), so the ratios are of neighbours; medians with
 quartiles; the number of calls is calibrated to a budget of time. Each timed call follows an untimed
-one of the same solver, since after a slow one of the other every cache is cold. Accuracy is
-measured on all families of `tests/families.py` by the functions of `benchmarks/accuracy.py`, which
-know the gradients and no package. A call that raises, or returns what is not finite, has failed.
+one of the same solver on the draw before, since after a slow one of the other every cache is cold.
+Accuracy is measured on all families of `tests/families.py` by the functions of
+`benchmarks/accuracy.py`, which know the gradients and no package. A call that raises, or returns
+what is not finite, has failed.
 
     python -m benchmarks.solvers            # all, into benchmarks/solvers.{md,json}
     python -m benchmarks.solvers --quick    # a smoke run
@@ -87,6 +88,19 @@ ROWS = {
         gb.CAGrad,
         (peers.torchjd_weighting("CAGradWeighting", "cvxpy", "clarabel", c=0.5),),
         accuracy.ball_gap(0.5),
+    ),
+    "NashMTL": Row(
+        gb.NashMTL,
+        (peers.torchjd_nash(), peers.clarabel(peers.bargaining)),
+        accuracy.unequal_products(1.0),
+    ),
+    "FairGrad, α = 2": Row(
+        lambda: gb.FairGrad(alpha=2.0),
+        (
+            peers.torchjd_weighting("FairGradWeighting", alpha=2.0),
+            peers.clarabel(peers.square_root_fairness),
+        ),
+        accuracy.unequal_products(0.5),
     ),
     "PCGrad": Row(gb.PCGrad, (peers.torchjd_weighting("PCGradWeighting"),)),
     "GradVac": Row(gb.GradVac, (peers.torchjd_weighting("GradVacWeighting", beta=0.01),)),

@@ -1,5 +1,6 @@
 """Times of two solvers measured alternately, so that what the machine does meets both."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,10 +36,11 @@ class Comparison:
     num_failed: int
 
 
-def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int = 5) -> Comparison:
+def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int = 3) -> Comparison:
     """Time ours, theirs, ours, theirs, … over the same draws in turn.
 
-    Every timed call follows an untimed one, which brings the solver's code into the caches again.
+    Every timed call follows an untimed one on the draw before, which brings the solver's code into
+    the caches again, and lets a solver with a state begin from another draw's answer.
 
     Args:
         ours: one call a draw.
@@ -47,16 +49,14 @@ def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int =
         least: pairs at least, whatever they take.
     """
     calls = [*zip(ours, theirs, strict=True)]
-    for _ in range(2):  # the first calls of all take longer
-        start = time.perf_counter()
-        for call in calls[0]:
-            _seconds(call)
-        cost = time.perf_counter() - start
+    cost = _pair(calls, 0)[2]
+    if cost < budget:  # the first calls of all take longer
+        cost = _pair(calls, 1)[2]
     num_pairs = max(least, int(budget / cost))
     times: list[float] = []
     pairs: list[tuple[float, float]] = []
     for index in range(num_pairs):
-        mine, other = (_seconds(call) for call in calls[index % len(calls)])
+        mine, other, _ = _pair(calls, index)
         assert mine is not None
         times.append(mine)
         if other is not None:
@@ -70,11 +70,20 @@ def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int =
     )
 
 
-def _seconds(call: Call) -> float | None:
+def _pair(calls: list[tuple[Call, Call]], index: int) -> tuple[float | None, float | None, float]:
+    """Seconds of ours, of theirs (None where one failed), and of all that was done for them."""
+    start = time.perf_counter()
+    befores, nows = calls[(index - 1) % len(calls)], calls[index % len(calls)]
+    mine, other = (_seconds(*both) for both in zip(befores, nows, strict=True))
+    return mine, other, time.perf_counter() - start
+
+
+def _seconds(before: Call, now: Call) -> float | None:
+    with contextlib.suppress(Exception):
+        before()
+    start = time.perf_counter()
     try:
-        call()
-        start = time.perf_counter()
-        call()
+        now()
     except Exception:  # whatever a package raises counts as its failure
         return None
     return time.perf_counter() - start

@@ -24,6 +24,8 @@ def answer_of(solver):
     [
         (gb.MGDA(), accuracy.hull_gap),
         (gb.CAGrad(), accuracy.ball_gap(0.5)),
+        (gb.NashMTL(), accuracy.unequal_products(1.0)),
+        (gb.FairGrad(alpha=2.0), accuracy.unequal_products(0.5)),
         (gb.AlignedMTL(), accuracy.aligned_distance),
         (gb.IMTLG(), accuracy.unequal_cosines),
         (gb.ConFIG(), accuracy.unequal_cosines),
