@@ -28,6 +28,7 @@ from gradbalance.solvers import (
     AlignedMTL,
     CAGrad,
     ConFIG,
+    DualProj,
     EndEpoch,
     FairGrad,
     GradNorm,
@@ -39,6 +40,7 @@ from gradbalance.solvers import (
     Solver,
     StatelessSolver,
     Uniform,
+    UPGrad,
 )
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "Balancer",
     "CAGrad",
     "ConFIG",
+    "DualProj",
     "EndEpoch",
     "FairGrad",
     "GradNorm",
@@ -77,5 +80,6 @@ __all__ = [
     "StatelessSolver",
     "Status",
     "TaskGradients",
+    "UPGrad",
     "Uniform",
 ]

@@ -2,6 +2,7 @@
 
 from gradbalance.numerics.adam import adam_step
 from gradbalance.numerics.barrier import BarrierPoint, barrier_point
+from gradbalance.numerics.bounded_qp import BoundedMinima, bounded_minima
 from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
@@ -11,6 +12,7 @@ from gradbalance.numerics.status import Status
 
 __all__ = [
     "BarrierPoint",
+    "BoundedMinima",
     "GivenProjections",
     "MaxMinVector",
     "MinNormPoint",
@@ -19,6 +21,7 @@ __all__ = [
     "adam_step",
     "as_gramian",
     "barrier_point",
+    "bounded_minima",
     "given_projections",
     "max_min_vector",
     "min_norm_point",

@@ -5,6 +5,7 @@ from gradbalance.solvers.cagrad import CAGrad
 from gradbalance.solvers.config import ConFIG
 from gradbalance.solvers.crmogm import CRMOGM
 from gradbalance.solvers.db_mtl import DBMTL
+from gradbalance.solvers.dualproj import DualProj
 from gradbalance.solvers.dwa import DWA
 from gradbalance.solvers.fairgrad import FairGrad
 from gradbalance.solvers.famo import FAMO
@@ -22,6 +23,7 @@ from gradbalance.solvers.si import SI
 from gradbalance.solvers.solver import Problem, Solution, Solver, StatelessSolver
 from gradbalance.solvers.stch import STCH
 from gradbalance.solvers.uniform import Uniform
+from gradbalance.solvers.upgrad import UPGrad
 from gradbalance.solvers.uw import UW
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "AlignedMTL",
     "CAGrad",
     "ConFIG",
+    "DualProj",
     "EndEpoch",
     "FairGrad",
     "GradNorm",
@@ -51,5 +54,6 @@ __all__ = [
     "Solution",
     "Solver",
     "StatelessSolver",
+    "UPGrad",
     "Uniform",
 ]

@@ -74,15 +74,20 @@ def bargaining_pair(gram: Array) -> Array:
     return 1 / (norms * np.sqrt(1 + gram[0, 1] / norms.prod()))
 
 
-EXACT = {
-    "descends": ALL,
-    "certified": True,
-    "equivariant": ALL,
-    "rests": True,
-    "ignores_duplicates": True,
-}
+def unconflicting_pair(gram: Array) -> Array:
+    """UPGrad's weights: of two gradients, the mean of PCGrad's."""
+    return projected_pair(gram) / 2
 
-FAIR = {"descends": ALL, "certified": True, "equivariant": ALL, "rests": True}
+
+def dual_pair(gram: Array) -> Array:
+    """DualProj's weights: the mean's, or more where the mean would conflict."""
+    return np.maximum(0.5, -0.5 * gram[0, 1] / np.diagonal(gram))
+
+
+# A task that is given twice may count twice.
+HARMLESS = {"descends": ALL, "certified": True, "equivariant": ALL, "rests": True}
+
+EXACT = {**HARMLESS, "ignores_duplicates": True}
 
 
 def fair_grad(alpha: float) -> Contract:
@@ -93,7 +98,7 @@ def fair_grad(alpha: float) -> Contract:
         scale_exponent=exponent,
         single=4.0**exponent,
         pair=bargaining_pair if alpha == 1 else None,
-        **FAIR,
+        **HARMLESS,
     )
 
 
@@ -103,6 +108,8 @@ CONTRACTS = {
     "MGDA-l2": Contract(make=lambda: gb.MGDA(normalization="l2"), **EXACT),
     "MGDA-loss": Contract(make=lambda: gb.MGDA(normalization="loss"), **EXACT),
     "MGDA-loss+": Contract(make=lambda: gb.MGDA(normalization="loss+"), **EXACT),
+    "UPGrad": Contract(make=gb.UPGrad, pair=unconflicting_pair, **HARMLESS),
+    "DualProj": Contract(make=gb.DualProj, pair=dual_pair, **HARMLESS),
     # These may stop at their limit of steps, where ties were broken in the order of the tasks.
     "MGDA-frank_wolfe": Contract(
         make=lambda: gb.MGDA(method="frank_wolfe"), descends=2, equivariant=2, pair=shortest_pair
@@ -115,7 +122,7 @@ CONTRACTS = {
         make=lambda: gb.PCGrad(reduction="mean"),
         descends=2,
         equivariant=2,
-        pair=lambda gram: projected_pair(gram) / 2,
+        pair=unconflicting_pair,
     ),
     "GradVac": Contract(make=gb.GradVac, equivariant=2, pair=projected_pair),
     "GradVac-fast": Contract(make=lambda: gb.GradVac(beta=0.9), equivariant=2),
@@ -155,7 +162,7 @@ CONTRACTS = {
         pair=lambda gram: np.sqrt(np.diagonal(gram)).sum() / (2 * np.sqrt(np.diagonal(gram))),
     ),
     "NashMTL": Contract(
-        make=gb.NashMTL, scale_exponent=-0.5, single=0.5, pair=bargaining_pair, **FAIR
+        make=gb.NashMTL, scale_exponent=-0.5, single=0.5, pair=bargaining_pair, **HARMLESS
     ),
     # ‖d‖ is the root of the number of tasks at any scale, so that clipping it changes no exponent.
     "NashMTL-max_norm": Contract(
@@ -163,7 +170,7 @@ CONTRACTS = {
         scale_exponent=-0.5,
         single=0.5,
         pair=lambda gram: bargaining_pair(gram) / np.sqrt(2),
-        **FAIR,
+        **HARMLESS,
     ),
     "FairGrad": fair_grad(1.0),
     "FairGrad-0.5": fair_grad(0.5),

@@ -1,0 +1,113 @@
+"""The least of a quadratic form above lower bounds, for many bounds that share one Gramian."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
+
+from gradbalance.numerics.certificate import UNIT
+from gradbalance.numerics.complementarity import complementary
+from gradbalance.numerics.gramian import as_gramian
+from gradbalance.numerics.status import Status
+
+_Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BoundedMinima:
+    """Points of least vᵀGv above their bounds, with what certifies them.
+
+    Attributes:
+        points: The points v [K, T], v ≥ u in every entry.
+        status: Whether the certificate holds, and whether √(vᵀGv) is zero to rounding for all v.
+        num_steps: The number of systems of equations that were solved; 0 where v = u throughout.
+        certificate: The worst of −(Gv)_i, or |(Gv)_i| where v_i > u_i, over 2·T·ε·√G_ii·S, with
+            S = Σ_j |v_j| √G_jj and ε the float64 unit. At most 1 where certified. Where G has
+            less than float64's accuracy, as much as makes it positive definite takes ε's place.
+
+    Example:
+        >>> from gradbalance.numerics import bounded_minima
+        >>> minima = bounded_minima([[2.0, -1.0], [-1.0, 1.0]], [1.0, 0.0])
+        >>> minima.status
+        <Status.CONVERGED: 'converged'>
+        >>> minima.certificate <= 1.0
+        True
+    """
+
+    points: _Array
+    status: Status
+    num_steps: int
+    certificate: float
+
+
+def bounded_minima(gram: ArrayLike, lower: ArrayLike) -> BoundedMinima:
+    """Minimise a quadratic form above lower bounds, exactly, for K bounds that share it.
+
+        min_v vᵀGv   over v ≥ u,   with G = J Jᵀ
+
+    Jᵀv is the projection of Jᵀu onto the cone {d: Jd ≥ 0}, and unique; v is too where G is
+    regular. A zero row is no constraint; its v_i is u_i.
+
+    Args:
+        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` takes it.
+        lower: The bounds u [K, T], or [T] for one problem.
+
+    Returns:
+        The points, with status and certificate.
+
+    Raises:
+        ValueError: If G is not a Gramian, or the bounds do not fit it or are not finite.
+
+    Example:
+        >>> from gradbalance.numerics import bounded_minima
+        >>> bounded_minima([[1.0, -1.0], [-1.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]]).points
+        array([[1.  , 0.25],
+               [1.  , 1.  ]])
+    """
+    matrix = as_gramian(gram)
+    bounds = np.atleast_2d(np.asarray(lower, dtype=np.float64))
+    if bounds.ndim != 2 or bounds.shape[1] != len(matrix) or not np.isfinite(bounds).all():
+        raise ValueError(
+            f"lower must hold a finite bound for each of the {len(matrix)} rows of gram, in one or "
+            f"more rows; got shape {bounds.shape}"
+        )
+    diagonal = matrix.diagonal()
+    scale = -int(np.frexp(diagonal.max())[1])  # a power of two, so that scaling is exact
+    norms = np.sqrt(np.ldexp(diagonal, scale))
+    norms[norms == 0.0] = 1.0
+    cosines = np.ldexp(matrix, scale) / norms / norms[:, None]
+    damped, damping = _made_definite(cosines)
+
+    bases = bounds * norms
+    base_sizes = np.abs(bases).sum(axis=1)
+    excess, num_steps = complementary(damped, bases @ cosines, base_sizes, damping)
+    points = bases + excess
+    slopes = points @ cosines
+    rounding = 2.0 * damping * np.abs(points).sum(axis=1)
+    missed = np.maximum(-slopes, slopes * (excess > 0.0)).max(axis=1)
+    certificate = max(0.0, float((missed / np.where(rounding > 0.0, rounding, 1.0)).max()))
+    if certificate > 1.0:
+        status = Status.STEP_LIMIT
+    elif ((points * slopes).sum(axis=1) <= rounding * np.abs(points).sum(axis=1)).all():
+        status = Status.STATIONARY
+    else:
+        status = Status.CONVERGED
+    return BoundedMinima(bounds + excess / norms, status, num_steps, certificate)
+
+
+def _made_definite(cosines: _Array) -> tuple[_Array, float]:
+    """Add to the diagonal what rounding may have taken from it, and tell how much that was.
+
+    T·ε is what rounding the entries may do to an eigenvalue, so that it says nothing new. Where it
+    does not suffice, G came with less than float64's accuracy. Half of it must do, so that no
+    block fails later on.
+    """
+    damping = len(cosines) * UNIT
+    while True:
+        damped = cosines.copy()
+        damped.flat[:: len(cosines) + 1] += 0.5 * damping
+        if dpotrf(damped.T, lower=1, clean=0)[1] == 0:
+            damped.flat[:: len(cosines) + 1] += 0.5 * damping
+            return damped, damping
+        damping *= 4.0

@@ -1,0 +1,56 @@
+"""UPGrad: every task's gradient without its conflicts, then their mean."""
+
+from typing import final
+
+import numpy as np
+
+from gradbalance.numerics import bounded_minima
+from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
+
+
+@final
+class UPGrad(StatelessSolver):
+    r"""Unconflicting projection of gradients: each one projected so that it conflicts with none.
+
+    .. math::
+        w = \sum_i p_i \, v(e_i), \qquad v(u) = \arg\min_{v \ge u} v^\top G v, \qquad d = J^\top w
+
+    with G = J Jᵀ [T, T] the Gramian, e_i the unit vectors and p [T] the preferences, divided by
+    their sum: 1/T each by default. Jᵀv(e_i) is the direction nearest to g_i along which no loss
+    rises, so ⟨g_i, d⟩ ≥ 0 for every task. Where no gradients conflict, d is their mean. A task
+    with a larger gradient has more of a say, as in a plain sum.
+
+    Args:
+        preferences: one number a task, by name or in order, not negative; only their ratios
+            count. A task with a preference of zero is not followed, but not harmed either.
+
+    Raises:
+        ValueError: preferences do not fit.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> gb.UPGrad().solve(gb.Problem.of([[1.0, -1.0], [-1.0, 4.0]])).weights
+        array([1.   , 0.625])
+
+    References:
+        Quinton & Rey 2024, arXiv 2406.16232.
+
+    Deviation: none in what is computed. The authors' code adds 1e-4 to the normalised Gramian, with
+    which gradients of very different norms still conflict; here the problems are solved exactly.
+    """
+
+    needs = "gramian"
+    weighs = "gradients"
+
+    def __init__(self, *, preferences: Preferences | None = None) -> None:
+        check_preferences(preferences, positive=False)
+        self.preferences = preferences
+
+    def solve(self, problem: Problem) -> Solution:
+        """The mean of the projections, certified row by row."""
+        wanted = preferences_of(self.preferences, problem)
+        minima = bounded_minima(problem.gramian, np.diag(wanted / (wanted.sum() or 1.0)))
+        return Solution(
+            minima.points.sum(axis=0), minima.status, minima.num_steps, minima.certificate
+        )
