@@ -84,6 +84,22 @@ ROWS = {
         ),
         accuracy.hull_gap,
     ),
+    "UPGrad": Row(
+        gb.UPGrad,
+        (
+            peers.torchjd_weighting("UPGradWeighting", "qpsolvers", "quadprog"),
+            peers.quadprog_cone(_singles),
+        ),
+        accuracy.mean_of_projected,
+    ),
+    "DualProj": Row(
+        gb.DualProj,
+        (
+            peers.torchjd_weighting("DualProjWeighting", "qpsolvers", "quadprog"),
+            peers.quadprog_cone(_mean),
+        ),
+        accuracy.projected_mean,
+    ),
     "CAGrad": Row(
         gb.CAGrad,
         (peers.torchjd_weighting("CAGradWeighting", "cvxpy", "clarabel", c=0.5),),
