@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradbalance.numerics.ball import Ball, bracket, exchange
-from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.status import Status
 
 _Array = NDArray[np.float64]
@@ -28,8 +27,9 @@ class MaxMinVector:
             inside the ball, |t|/(2T·ε·D·S) stands for the latter. At most 1 where certified.
 
     Example:
-        >>> from gradbalance.numerics import max_min_vector
-        >>> max_min_vector([[4.0, 0.0], [0.0, 1.0]], [0.5, 0.5], radius=0.5).certificate <= 1.0
+        >>> from gradbalance.numerics import as_gramian, max_min_vector
+        >>> gram = as_gramian([[4.0, 0.0], [0.0, 1.0]])
+        >>> max_min_vector(gram, [0.5, 0.5], radius=0.5).certificate <= 1.0
         True
     """
 
@@ -40,7 +40,7 @@ class MaxMinVector:
 
 
 def max_min_vector(
-    gram: ArrayLike, center: ArrayLike, *, radius: float, tol: float = 1e-10
+    gram: _Array, center: ArrayLike, *, radius: float, tol: float = 1e-10
 ) -> MaxMinVector:
     """Find the vector that is best for the row that it is worst for.
 
@@ -56,30 +56,30 @@ def max_min_vector(
     the d for the others attains it.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` takes it.
+        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
+            that it is one is not checked again.
         center: The weights p [T] of the ball's centre, not negative.
         radius: The radius c of the ball, relative to ‖g₀‖.
         tol: The relative gap of the certificate, see `MaxMinVector`.
 
     Raises:
-        ValueError: If G is not a Gramian, or radius is negative or not finite.
+        ValueError: If radius is negative or not finite.
 
     Example:
-        >>> from gradbalance.numerics import max_min_vector
-        >>> max_min_vector([[1.0, 0.0], [0.0, 1.0]], [0.5, 0.5], radius=1.0).weights
+        >>> from gradbalance.numerics import as_gramian, max_min_vector
+        >>> max_min_vector(as_gramian([[1.0, 0.0], [0.0, 1.0]]), [0.5, 0.5], radius=1.0).weights
         array([1., 1.])
     """
     if not 0.0 <= radius < math.inf:
         raise ValueError(f"radius must be a number of at least 0, got {radius}.")
-    matrix = as_gramian(gram)
     weights = np.array(center, dtype=np.float64)
-    diagonal = matrix.diagonal()
+    diagonal = gram.diagonal()
     largest = float(diagonal.max())
     if largest == 0.0:
         return MaxMinVector(weights, Status.STATIONARY, 0, 0.0)
-    matrix = np.ldexp(matrix, -int(np.frexp(largest)[1]))  # changes no bit of the weights
+    gram = np.ldexp(gram, -int(np.frexp(largest)[1]))  # changes no bit of the weights
     rows = slice(None) if diagonal.min() > 0.0 else np.flatnonzero(diagonal)
-    ball = Ball.around(weights[rows], matrix[rows][:, rows], radius, tol)
+    ball = Ball.around(weights[rows], gram[rows][:, rows], radius, tol)
     if ball.radius == 0.0:
         status = Status.CONVERGED if radius == 0.0 else Status.STATIONARY
         return MaxMinVector(weights, status, 0, 0.0)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.rank import spectrum
 from gradbalance.numerics.status import Status
 
@@ -25,8 +24,8 @@ class GivenProjections:
             nearest are zero, as with opposed rows.
 
     Example:
-        >>> from gradbalance.numerics import given_projections
-        >>> given_projections([[1.0, -1.0], [-1.0, 1.0]], [1.0, 1.0]).status
+        >>> from gradbalance.numerics import as_gramian, given_projections
+        >>> given_projections(as_gramian([[1.0, -1.0], [-1.0, 1.0]]), [1.0, 1.0]).status
         <Status.STATIONARY: 'stationary'>
     """
 
@@ -36,7 +35,7 @@ class GivenProjections:
 
 
 def given_projections(
-    gram: ArrayLike, targets: ArrayLike, *, rank_tol: float = 1e-12
+    gram: _Array, targets: ArrayLike, *, rank_tol: float = 1e-12
 ) -> GivenProjections:
     """Find the shortest vector of the rows' span with given projections onto the rows.
 
@@ -46,30 +45,28 @@ def given_projections(
     weight; zero rows are left out.
 
     Args:
-        gram: The Gramian G [T, T], as `as_gramian` takes it.
+        gram: The Gramian G [T, T], as `as_gramian` returns it:
+            that it is one is not checked again.
         targets: The projections p [T], positive.
         rank_tol: The eigenvalues of C below rank_tol times its largest count as zero. The
             projections are taken to be as asked for when they are up to √rank_tol, which is how
             far a row may move unnoticed.
 
     Raises:
-        ValueError: If G is not a Gramian, or rank_tol is out of its range.
+        ValueError: If rank_tol is out of its range.
 
     Example:
-        >>> from gradbalance.numerics import given_projections
-        >>> given_projections([[4.0, 0.0], [0.0, 1.0]], [1.0, 1.0]).weights
+        >>> from gradbalance.numerics import as_gramian, given_projections
+        >>> given_projections(as_gramian([[4.0, 0.0], [0.0, 1.0]]), [1.0, 1.0]).weights
         array([0.5, 1. ])
     """
-    matrix = as_gramian(gram)
-    norms = np.sqrt(np.maximum(matrix.diagonal(), 0.0))
+    norms = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     rows = np.flatnonzero(norms)
     weights, projections = np.zeros(norms.size), np.zeros(norms.size)
     if rows.size == 0:
         return GivenProjections(weights, projections, Status.STATIONARY)
     norms, wanted = norms[rows], np.asarray(targets, dtype=np.float64)[rows]
-    values, vectors = spectrum(
-        matrix[np.ix_(rows, rows)] / norms / norms[:, None], rank_tol=rank_tol
-    )
+    values, vectors = spectrum(gram[np.ix_(rows, rows)] / norms / norms[:, None], rank_tol=rank_tol)
     components = vectors.T @ wanted
     found = vectors @ components
     tolerance = math.sqrt(rank_tol) * float(wanted.max())

@@ -29,8 +29,8 @@ class CAGrad(StatelessSolver):
 
     Args:
         c: radius of the ball over ‖g_0‖, ≥ 0; the paper uses 0.2 to 0.8.
-        rescale: whether the direction is divided by 1 + c², as in the official code's experiments, so
-            that it does not grow with c.
+        rescale: whether the direction is divided by 1 + c², as in the official code's
+            experiments, so that it does not grow with c.
         preferences: one non-negative number a task, by name or in order.
 
     Raises:

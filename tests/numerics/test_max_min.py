@@ -124,7 +124,7 @@ def test_a_radius_of_zero_and_a_mean_of_zero_leave_the_centre():
     center = np.array([0.5, 0.5])
     still = max_min_vector(np.eye(2), center, radius=0.0)
     assert (still.weights.tolist(), still.status) == ([0.5, 0.5], Status.CONVERGED)
-    opposed = max_min_vector([[1.0, -1.0], [-1.0, 1.0]], center, radius=0.5)
+    opposed = max_min_vector(np.array([[1.0, -1.0], [-1.0, 1.0]]), center, radius=0.5)
     assert (opposed.weights.tolist(), opposed.status) == ([0.5, 0.5], Status.STATIONARY)
 
 

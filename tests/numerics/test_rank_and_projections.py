@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradbalance.numerics import Status, given_projections, spectrum
+from gradbalance.numerics import Status, as_gramian, given_projections, spectrum
 from tests.families import FAMILIES
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -88,6 +88,6 @@ def test_status(family, status):
 
 
 def test_opposed_rows_have_no_common_projection():
-    found = given_projections([[4.0, -2.0], [-2.0, 1.0]], [1.0, 1.0])
+    found = given_projections(as_gramian([[4.0, -2.0], [-2.0, 1.0]]), [1.0, 1.0])
     assert found.status is Status.STATIONARY
     assert found.weights.tolist() == [0.0, 0.0]
