@@ -252,3 +252,48 @@ def test_famo_silently_stays_uniform_when_it_is_never_told():
     run.balancer.backward(run.model.losses())
     with pytest.raises(ValueError, match="after_step"):
         run.balancer.backward(run.model.losses())
+
+
+@pytest.mark.parametrize("solver", [gb.UPGrad(), gb.DualProj()], ids=["UPGrad", "DualProj"])
+def test_an_epsilon_on_the_gramian_breaks_the_promise_where_norms_differ(solver):
+    for seed in range(200):
+        jac = FAMILIES["spread_iid"](np.random.default_rng(seed), 5)
+        direction = solver.solve(gb.Problem.of(jac @ jac.T)).weights @ jac
+        lengths = np.linalg.norm(jac, axis=1) * np.linalg.norm(direction)
+        assert (jac @ direction >= -1e-9 * lengths).all()
+
+
+def test_cagrad_leaves_its_ball_where_the_gradients_balance():
+    jac = np.array([[1.0, 0.0], [-0.5, 1.0], [-0.5, -1.0], [0.2, 0.1]])
+    for c in (0.2, 0.5, 0.9):
+        direction = gb.CAGrad(c=c).solve(gb.Problem.of(jac @ jac.T)).weights @ jac
+        mean = jac.mean(axis=0)
+        assert np.linalg.norm(direction - mean) <= c * np.linalg.norm(mean) * (1 + 1e-9)
+
+
+def test_cagrad_keeps_its_promise_for_large_balls_where_the_gradients_balance():
+    jac = np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0]])
+    solution = gb.CAGrad(c=1.5).solve(gb.Problem.of(jac @ jac.T))
+    assert (jac @ (solution.weights @ jac) >= -1e-9).all()
+
+
+def test_imtlg_turns_a_zero_gradient_into_nan():
+    solution = gb.IMTLG().solve(gb.Problem.of(np.diag([4.0, 0.0, 1.0])))
+    assert solution.weights == pytest.approx([1 / 3, 0.0, 2 / 3])
+
+
+def test_nashmtl_silently_returns_ones_or_diverges_where_it_has_no_solution():
+    opposed = np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0]])
+    solution = gb.NashMTL().solve(gb.Problem.of(opposed @ opposed.T))
+    assert solution.status is gb.Status.STATIONARY
+    assert np.linalg.norm(solution.weights @ opposed) < 1e-7
+    assert solution.weights.max() < 10
+
+
+def test_gradvac_divides_by_a_gradient_that_an_opposed_one_has_cancelled():
+    problem = gb.Problem.of([[1.0, -2.0], [-2.0, 4.0]])
+    solver = gb.GradVac(beta=1.0)
+    for _ in range(4):
+        solution = solver.solve(problem)
+        assert np.isfinite(solution.weights).all()
+        solver.update(problem, solution)
