@@ -128,9 +128,10 @@ CONTRACTS = {
     "GradVac-fast": Contract(make=lambda: gb.GradVac(beta=0.9), equivariant=2),
     "GradNorm": Contract(make=gb.GradNorm, equivariant=ALL),
     "CAGrad": Contract(make=gb.CAGrad, certified=True, equivariant=ALL, single=1.5),
+    # Its ball touches zero, and rounding of its radius counts more the shorter the mean gradient
+    # is: see test_cagrad for its descent.
     "CAGrad-1": Contract(
         make=lambda: gb.CAGrad(c=1.0),
-        descends=ALL,
         certified=True,
         equivariant=ALL,
         rests=True,

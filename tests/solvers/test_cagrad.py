@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 import gradbalance as gb
+from tests.contract.properties import problem_of, products_and_rounding
+from tests.families import FAMILIES
 
 
 def test_two_orthogonal_gradients_by_hand():
@@ -69,3 +71,18 @@ def test_short_gradients_are_not_sacrificed():
 def test_a_radius_out_of_range_is_refused(c):
     with pytest.raises(ValueError, match="c must be a number of at least 0"):
         gb.CAGrad(c=c)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_loss_rises_along_the_direction_of_a_ball_that_touches_zero(family):
+    """There ‖g₀‖ decides about the sign, and rounding of G about ‖g₀‖."""
+    for seed in range(1000):
+        rng = np.random.default_rng((seed, 77))
+        problem = problem_of(FAMILIES[family](rng, int(rng.integers(2, 13))), rng)
+        weights = gb.CAGrad(c=1.0).solve(problem).weights
+        products, rounding = products_and_rounding(problem.gramian, weights)
+        length = np.sqrt(max(problem.gramian.mean(), 0.0))
+        if length > 0:
+            rounding *= 1 + 10 * np.sqrt(np.diagonal(problem.gramian)).mean() / length
+        assert (products >= -rounding - 1e-10 * abs(weights @ products)).all()
