@@ -7,6 +7,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from gradbalance.numerics import Status, as_gramian
 
@@ -43,7 +44,7 @@ class Problem:
     @classmethod
     def of(
         cls,
-        gram: ArrayLike | None = None,
+        gram: ArrayLike | Tensor | None = None,
         losses: ArrayLike | None = None,
         *,
         names: Sequence[str] | None = None,
@@ -51,13 +52,16 @@ class Problem:
     ) -> "Problem":
         """Build a problem, by hand too, to try a solver without a model; losses default to ones.
 
+        The Gramian is an array or a tensor of any real dtype, bfloat16 too; it is checked, and
+        solved in float64.
+
         Raises:
             ValueError: neither `gram` nor `losses` is given, shapes disagree, or `gram` is not a
                 Gramian.
         """
         if gram is None and losses is None:
             raise ValueError("Problem.of() needs a gram or losses; found neither")
-        matrix = None if gram is None else as_gramian(gram)
+        matrix = None if gram is None else _checked(gram)
         if losses is not None:
             values = np.asarray(losses, dtype=np.float64)
         else:
@@ -78,6 +82,14 @@ class Problem:
         if self.gram is None:
             raise ValueError("this solver needs the Gramian of the gradients; found losses only")
         return self.gram
+
+
+def _checked(gram: ArrayLike | Tensor) -> Array:
+    """The Gramian as float64; NumPy has no bfloat16."""
+    if isinstance(gram, Tensor):
+        wide = gram.detach().cpu().double().numpy()
+        return as_gramian(wide, half_precision=gram.element_size() <= 2)
+    return as_gramian(gram)
 
 
 @dataclass(frozen=True, eq=False)

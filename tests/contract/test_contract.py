@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 import gradbalance as gb
 from tests.contract import properties
@@ -81,6 +82,19 @@ def test_scale(contract: Contract, factor: float):
     for problem, _ in draws("iid"):
         exponent = contract.scale_exponent
         properties.assert_scale_behaviour(contract.make, problem, factor, exponent)
+
+
+@rows
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_gramians_of_low_precision_are_solved_in_float64(contract: Contract, dtype: torch.dtype):
+    for problem, _ in [*draws("iid"), *draws("correlated")]:
+        rounded = torch.from_numpy(problem.gramian).to(dtype)
+        solver, low = contract.make(), gb.Problem.of(rounded, losses=problem.losses)
+        properties.assert_finite(solver, low)
+        if contract.certified:
+            properties.assert_certified(solver, low)
+        exact = gb.Problem.of(rounded.double().numpy(), losses=problem.losses)
+        assert np.array_equal(solver.solve(low).weights, contract.make().solve(exact).weights)
 
 
 @rows_where(lambda contract: contract.ignores_duplicates)

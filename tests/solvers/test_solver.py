@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import gradbalance as gb
 
@@ -10,6 +11,17 @@ def test_losses_default_to_ones_and_names_to_numbers():
     problem = gb.Problem.of(np.eye(3))
     assert problem.losses.tolist() == [1.0, 1.0, 1.0]
     assert problem.names == problem.tasks == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("num_tasks", [2, 16, 128])
+def test_a_half_precision_gramian_may_be_as_indefinite_as_its_rounding(num_tasks):
+    jac = np.random.default_rng(0).uniform(1, 2, (num_tasks, 1))  # of rank 1, but for rounding
+    gram = torch.from_numpy(jac @ jac.T).bfloat16()
+    norms = gram.diag().double().sqrt()
+    assert torch.linalg.eigvalsh(gram.double() / torch.outer(norms, norms)).min() < -1e-3
+    assert gb.Problem.of(gram).gramian.dtype == np.float64
+    with pytest.raises(ValueError, match="not a Gramian"):
+        gb.Problem.of(gram.double())
 
 
 @pytest.mark.parametrize(
