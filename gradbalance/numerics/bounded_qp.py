@@ -8,7 +8,6 @@ from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
 
 from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.complementarity import complementary
-from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.status import Status
 
 _Array = NDArray[np.float64]
@@ -27,8 +26,8 @@ class BoundedMinima:
             less than float64's accuracy, as much as makes it positive definite takes ε's place.
 
     Example:
-        >>> from gradbalance.numerics import bounded_minima
-        >>> minima = bounded_minima([[2.0, -1.0], [-1.0, 1.0]], [1.0, 0.0])
+        >>> from gradbalance.numerics import as_gramian, bounded_minima
+        >>> minima = bounded_minima(as_gramian([[2.0, -1.0], [-1.0, 1.0]]), [1.0, 0.0])
         >>> minima.status
         <Status.CONVERGED: 'converged'>
         >>> minima.certificate <= 1.0
@@ -41,7 +40,7 @@ class BoundedMinima:
     certificate: float
 
 
-def bounded_minima(gram: ArrayLike, lower: ArrayLike) -> BoundedMinima:
+def bounded_minima(gram: _Array, lower: ArrayLike) -> BoundedMinima:
     """Minimise a quadratic form above lower bounds, exactly, for K bounds that share it.
 
         min_v vᵀGv   over v ≥ u,   with G = J Jᵀ
@@ -50,36 +49,35 @@ def bounded_minima(gram: ArrayLike, lower: ArrayLike) -> BoundedMinima:
     regular. A zero row is no constraint; its v_i is u_i.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` takes it.
+        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
+            that it is one is not checked again.
         lower: The bounds u [K, T], or [T] for one problem.
 
     Returns:
         The points, with status and certificate.
 
     Raises:
-        ValueError: If G is not a Gramian, or the bounds do not fit it or are not finite.
+        ValueError: If the bounds do not fit it or are not finite.
 
     Example:
-        >>> from gradbalance.numerics import bounded_minima
-        >>> bounded_minima([[1.0, -1.0], [-1.0, 4.0]], [[1.0, 0.0], [0.0, 1.0]]).points
+        >>> from gradbalance.numerics import as_gramian, bounded_minima
+        >>> bounded_minima(as_gramian([[1.0, -1.0], [-1.0, 4.0]]), [[1.0, 0.0], [0.0, 1.0]]).points
         array([[1.  , 0.25],
                [1.  , 1.  ]])
     """
-    matrix = as_gramian(gram)
     bounds = np.atleast_2d(np.asarray(lower, dtype=np.float64))
-    if bounds.ndim != 2 or bounds.shape[1] != len(matrix) or not np.isfinite(bounds).all():
+    if bounds.ndim != 2 or bounds.shape[1] != len(gram) or not np.isfinite(bounds).all():
         raise ValueError(
-            f"lower must hold a finite bound for each of the {len(matrix)} rows of gram, in one or "
+            f"lower must hold a finite bound for each of the {len(gram)} rows of gram, in one or "
             f"more rows; got shape {bounds.shape}"
         )
-    diagonal = matrix.diagonal()
+    diagonal = gram.diagonal()
     scale = -int(np.frexp(diagonal.max())[1])  # a power of two, so that scaling is exact
     norms = np.sqrt(np.ldexp(diagonal, scale))
-    norms[norms == 0.0] = 1.0
-    cosines = np.ldexp(matrix, scale) / norms / norms[:, None]
-    damped, damping = _made_definite(cosines)
-
     bases = bounds * norms
+    norms[norms == 0.0] = 1.0
+    cosines = np.ldexp(gram, scale) / norms / norms[:, None]
+    damped, damping = _made_definite(cosines)
     base_sizes = np.abs(bases).sum(axis=1)
     excess, num_steps = complementary(damped, bases @ cosines, base_sizes, damping)
     points = bases + excess

@@ -60,9 +60,9 @@ def complementary(
 def _likely_free(matrix: _Array, offsets: _Array) -> NDArray[np.bool_]:
     """Guess: those that a few steps of accelerated projected gradients make positive.
 
-    Where there are few entries, exchanging them is cheaper than a good guess.
+    Where there are few entries, or few problems, exchanging is cheaper than a good guess.
     """
-    num_steps = len(matrix) // 4
+    num_steps = min(offsets.shape) // 4
     if num_steps < 2:
         return np.asarray(offsets < 0.0)
     square = matrix @ matrix
