@@ -130,6 +130,7 @@ def write(
     if missing:
         parts.append(f"Not installed, so left out: {', '.join(missing)}.")
     parts.append("What the columns mean: [README.md](README.md).")
+    parts += ["## In short", _summary(times, errors)]
     for method, lines in groupby(times, key=lambda line: line.method):
         parts += [f"## {method}", _table(_TIME_HEADS, [line.cells() for line in lines])]
         held = [line.cells() for line in errors if line.method == method]
@@ -142,6 +143,39 @@ def write(
         "accuracy": [asdict(line) for line in errors],
     }
     (folder / "solvers.json").write_text(json.dumps(data, indent=1) + "\n")
+
+
+def _summary(times: list[TimeLine], errors: list[AccuracyLine]) -> str:
+    """A line for each method and peer: median ratios, and draws with a conflict."""
+    sizes = sorted({line.num_tasks for line in times})
+    first = times[0].family
+    heads = ["method", "beside", *(f"{first}, T = {size}" for size in sizes)]
+    heads += ["least ratio elsewhere", "conflicts, ours", "conflicts, theirs", "failed, theirs"]
+    lines = []
+    for method, peer in dict.fromkeys((line.method, line.peer) for line in times):
+        mine = [line for line in times if (line.method, line.peer) == (method, peer)]
+        ratios = {
+            (line.family, line.num_tasks): line.found.ratio.median
+            for line in mine
+            if line.found.ratio is not None
+        }
+        here = [f"{ratios[first, n]:.3g}" if (first, n) in ratios else "–" for n in sizes]
+        others = {key: ratio for key, ratio in ratios.items() if key[0] != first}
+        worst = min(others, key=lambda key: others[key], default=None)
+        least = f"{others[worst]:.3g} ({worst[0]}, {worst[1]})" if worst else "–"
+        held = [
+            [line for line in errors if (line.method, line.package) == (method, package)]
+            for package in ("gradbalance", peer)
+        ]
+        conflicts = [str(sum(line.num_conflicts for line in found)) for found in held]
+        failed = str(sum(line.num_failed for line in held[1]))
+        lines.append([method, peer, *here, least, *conflicts, failed])
+    ours = [line for line in errors if (line.method, line.package) == (lines[0][0], "gradbalance")]
+    num_draws = sum(line.num_draws for line in ours)
+    return (
+        "Medians of theirs / ours (above 1, ours is faster), and on how many of "
+        f"{num_draws} draws from all families a task's loss rises or the package failed.\n\n"
+    ) + _table(heads, lines)
 
 
 def _table(heads: list[str], lines: list[list[str]]) -> str:

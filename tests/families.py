@@ -26,7 +26,8 @@ def conditioned(condition: float) -> Family:
         left, _ = np.linalg.qr(rng.standard_normal((num_tasks, num_tasks)))
         right, _ = np.linalg.qr(rng.standard_normal((num_tasks + 2, num_tasks)))
         singular_values = condition ** (-0.5 * np.linspace(0, 1, num_tasks))
-        return (left * singular_values) @ right.T
+        jac: Jacobian = (left * singular_values) @ right.T
+        return jac
 
     return family
 
@@ -49,7 +50,8 @@ def near_stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
     jac = iid(rng, num_tasks)
     weights = rng.dirichlet(np.ones(num_tasks))
     shift = rng.standard_normal(jac.shape[1]) * 10.0 ** rng.uniform(-12, -2)
-    return jac - weights @ jac + shift
+    moved: Jacobian = jac - weights @ jac + shift
+    return moved
 
 
 def stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
@@ -145,7 +147,8 @@ def mixture(rng: np.random.Generator, num_tasks: int) -> Jacobian:
         jac *= 10.0 ** rng.uniform(-3, 3, (num_tasks, 1))
     if rng.random() < 0.5:
         jac += rng.standard_normal(width) * 10.0 ** rng.uniform(-6, 0)
-    return rng.permutation(jac) * 10.0 ** rng.uniform(-15, 15)
+    shuffled: Jacobian = rng.permutation(jac) * 10.0 ** rng.uniform(-15, 15)
+    return shuffled
 
 
 _PLAIN: dict[str, Family] = {
