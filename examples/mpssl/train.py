@@ -72,17 +72,22 @@ class Training:
         inputs = transforms.crop_and_flip(transforms.to_float(images), self.generator)
         classes = pretext.draw_classes(self.tasks, len(images), self.generator)
         inputs = transforms.normalize(pretext.mix(inputs, self.tasks, classes))
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
-            logits = self.model(inputs)
-            losses = {
-                name: functional.cross_entropy(logits[name], drawn.to(images.device))
-                for name, drawn in classes.items()
-            }
         self.optimizer.zero_grad()
-        report = self.balancer.backward(losses)
+        report = self.balancer.backward(self._losses(inputs, classes))
         self.optimizer.step()
         self.schedule.step()
+        if isinstance(self.balancer.solver, gb.AfterStep):
+            with torch.no_grad():
+                self.balancer.after_step(self._losses(inputs, classes))
         return report
+
+    def _losses(self, inputs: Tensor, classes: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._autocast):
+            logits = self.model(inputs)
+            return {
+                name: functional.cross_entropy(logits[name], drawn.to(inputs.device))
+                for name, drawn in classes.items()
+            }
 
     @property
     def _autocast(self) -> bool:
@@ -150,6 +155,7 @@ def _train_epoch(
         step = training.epoch * training.steps_per_epoch + index + 1
         folder.log({"kind": "step", "step": step, **reports[-1].as_dict()})
         progress.step(reports[-1])
+    training.balancer.end_epoch()
     means: dict[str, float] = {}
     for report in reports:
         for key, value in report.as_dict().items():

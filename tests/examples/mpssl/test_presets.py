@@ -43,7 +43,7 @@ def test_a_solver_is_called_as_in_python() -> None:
 
 
 SOLVERS = [
-    name
+    "CRMOGM(solver=MGDA(normalization='l2'))" if name == "CRMOGM" else name
     for name in gb.__all__
     if isinstance(getattr(gb, name), type)
     and issubclass(getattr(gb, name), gb.Solver)
@@ -57,13 +57,15 @@ def test_any_solver_goes_with_any_source(train_set: ImageSet, solver: str, sourc
     config = preset_config(
         "mp-ssl", tasks=("rotation", "sharpness"), solver=solver, source=source, batch_size=8
     )
-    if source == "losses" and getattr(gb, solver).needs == "gramian":
-        with pytest.raises(ValueError, match=solver):
+    if source == "losses" and build_solver(solver).needs == "gramian":
+        with pytest.raises(ValueError, match="needs the gradients' Gramian"):
             Training(config, 96)
         return
     training = Training(config, 96)
-    report = training.step(train_set.images[:8])
-    assert report.solver == solver
+    for _ in range(2):  # a second step fails for a method that was not told what the first one did
+        report = training.step(train_set.images[:8])
+    training.balancer.end_epoch()
+    assert report.solver == solver.split("(")[0]
     assert report.weights.sum() == pytest.approx(2)
 
 
@@ -76,6 +78,8 @@ def test_any_solver_goes_with_any_source(train_set: ImageSet, solver: str, sourc
         ({"solver": "MGDA(1)"}, "a call like"),
         ({"solver": "__import__('os').getcwd()"}, "a call like"),
         ({"solver": "MGDA(method=open('x'))"}, "a call like"),
+        ({"solver": "CRMOGM(solver=Adam())"}, "no solver 'Adam'"),
+        ({"solver": "CRMOGM(solver='MGDA')"}, "must be a Solver"),
         ({"solver": "MGDA(speed=3)"}, "speed"),
         ({"solver": "MGDA(method='magic')"}, "method"),
         ({"source": "oracle"}, "source"),
