@@ -17,7 +17,7 @@ from examples.mpssl.tables import as_markdown
 
 FOLDER = Path(cli.__file__).parent
 README = (FOLDER / "README.md").read_text()
-COMMANDS = re.findall(r"^python -m examples\.mpssl.*$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^python -m examples\.mpssl(?: .*)?$", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

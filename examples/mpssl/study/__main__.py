@@ -1,0 +1,60 @@
+"""``python -m examples.mpssl.study procedural`` or ``… cifar10 --data cifar10.zip``."""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from examples.mpssl.presets import RunConfig
+from examples.mpssl.study import plan
+from examples.mpssl.study.runner import run_all
+from examples.mpssl.study.summary import as_markdown
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
+Jobs = Annotated[int, typer.Option(help="Processes, one thread each.")]
+Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
+Results = Annotated[Path, typer.Option(help="Results of all runs; those in it are not done again.")]
+
+
+@app.command()
+def procedural(
+    seeds: Seeds = 3,
+    jobs: Jobs = 2,
+    out: Out = Path("runs/study-procedural"),
+    results: Results = RESULTS / "study_procedural.json",
+) -> None:
+    """Task sets × solvers on built-in images."""
+    _study(list(plan.procedural(seeds)), out, results, jobs)
+
+
+@app.command()
+def cifar10(
+    data: Annotated[str, typer.Option(help="Folder or zip of its images.")],
+    seeds: Seeds = 3,
+    jobs: Jobs = 2,
+    out: Out = Path("runs/study-cifar10"),
+    results: Results = RESULTS / "study_cifar10.json",
+) -> None:
+    """Solvers on 10,000 images of CIFAR-10."""
+    _study(list(plan.cifar10(seeds, data)), out, results, jobs)
+
+
+def _study(configs: Sequence[RunConfig], out: Path, results: Path, jobs: int) -> None:
+    known = json.loads(results.read_text()) if results.exists() else {}
+    found = run_all(configs, out, known, jobs=jobs)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps(found, indent=1) + "\n")
+    command = shlex.join(["python", "-m", "examples.mpssl.study", *sys.argv[1:]])
+    results.with_suffix(".md").write_text(as_markdown(found, command))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,107 @@
+"""Does the runs of a study in parallel processes; those that are done stay done."""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from examples.mpssl.compare import judge
+from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.data.load import load_data
+from examples.mpssl.presets import RunConfig
+from examples.mpssl.pretext import select_tasks
+from examples.mpssl.run_folder import RunFolder
+from examples.mpssl.study.plan import UNTRAINED
+from examples.mpssl.train import train
+from examples.mpssl.trunk import build_model
+
+Result = dict[str, Any]
+
+_loaded: dict[tuple[Any, ...], tuple[ImageSet, ImageSet]] = {}  # by worker: data is read once
+
+
+def run_all(
+    configs: Sequence[RunConfig], out: Path, known: Mapping[str, Result], *, jobs: int
+) -> dict[str, Result]:
+    """Return the results of all runs by name, doing those that are not done yet.
+
+    Args:
+        configs: The runs.
+        out: Their folder. A run that was interrupted is continued.
+        known: Results of earlier runs by name; those of the same configuration are taken over.
+        jobs: Number of processes, one thread each.
+    """
+    results = {c.name: found for c in configs if (found := _done(c, out, known)) is not None}
+    todo = [config for config in configs if config.name not in results]
+    with (
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
+        Progress() as progress,
+    ):
+        bar = progress.add_task("runs", total=len(configs), completed=len(results))
+        for future in as_completed([pool.submit(do_run, config, out) for config in todo]):
+            name, results[name] = future.result()
+            progress.console.print(f"done: {name}", highlight=False)
+            progress.advance(bar)
+    return {config.name: results[config.name] for config in configs}
+
+
+def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
+    """Train and judge one run, write its results, and return them with its name.
+
+    Args:
+        config: The run.
+        out: The folder of the study.
+    """
+    torch.set_num_threads(1)
+    key = (config.data, config.max_train, config.max_test, config.seed)
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load_data(
+            config.data, max_train=config.max_train, max_test=config.max_test, seed=config.seed
+        )
+    train_set, test_set = _loaded[key]
+    folder = RunFolder(out / config.name)
+    if config.name.startswith(UNTRAINED):
+        model = build_model(select_tasks(config.tasks), seed=config.seed)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        training = {}
+    else:
+        model = train(config, train_set, folder, resume=True)
+        training = _training_of(list(folder.metrics()))
+    results = {**judge(model, config, train_set, test_set), "training": training}
+    folder.save_results(results)
+    return config.name, results
+
+
+def _done(config: RunConfig, out: Path, known: Mapping[str, Result]) -> Result | None:
+    path = out / config.name / "results.json"
+    here = [json.loads(path.read_text())] if path.exists() else []
+    for result in [*here, *([known[config.name]] if config.name in known else [])]:
+        # Where the data lay does not decide the result.
+        if {**result["config"], "data": None} == {**config.as_dict(), "data": None}:
+            found: Result = result
+            return found
+    return None
+
+
+def _training_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the last epoch's mean losses, and the whole run's mean weights and cosines."""
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    steps = [record for record in records if record["kind"] == "step"]
+    last = {
+        f"final_{key.removeprefix('mean_')}": value
+        for key, value in epochs[-1].items()
+        if key.startswith("mean_loss/")
+    }
+    means = {
+        f"mean_{key}": float(np.mean([step[key] for step in steps]))
+        for key in steps[0]
+        if key.startswith(("weight/", "cosine/"))
+    }
+    return {**last, **means}

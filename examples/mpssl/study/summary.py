@@ -1,0 +1,92 @@
+"""Mean ± standard deviation over the seeds of a study, as Markdown."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from examples.mpssl.study.plan import UNTRAINED
+
+Results = Mapping[str, Mapping[str, Any]]
+
+
+def by_kind(results: Results) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """Return the results of all seeds by tasks, then by solver.
+
+    Args:
+        results: By the name of the run, as ``plan`` forms it: tasks--solver--seed.
+    """
+    kinds: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for name, result in results.items():
+        tasks, solver, _ = name.split("--")
+        kinds.setdefault(tasks, {}).setdefault(solver, []).append(result)
+    return kinds
+
+
+def as_markdown(results: Results, command: str) -> str:
+    """Return a study's tables: probes, pretext tasks, weights and cosines for each set of tasks.
+
+    Args:
+        results: By the name of the run.
+        command: What made them.
+    """
+    kinds = by_kind(results)
+    lines = ["```", command, "```", "", _seeds_of(kinds)]
+    # Runs that were not trained have no solver.
+    untrained = kinds.pop(UNTRAINED, {})
+    baseline = {UNTRAINED: untrained[""]} if untrained else {}
+    for tasks, solvers in kinds.items():
+        rows = {**baseline, **solvers}
+        lines += ["", f"## {tasks.replace('+', ', ')}", "", *_table("probe", _probes, rows)]
+        lines += ["", *_table("pretext task", _training, solvers)]
+    return "\n".join(lines) + "\n"
+
+
+def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
+    counts = sorted({len(runs) for solvers in kinds.values() for runs in solvers.values()})
+    seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"Mean ± standard deviation over {seeds} seeds; accuracies in per cent."
+
+
+def _probes(result: Mapping[str, Any]) -> dict[str, float]:
+    """The probes that the tables show: linear after blocks 2 and 4, and kNN."""
+    shown = {"block2": "block 2", "block4": "block 4", "knn": "kNN"}
+    return {
+        f"{factor} {label}".strip(): 100 * scores[probe]
+        for factor, scores in result["probes"].items()
+        for probe, label in shown.items()
+    }
+
+
+def _training(result: Mapping[str, Any]) -> dict[str, float]:
+    training = result["training"]
+    columns = {f"{task} %": 100 * value for task, value in result["pretext"].items()}
+    for kind, label in (("final_loss/", "loss"), ("mean_weight/", "weight")):
+        for key, value in training.items():
+            if key.startswith(kind):
+                columns[f"{key.removeprefix(kind)} {label}"] = value
+    cosines = [value for key, value in training.items() if key.startswith("mean_cosine/")]
+    if cosines:
+        columns["lowest cosine"] = min(cosines)
+    return columns
+
+
+def _table(
+    title: str, columns_of: Any, rows: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Iterable[str]:
+    cells = {
+        name: {key: [columns_of(result)[key] for result in runs] for key in columns_of(runs[0])}
+        for name, runs in rows.items()
+    }
+    columns = list(next(reversed(cells.values())))
+    yield f"| {' | '.join([title, *columns])} |"
+    yield f"| {' | '.join(['---'] + ['---:'] * len(columns))} |"
+    for name, values in cells.items():
+        texts = [_mean_and_sd(values[column]) if column in values else "–" for column in columns]
+        yield f"| {' | '.join([name, *texts])} |"
+
+
+def _mean_and_sd(values: Sequence[float]) -> str:
+    digits = 1 if np.max(np.abs(values)) >= 10 else 3
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean

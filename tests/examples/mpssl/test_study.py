@@ -1,0 +1,78 @@
+"""The study: what it runs, that done runs stay done, and what its tables say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from examples.mpssl.study import __main__ as study
+from examples.mpssl.study import plan, runner
+from examples.mpssl.study.summary import as_markdown
+
+TINY = {"max_train": 48, "max_test": 48, "epochs": 1, "batch_size": 16}
+
+
+def tiny_plan():
+    wanted = ("random init----seed0", "rotation+sharpness--mgda--seed0")
+    return [replace(c, **TINY) for c in plan.procedural(1) if c.name in wanted]
+
+
+def test_runs_are_named_by_configuration_and_seed():
+    runs = [*plan.procedural(3), *plan.cifar10(3, "some.zip")]
+    procedural = [config.name for config in plan.procedural(3)]
+    assert len(set(procedural)) == len(procedural)
+    assert {config.seed for config in runs} == {0, 1, 2}
+    assert {(config.scale, config.source) for config in runs} == {("norm", "representation")}
+
+
+def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    configs = tiny_plan()
+    assert len(configs) == 2
+    for config in configs:
+        runner.do_run(config, tmp_path)
+    first = runner.run_all(configs, tmp_path, {}, jobs=1)
+    monkeypatch.setattr(runner, "do_run", None)  # whatever calls it fails
+    assert runner.run_all(configs, tmp_path, {}, jobs=1) == first
+    assert runner.run_all(configs, tmp_path / "elsewhere", first, jobs=1) == first
+    json.dumps(first)
+    trained = first["rotation+sharpness--mgda--seed0"]["training"]
+    assert 0 < trained["final_loss/rotation"] < 5
+    assert trained["mean_weight/rotation"] > 0
+    changed = replace(configs[1], lr=0.1)
+    assert runner._done(changed, tmp_path, first) is None
+
+
+def test_tables_give_mean_and_standard_deviation():
+    def result(value):
+        return {
+            "probes": {"shape": {"block2": value, "block4": value, "knn": value}},
+            "pretext": {"rotation": value},
+            "training": {"final_loss/rotation": 10 * value, "mean_weight/rotation": 1.0},
+        }
+
+    results = {f"rotation--uniform--seed{i}": result(v) for i, v in enumerate((0.2, 0.4, 0.6))}
+    results |= {f"random init----seed{i}": {**result(0.1), "training": {}} for i in range(3)}
+    text = as_markdown(results, "the command")
+    assert "3 seeds" in text
+    assert "| uniform | 40.0 ± 20.0 | 40.0 ± 20.0 | 40.0 ± 20.0 |" in text
+    assert "| random init | 10.0 ± 0.0 | 10.0 ± 0.0 | 10.0 ± 0.0 |" in text
+    assert "| uniform | 40.0 ± 20.0 | 4.000 ± 2.000 | 1.000 ± 0.000 |" in text
+
+
+@pytest.mark.parametrize("command", [["procedural"], ["cifar10", "--data", "some.zip"]])
+def test_the_commands_write_results_and_tables(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def pretend(configs, out, known, *, jobs):
+        assert known == {}
+        return {config.name: {"config": config.as_dict()} for config in configs}
+
+    monkeypatch.setattr(study, "run_all", pretend)
+    monkeypatch.setattr(study, "as_markdown", lambda found, command: f"{command}: {len(found)}")
+    path = tmp_path / "results" / "study.json"
+    result = CliRunner().invoke(study.app, [*command, "--seeds", "1", "--results", str(path)])
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(path.read_text())) > 5
+    assert "examples.mpssl.study" in path.with_suffix(".md").read_text()
