@@ -14,7 +14,7 @@ from examples.mpssl.pictures import draw_comparison, draw_inputs
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.run_folder import RunFolder
 from examples.mpssl.tables import RANDOM, Results, as_markdown, print_comparison
-from examples.mpssl.train import train
+from examples.mpssl.train import heads, train
 from examples.mpssl.trunk import PretextModel, build_model
 
 
@@ -44,7 +44,7 @@ def run(
     model = train(config, train_set, folder, resume=resume, console=console)
     results = judge(model, config, train_set, test_set)
     folder.save_results(results)
-    draw_inputs(pretext.select_tasks(config.tasks), test_set, folder.path / "inputs.png")
+    draw_inputs(config.pretext_tasks, test_set, folder.path / "inputs.png")
     folder.history().plot(folder.path / "history.png")
     return results
 
@@ -60,13 +60,14 @@ def judge(
         train_set: Images that the probes are fitted to.
         test_set: Held-out images.
     """
-    tasks = pretext.select_tasks(config.tasks)
     return {
         "config": config.as_dict(),
         "num_train": len(train_set),
         "num_test": len(test_set),
         "probes": evaluate.probe(model.trunk, train_set, test_set),
-        "pretext": evaluate.pretext_accuracy(model, tasks, test_set, seed=config.seed),
+        "pretext": evaluate.pretext_accuracy(
+            model, config.pretext_tasks, config.recipe, test_set, seed=config.seed
+        ),
         "chance": {name: 1 / len(classes) for name, classes in train_set.classes.items()},
     }
 
@@ -98,8 +99,9 @@ def compare(
         for config in configs
     }
     every_task = [task for task in pretext.TASKS if any(task in c.tasks for c in configs)]
-    untrained = build_model(pretext.select_tasks(every_task), seed=configs[0].seed)
-    base = RunConfig(**{**configs[0].as_dict(), "name": RANDOM, "tasks": tuple(every_task)})
+    options = {"name": RANDOM, "tasks": tuple(every_task) or configs[0].tasks}
+    base = RunConfig(**{**configs[0].as_dict(), **options})
+    untrained = build_model(heads(base, train_set), seed=base.seed)
     results = {RANDOM: judge(untrained, base, train_set, test_set), **runs}
     (out / "comparison.json").write_text(
         json.dumps({"command": command, "results": results}, indent=2) + "\n"

@@ -9,10 +9,12 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 from torch.nn import functional
 
-from examples.mpssl import pretext, transforms
+from examples.mpssl import transforms
 from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.inputs import Recipe, pretext_batch
 from examples.mpssl.pretext import PretextTask
 from examples.mpssl.trunk import PretextModel, Trunk
 
@@ -71,27 +73,36 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
 
 
 def pretext_accuracy(
-    model: PretextModel, tasks: Sequence[PretextTask], image_set: ImageSet, *, seed: int = 0
+    model: PretextModel,
+    tasks: Sequence[PretextTask],
+    recipe: Recipe,
+    image_set: ImageSet,
+    *,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Return each pretext task's accuracy on mixed inputs made of the given images.
+    """Return each pretext task's accuracy on inputs made of the given images.
 
     Args:
         model: The model, put into evaluation mode for the time of the call.
-        tasks: The tasks to mix; the model has a head for each.
+        tasks: The tasks; the model has a head for each.
+        recipe: How the inputs are made, as in the training.
         image_set: Held-out images.
         seed: Seed of the classes drawn, the same for every model.
     """
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    correct = dict.fromkeys((task.name for task in tasks), 0)
+    # Where an input bears one transformation, every image is shown once for each of them.
+    inputs_of = [[task] for task in tasks] if recipe.mixing == "separate" else [tasks]
+    correct: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
     was_training = model.training
     model.eval()
     with torch.no_grad():
         for images in torch.split(image_set.images, _BATCH):
-            classes = pretext.draw_classes(tasks, len(images), generator)
-            mixed = pretext.mix(transforms.to_float(images.to(device)), tasks, classes)
-            logits = model(transforms.normalize(mixed))
-            for name, drawn in classes.items():
-                correct[name] += int((logits[name].argmax(1).cpu() == drawn).sum())
+            floats = transforms.to_float(images.to(device))
+            for shown in inputs_of if tasks else ():
+                batch = pretext_batch(floats, shown, recipe, generator)
+                logits = model(batch.inputs)
+                for name, right in batch.classes.items():
+                    correct[name].append(logits[name].argmax(1).cpu() == right)
     model.train(was_training)
-    return {name: count / len(image_set) for name, count in correct.items()}
+    return {name: float(torch.cat(hits).double().mean()) for name, hits in correct.items()}

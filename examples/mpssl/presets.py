@@ -7,10 +7,13 @@ from typing import Any, Literal, get_args
 
 import gradbalance as gb
 from examples.mpssl import pretext
+from examples.mpssl.inputs import Mixing, Order, Recipe, Rotations
 from examples.mpssl.trunk import PretextModel, Trunk
 
 Scale = Literal["none", "sum", "norm"]
 Precision = Literal["auto", "float32", "bfloat16"]
+
+SUPERVISED = ("labels",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +22,15 @@ class RunConfig:
 
     Attributes:
         name: Name of the run and of its folder.
-        tasks: Names of the pretext tasks.
+        tasks: Names of the pretext tasks; or ``("labels",)``, a task for each known factor: the
+            supervised trunk that the others may be held against.
         solver: How the tasks are balanced, as the call that builds a gradbalance solver.
         source: Where the task gradients come from, a key of ``SOURCES``.
         scale: ``Balancer(scale=...)``: "sum" keeps the learning rate comparable with uniform
             weights, "none" leaves the weights as the solver defines them.
+        mixing: Whether an input bears all transformations or one, see ``Recipe``.
+        rotations: One rotation of an image or all four, see ``Recipe``.
+        order: Order of the transformations, see ``Recipe``.
         data: Folder or zip of images, or None for the built-in ones.
         max_train: Largest number of training images.
         max_test: Largest number of test images.
@@ -42,6 +49,9 @@ class RunConfig:
     solver: str
     source: str
     scale: Scale
+    mixing: Mixing = "mixed"
+    rotations: Rotations = "one"
+    order: Order = "documented"
     data: str | None = None
     max_train: int | None = None
     max_test: int | None = None
@@ -55,7 +65,9 @@ class RunConfig:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        pretext.select_tasks(self.tasks)
+        if self.tasks != SUPERVISED:
+            pretext.select_tasks(self.tasks)
+        self.recipe.check(self.tasks)
         build_solver(self.solver)
         _one_of("source", self.source, SOURCES)
         _one_of("scale", self.scale, get_args(Scale))
@@ -66,6 +78,16 @@ class RunConfig:
             value = getattr(self, option)
             if value is not None and value <= 0:
                 raise ValueError(f"{option} must be positive, got {value}")
+
+    @property
+    def recipe(self) -> Recipe:
+        """How inputs are made of images."""
+        return Recipe(mixing=self.mixing, rotations=self.rotations, order=self.order)
+
+    @property
+    def pretext_tasks(self) -> tuple[pretext.PretextTask, ...]:
+        """The pretext tasks in the order of their application; none of a supervised run."""
+        return () if self.tasks == SUPERVISED else pretext.select_tasks(self.tasks)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON has it."""
@@ -90,6 +112,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "solver": "MGDA(method='frank_wolfe', normalization='loss+')",
         "source": "representation",
         "scale": "sum",
+    },
+    "supervised": {
+        "tasks": SUPERVISED,
+        "solver": "Uniform",
+        "source": "losses",
+        "scale": "none",
     },
 }
 

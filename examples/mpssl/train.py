@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 import gradbalance as gb
-from examples.mpssl import pretext, transforms
+from examples.mpssl import transforms
 from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.inputs import Batch, label_batch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_balancer
 from examples.mpssl.progress import RunProgress
 from examples.mpssl.run_folder import RunFolder
@@ -21,16 +22,21 @@ class Training:
 
     Args:
         config: The run.
-        num_images: Number of training images.
+        train_set: Its training images. Their labels are looked at by a supervised run only.
     """
 
-    def __init__(self, config: RunConfig, num_images: int) -> None:
+    def __init__(self, config: RunConfig, train_set: ImageSet) -> None:
         self.config = config
-        self.tasks = pretext.select_tasks(config.tasks)
-        self.batch_size = min(config.batch_size, num_images)
-        self.steps_per_epoch = num_images // self.batch_size
+        self.tasks = config.pretext_tasks
+        self.images = train_set.images.to(config.device)
+        self.labels = {
+            name: torch.as_tensor(labels, device=config.device)
+            for name, labels in train_set.labels.items()
+        }
+        self.batch_size = min(config.batch_size, len(train_set))
+        self.steps_per_epoch = len(train_set) // self.batch_size
         self.epoch = 0
-        self.model = build_model(self.tasks, seed=config.seed).to(config.device)
+        self.model = build_model(heads(config, train_set), seed=config.seed).to(config.device)
         self.balancer: gb.Balancer = build_balancer(config, self.model)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -63,30 +69,41 @@ class Training:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
-    def step(self, images: Tensor) -> gb.Report:
+    def step(self, chosen: Tensor) -> gb.Report:
         """Take one step.
 
         Args:
-            images: Training images as 8-bit integers, on the run's device.
+            chosen: Which training images, as indexes [N].
         """
-        inputs = transforms.crop_and_flip(transforms.to_float(images), self.generator)
-        classes = pretext.draw_classes(self.tasks, len(images), self.generator)
-        inputs = transforms.normalize(pretext.mix(inputs, self.tasks, classes))
+        batch = self.batch(chosen)
         self.optimizer.zero_grad()
-        report = self.balancer.backward(self._losses(inputs, classes))
+        report = self.balancer.backward(self._losses(batch))
         self.optimizer.step()
         self.schedule.step()
         if isinstance(self.balancer.solver, gb.AfterStep):
             with torch.no_grad():
-                self.balancer.after_step(self._losses(inputs, classes))
+                self.balancer.after_step(self._losses(batch))
         return report
 
-    def _losses(self, inputs: Tensor, classes: dict[str, Tensor]) -> dict[str, Tensor]:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self._autocast):
-            logits = self.model(inputs)
+    def batch(self, chosen: Tensor) -> Batch:
+        """Return the inputs made of some training images, and what is asked about them.
+
+        Args:
+            chosen: Which training images, as indexes [N].
+        """
+        chosen = chosen.to(self.images.device)
+        images = transforms.crop_and_flip(transforms.to_float(self.images[chosen]), self.generator)
+        if not self.tasks:
+            return label_batch(images, {name: known[chosen] for name, known in self.labels.items()})
+        return pretext_batch(images, self.tasks, self.config.recipe, self.generator)
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        device = batch.inputs.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
+            logits = self.model(batch.inputs)
             return {
-                name: functional.cross_entropy(logits[name], drawn.to(inputs.device))
-                for name, drawn in classes.items()
+                name: functional.cross_entropy(logits[name][batch.rows[name]], right.to(device))
+                for name, right in batch.classes.items()
             }
 
     @property
@@ -101,6 +118,18 @@ class Training:
             "optimizer": self.optimizer,
             "schedule": self.schedule,
         }
+
+
+def heads(config: RunConfig, train_set: ImageSet) -> dict[str, int]:
+    """Return the number of classes of each task's head.
+
+    Args:
+        config: The run.
+        train_set: Its images; what is known about them are the tasks of a supervised run.
+    """
+    if config.pretext_tasks:
+        return {task.name: task.num_classes for task in config.pretext_tasks}
+    return {name: len(classes) for name, classes in train_set.classes.items()}
 
 
 def train(
@@ -123,11 +152,10 @@ def train(
     Returns:
         The trained model.
     """
-    training = Training(config, len(train_set))
+    training = Training(config, train_set)
     checkpoint = folder.start(config, resume=resume)
     if checkpoint is not None:
         training.load_state_dict(checkpoint)
-    images = train_set.images.to(config.device)
     with RunProgress(
         console or Console(quiet=True),
         name=config.name,
@@ -136,22 +164,20 @@ def train(
         epochs_done=training.epoch,
     ) as progress:
         while training.epoch < config.epochs:
-            _train_epoch(training, images, folder, progress)
+            _train_epoch(training, folder, progress)
             training.epoch += 1
             folder.save_checkpoint(training.state_dict())
     return training.model
 
 
-def _train_epoch(
-    training: Training, images: Tensor, folder: RunFolder, progress: RunProgress
-) -> None:
+def _train_epoch(training: Training, folder: RunFolder, progress: RunProgress) -> None:
     training.model.train()
-    order = torch.randperm(len(images), generator=training.generator)
+    order = torch.randperm(len(training.images), generator=training.generator)
     reports = []
     for index in range(training.steps_per_epoch):
         # A smaller last batch is left out: batch norm would see fewer images than it is used to.
         chosen = order[index * training.batch_size :][: training.batch_size]
-        reports.append(training.step(images[chosen.to(images.device)]))
+        reports.append(training.step(chosen))
         step = training.epoch * training.steps_per_epoch + index + 1
         folder.log({"kind": "step", "step": step, **reports[-1].as_dict()})
         progress.step(reports[-1])

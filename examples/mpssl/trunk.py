@@ -1,11 +1,9 @@
 """The shared trunk, a small CNN for 32×32 images, and one head per pretext task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-
-from examples.mpssl.pretext import PretextTask
 
 WIDTHS = (32, 48, 64, 96)
 
@@ -57,22 +55,26 @@ class Trunk(nn.Module):
 
 
 class PretextModel(nn.Module):
-    """The trunk with a head, pooling and one linear layer, for each pretext task."""
+    """The trunk with a head, pooling and one linear layer, for each task.
 
-    def __init__(self, tasks: Sequence[PretextTask]) -> None:
+    Args:
+        heads: For each task its number of classes.
+    """
+
+    def __init__(self, heads: Mapping[str, int]) -> None:
         super().__init__()
         self.trunk = Trunk()
         self.heads = nn.ModuleDict(
             {
-                task.name: nn.Sequential(
-                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], task.num_classes)
+                name: nn.Sequential(
+                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], num_classes)
                 )
-                for task in tasks
+                for name, num_classes in heads.items()
             }
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return each task's logits [N, levels].
+        """Return each task's logits [N, classes].
 
         Args:
             images: Normalised images [N, 3, 32, 32].
@@ -81,13 +83,13 @@ class PretextModel(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-def build_model(tasks: Sequence[PretextTask], *, seed: int) -> PretextModel:
+def build_model(heads: Mapping[str, int], *, seed: int) -> PretextModel:
     """Return a freshly initialised model; the trunk depends on the seed only.
 
     Args:
-        tasks: The pretext tasks.
+        heads: For each task its number of classes.
         seed: Seed of the initial weights; the global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PretextModel(tasks)
+        return PretextModel(heads)

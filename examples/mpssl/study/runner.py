@@ -15,10 +15,9 @@ from examples.mpssl.compare import judge
 from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.data.load import load_data
 from examples.mpssl.presets import RunConfig
-from examples.mpssl.pretext import select_tasks
 from examples.mpssl.run_folder import RunFolder
 from examples.mpssl.study.plan import UNTRAINED
-from examples.mpssl.train import train
+from examples.mpssl.train import heads, train
 from examples.mpssl.trunk import build_model
 
 Result = dict[str, Any]
@@ -68,7 +67,7 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     train_set, test_set = _loaded[key]
     folder = RunFolder(out / config.name)
     if config.name.startswith(UNTRAINED):
-        model = build_model(select_tasks(config.tasks), seed=config.seed)
+        model = build_model(heads(config, train_set), seed=config.seed)
         folder.path.mkdir(parents=True, exist_ok=True)
         training = {}
     else:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from examples.mpssl import evaluate, pretext
 from examples.mpssl.data.image_set import ImageSet
+from examples.mpssl.inputs import Recipe
 from examples.mpssl.trunk import PretextModel, Trunk, build_model
 
 
@@ -23,7 +24,7 @@ def labelled(num: int, seed: int) -> ImageSet:
 
 
 def test_probes_find_what_is_there_and_only_that() -> None:
-    trunk = build_model(pretext.select_tasks(["rotation"]), seed=0).trunk
+    trunk = build_model({"rotation": 4}, seed=0).trunk
     scores = evaluate.probe(trunk, labelled(300, 0), labelled(200, 1))
     assert list(scores) == ["bright", "coin"]
     assert list(scores["bright"]) == ["block1", "block2", "block3", "block4", "knn"]
@@ -32,7 +33,7 @@ def test_probes_find_what_is_there_and_only_that() -> None:
 
 
 def test_features_are_those_of_the_frozen_trunk(train_set: ImageSet) -> None:
-    trunk = build_model(pretext.select_tasks(["rotation"]), seed=0).trunk
+    trunk = build_model({"rotation": 4}, seed=0).trunk
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
     features = evaluate.features(trunk, train_set)
     assert [tap.shape for tap in features] == [(96, 4 * width) for width in (32, 48, 64, 96)]
@@ -90,9 +91,9 @@ def test_pretext_accuracy_counts_what_the_heads_get_right(test_set: ImageSet) ->
             }
 
     model: PretextModel = Grey()  # type: ignore[assignment]
-    scores = evaluate.pretext_accuracy(model, tasks, test_set, seed=0)
+    scores = evaluate.pretext_accuracy(model, tasks, Recipe(), test_set, seed=0)
     drawn = pretext.draw_classes(tasks, len(test_set), torch.Generator().manual_seed(0))
     assert scores["rotation"] == pytest.approx((drawn["rotation"] == 1).double().mean())
     expected = ((drawn["saturation"] == 0) | (drawn["saturation"] == 2)).double().mean()
     assert scores["saturation"] == pytest.approx(expected)
-    assert evaluate.pretext_accuracy(model, tasks, test_set, seed=1) != scores
+    assert evaluate.pretext_accuracy(model, tasks, Recipe(), test_set, seed=1) != scores
