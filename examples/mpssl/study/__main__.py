@@ -1,4 +1,4 @@
-"""``python -m examples.mpssl.study procedural`` or ``… cifar10 --data cifar10.zip``."""
+"""``python -m examples.mpssl.study`` with ``procedural``, ``ablation`` or ``cifar10``."""
 
 import json
 import shlex
@@ -21,7 +21,9 @@ RESULTS = Path(__file__).parents[1] / "results"
 Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
 Jobs = Annotated[int, typer.Option(help="Processes, one thread each.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
-Results = Annotated[Path, typer.Option(help="Results of all runs; those in it are not done again.")]
+Results = Annotated[
+    Path, typer.Option(help="Results of all runs; what it or another study beside it has is kept.")
+]
 
 
 @app.command()
@@ -33,6 +35,17 @@ def procedural(
 ) -> None:
     """Task sets × solvers on built-in images."""
     _study(list(plan.procedural(seeds)), out, results, jobs)
+
+
+@app.command()
+def ablation(
+    seeds: Seeds = 3,
+    jobs: Jobs = 2,
+    out: Out = Path("runs/study-ablation"),
+    results: Results = RESULTS / "study_ablation.json",
+) -> None:
+    """One change at a time on built-in images: order, rotations, mixing, source."""
+    _study(list(plan.ablation(seeds)), out, results, jobs)
 
 
 @app.command()
@@ -48,10 +61,16 @@ def cifar10(
 
 
 def _study(configs: Sequence[RunConfig], out: Path, results: Path, jobs: int) -> None:
-    known = json.loads(results.read_text()) if results.exists() else {}
-    found = run_all(configs, out, known, jobs=jobs)
     results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(found, indent=1) + "\n")
+    known = [
+        result
+        for path in sorted(results.parent.glob("study_*.json"))
+        for result in json.loads(path.read_text()).values()
+    ]
+    found = run_all(configs, out, known, jobs=jobs)
+    # A line for each run: it can be read, and compared line by line.
+    lines = [f"{json.dumps(name)}: {json.dumps(result)}" for name, result in found.items()]
+    results.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     command = shlex.join(["python", "-m", "examples.mpssl.study", *sys.argv[1:]])
     results.with_suffix(".md").write_text(as_markdown(found, command))
 

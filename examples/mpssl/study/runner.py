@@ -26,14 +26,14 @@ _loaded: dict[tuple[Any, ...], tuple[ImageSet, ImageSet]] = {}  # by worker: dat
 
 
 def run_all(
-    configs: Sequence[RunConfig], out: Path, known: Mapping[str, Result], *, jobs: int
+    configs: Sequence[RunConfig], out: Path, known: Sequence[Result], *, jobs: int
 ) -> dict[str, Result]:
     """Return the results of all runs by name, doing those that are not done yet.
 
     Args:
         configs: The runs.
         out: Their folder. A run that was interrupted is continued.
-        known: Results of earlier runs by name; those of the same configuration are taken over.
+        known: Results of earlier runs; those of the same configuration are taken over.
         jobs: Number of processes, one thread each.
     """
     results = {c.name: found for c in configs if (found := _done(c, out, known)) is not None}
@@ -47,7 +47,7 @@ def run_all(
             name, results[name] = future.result()
             progress.console.print(f"done: {name}", highlight=False)
             progress.advance(bar)
-    return {config.name: results[config.name] for config in configs}
+    return {c.name: {**results[c.name], "config": _portable(c)} for c in configs}
 
 
 def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
@@ -78,15 +78,26 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     return config.name, results
 
 
-def _done(config: RunConfig, out: Path, known: Mapping[str, Result]) -> Result | None:
+def _done(config: RunConfig, out: Path, known: Sequence[Result]) -> Result | None:
     path = out / config.name / "results.json"
     here = [json.loads(path.read_text())] if path.exists() else []
-    for result in [*here, *([known[config.name]] if config.name in known else [])]:
-        # Where the data lay does not decide the result.
-        if {**result["config"], "data": None} == {**config.as_dict(), "data": None}:
+    for result in [*here, *known]:
+        # A run that was not trained has no other trace of it.
+        same_kind = config.name.startswith(UNTRAINED) == (not result["training"])
+        if same_kind and _decisive(result["config"]) == _decisive(config.as_dict()):
             found: Result = result
             return found
     return None
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the result: neither the name, nor the folder in which the data lie."""
+    filled = RunConfig(**{**config, "name": "any", "tasks": tuple(config["tasks"])})
+    return _portable(filled)
+
+
+def _portable(config: RunConfig) -> dict[str, Any]:
+    return {**config.as_dict(), "data": config.data and Path(config.data).name}
 
 
 def _training_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -94,12 +105,12 @@ def _training_of(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     epochs = [record for record in records if record["kind"] == "epoch"]
     steps = [record for record in records if record["kind"] == "step"]
     last = {
-        f"final_{key.removeprefix('mean_')}": value
+        f"final_{key.removeprefix('mean_')}": round(value, 6)
         for key, value in epochs[-1].items()
         if key.startswith("mean_loss/")
     }
     means = {
-        f"mean_{key}": float(np.mean([step[key] for step in steps]))
+        f"mean_{key}": round(float(np.mean([step[key] for step in steps])), 6)
         for key in steps[0]
         if key.startswith(("weight/", "cosine/"))
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from examples.mpssl.study.plan import UNTRAINED
+from examples.mpssl.study.plan import CEILING, UNTRAINED
 
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -32,11 +32,10 @@ def as_markdown(results: Results, command: str) -> str:
     """
     kinds = by_kind(results)
     lines = ["```", command, "```", "", _seeds_of(kinds)]
-    # Runs that were not trained have no solver.
-    untrained = kinds.pop(UNTRAINED, {})
-    baseline = {UNTRAINED: untrained[""]} if untrained else {}
+    # What all others are held against: runs of one kind, named by no solver.
+    baselines = {kind: kinds.pop(kind)[""] for kind in (UNTRAINED, CEILING) if kind in kinds}
     for tasks, solvers in kinds.items():
-        rows = {**baseline, **solvers}
+        rows = {**baselines, **solvers}
         lines += ["", f"## {tasks.replace('+', ', ')}", "", *_table("probe", _probes, rows)]
         lines += ["", *_table("pretext task", _training, solvers)]
     return "\n".join(lines) + "\n"

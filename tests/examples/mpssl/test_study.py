@@ -20,11 +20,30 @@ def tiny_plan():
 
 
 def test_runs_are_named_by_configuration_and_seed():
+    for runs in (plan.procedural(3), plan.cifar10(3, "some.zip"), plan.ablation(3)):
+        configs = list(runs)
+        assert len({config.name for config in configs}) == len(configs)
+        assert {config.seed for config in configs} == {0, 1, 2}
+
+
+def test_methods_are_compared_at_one_length_of_step():
     runs = [*plan.procedural(3), *plan.cifar10(3, "some.zip")]
-    procedural = [config.name for config in plan.procedural(3)]
-    assert len(set(procedural)) == len(procedural)
-    assert {config.seed for config in runs} == {0, 1, 2}
     assert {(config.scale, config.source) for config in runs} == {("norm", "representation")}
+    assert {config.scale for config in plan.ablation(3)} == {"norm"}
+
+
+def test_an_ablation_changes_one_thing_at_the_cost_that_its_name_says():
+    base, *changed = [config for config in plan.ablation(1) if config.tasks != ("labels",)][1:]
+    copies = {"one": 1, "all": 4}
+
+    def inputs(config):
+        return config.epochs * copies[config.rotations]
+
+    for config in changed:
+        times = 4 if "4×" in config.name else 1
+        assert inputs(config) == times * inputs(base), config.name
+        ways = ("mixing", "rotations", "order", "source")
+        assert sum(getattr(config, way) != getattr(base, way) for way in ways) == 1
 
 
 def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -32,16 +51,29 @@ def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pyte
     assert len(configs) == 2
     for config in configs:
         runner.do_run(config, tmp_path)
-    first = runner.run_all(configs, tmp_path, {}, jobs=1)
+    first = runner.run_all(configs, tmp_path, [], jobs=1)
     monkeypatch.setattr(runner, "do_run", None)  # whatever calls it fails
-    assert runner.run_all(configs, tmp_path, {}, jobs=1) == first
-    assert runner.run_all(configs, tmp_path / "elsewhere", first, jobs=1) == first
+    assert runner.run_all(configs, tmp_path, [], jobs=1) == first
+    known = list(first.values())
+    assert runner.run_all(configs, tmp_path / "elsewhere", known, jobs=1) == first
+    renamed = [replace(config, name=config.name + "1") for config in configs]
+    taken_over = runner.run_all(renamed, tmp_path / "elsewhere", known, jobs=1)
+    assert [result["probes"] for result in taken_over.values()] == [r["probes"] for r in known]
     json.dumps(first)
     trained = first["rotation+sharpness--mgda--seed0"]["training"]
     assert 0 < trained["final_loss/rotation"] < 5
     assert trained["mean_weight/rotation"] > 0
-    changed = replace(configs[1], lr=0.1)
-    assert runner._done(changed, tmp_path, first) is None
+    for changed in (replace(configs[1], lr=0.1), replace(configs[1], data="cifar10.zip")):
+        assert runner._done(changed, tmp_path, known) is None
+
+
+def test_results_do_not_say_where_the_data_lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = replace(tiny_plan()[0], data="/some/where/images.zip")
+    monkeypatch.setattr(runner, "_done", lambda *args: {"config": config.as_dict()})
+    found = runner.run_all([config], tmp_path, [], jobs=1)
+    assert found[config.name]["config"]["data"] == "images.zip"
+    moved = runner._decisive({**config.as_dict(), "data": "elsewhere/images.zip"})
+    assert moved == runner._decisive(config.as_dict())
 
 
 def test_tables_give_mean_and_standard_deviation():
@@ -61,17 +93,20 @@ def test_tables_give_mean_and_standard_deviation():
     assert "| uniform | 40.0 ± 20.0 | 4.000 ± 2.000 | 1.000 ± 0.000 |" in text
 
 
-@pytest.mark.parametrize("command", [["procedural"], ["cifar10", "--data", "some.zip"]])
+@pytest.mark.parametrize(
+    "command", [["procedural"], ["ablation"], ["cifar10", "--data", "some.zip"]]
+)
 def test_the_commands_write_results_and_tables(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def pretend(configs, out, known, *, jobs):
-        assert known == {}
+        assert known == [{"earlier": 1}]
         return {config.name: {"config": config.as_dict()} for config in configs}
 
     monkeypatch.setattr(study, "run_all", pretend)
     monkeypatch.setattr(study, "as_markdown", lambda found, command: f"{command}: {len(found)}")
-    path = tmp_path / "results" / "study.json"
+    path = tmp_path / "study_this.json"
+    (tmp_path / "study_other.json").write_text('{"name": {"earlier": 1}}')
     result = CliRunner().invoke(study.app, [*command, "--seeds", "1", "--results", str(path)])
     assert result.exit_code == 0, result.output
     assert len(json.loads(path.read_text())) > 5
