@@ -63,3 +63,14 @@ def test_the_script_runs(tmp_path):
     data = json.loads((tmp_path / "solvers.json").read_text())
     assert {line["package"] for line in data["accuracy"]} >= {"gradbalance"}
     assert "| gradients | tasks |" in (tmp_path / "solvers.md").read_text()
+
+
+def test_the_benchmark_of_the_example_runs(tmp_path):
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.mpssl", "--turns", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    data = json.loads((tmp_path / "mpssl.json").read_text())
+    assert data["steps"]["MGDA, shared"]["over_plain"]["median"] > 0
+    assert 0 < data["data_share"]["median"] < 1
+    assert "| MGDA, representation |" in (tmp_path / "mpssl.md").read_text()

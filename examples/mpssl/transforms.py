@@ -13,7 +13,6 @@ keeps its step.
 import torch
 from kornia import enhance
 from torch import Tensor
-from torch.nn import functional
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -46,13 +45,10 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, *, padding: int = 
     top = torch.randint(2 * padding + 1, (num_images, 1), generator=generator)
     left = torch.randint(2 * padding + 1, (num_images, 1), generator=generator)
     flip = torch.randint(2, (num_images, 1), generator=generator).bool()
-    rows = top + torch.arange(height)
-    columns = left + torch.where(flip, torch.arange(width).flip(0), torch.arange(width))
-    padded = functional.pad(images, (padding,) * 4, mode="reflect")
-    index = (torch.arange(num_images)[:, None, None], rows[:, :, None], columns[:, None, :])
-    device_index = tuple(part.to(images.device) for part in index)
-    # The channel axis last, so that one gather moves whole pixels.
-    return padded.permute(0, 2, 3, 1)[device_index].permute(0, 3, 1, 2).contiguous()
+    rows = _mirror(top - padding + torch.arange(height), height)
+    columns = torch.where(flip, torch.arange(width).flip(0), torch.arange(width))
+    columns = _mirror(left - padding + columns, width)
+    return _take(images, rows[:, :, None] * width + columns[:, None, :])
 
 
 def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
@@ -64,8 +60,10 @@ def rotate(images: Tensor, quarter_turns: Tensor) -> Tensor:
     """
     if images.shape[-1] != images.shape[-2]:
         raise ValueError(f"images must be square to be rotated, got {tuple(images.shape)}")
-    turned = torch.stack([torch.rot90(images, k, (2, 3)) for k in range(4)])
-    return turned[quarter_turns.long(), torch.arange(len(images), device=images.device)]
+    size = images.shape[-1]
+    pixels = torch.arange(size * size, device=images.device).view(size, size)
+    turned = torch.stack([torch.rot90(pixels, k) for k in range(4)])
+    return _take(images, turned[quarter_turns.long()])
 
 
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
@@ -106,13 +104,19 @@ def adjust_sharpness(images: Tensor, factors: Tensor) -> Tensor:
         factors: 0 is smoothed, 1 leaves an image as it is, above 1 sharpens.
     """
     # Pillow's SMOOTH kernel is (all ones, 5 in the middle) / 13; it leaves the border pixels alone
-    # and rounds to 8 bits, which a factor of 5 would show. Pooling instead of a convolution: a GPU
-    # would compute the convolution in TF32.
-    inner = images[..., 1:-1, 1:-1]
+    # and rounds to 8 bits, which a factor of 5 would show. Plain sums: a GPU would compute a
+    # convolution in TF32, and pooling takes four times as long on a CPU.
+    height, width = images.shape[-2:]
+    shifted = [
+        images[..., top : height - 2 + top, left : width - 2 + left]
+        for top in range(3)
+        for left in range(3)
+    ]
+    total = shifted[0] + shifted[1]
+    for neighbour in shifted[2:]:
+        total += neighbour
     smooth = images.clone()
-    smooth[..., 1:-1, 1:-1] = _round8(
-        (9 * functional.avg_pool2d(images, 3, stride=1) + 4 * inner) / 13
-    )
+    smooth[..., 1:-1, 1:-1] = _round8((9 * (total / 9) + 4 * images[..., 1:-1, 1:-1]) / 13)
     return torch.lerp(smooth, images, _per_image(factors)).clamp(0, 1)
 
 
@@ -141,6 +145,17 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def _round8(images: Tensor) -> Tensor:
     return torch.round(images * 255) / 255
+
+
+def _take(images: Tensor, pixels: Tensor) -> Tensor:
+    """Put together every image [C, H, W] of its own pixels, named [H, W] as in the flat image."""
+    index = pixels.to(images.device).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, index).view(images.shape)
+
+
+def _mirror(places: Tensor, size: int) -> Tensor:
+    """Bring places just outside of [0, size) back inside, without repeating the border."""
+    return size - 1 - (size - 1 - places.abs()).abs()
 
 
 def _per_image(parameters: Tensor) -> Tensor:
