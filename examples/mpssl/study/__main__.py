@@ -11,6 +11,7 @@ import typer
 
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.study import plan
+from examples.mpssl.study.pictures import draw_results, draw_runs
 from examples.mpssl.study.runner import run_all
 from examples.mpssl.study.summary import as_markdown
 
@@ -58,6 +59,22 @@ def cifar10(
 ) -> None:
     """Solvers on 10,000 images of CIFAR-10."""
     _study(list(plan.cifar10(seeds, data)), out, results, jobs)
+
+
+@app.command()
+def pictures(
+    data: Annotated[
+        str | None,
+        typer.Option(help="Draw CIFAR-10's, from its folder or zip (default: built-in)."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study's runs.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of results and pictures.")] = RESULTS,
+) -> None:
+    """Draw the results, and a run of each solver; those not in ``out`` are trained."""
+    name = "procedural" if data is None else "cifar10"
+    found = json.loads((results / f"study_{name}.json").read_text())
+    draw_results(found, name, results)
+    draw_runs(data, name, out or Path(f"runs/study-{name}"), results)
 
 
 def _study(configs: Sequence[RunConfig], out: Path, results: Path, jobs: int) -> None:

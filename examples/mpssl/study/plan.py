@@ -132,3 +132,23 @@ def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -
         threads=1,
         **options,
     )
+
+
+def pictured(data: str | None) -> dict[str, RunConfig]:
+    """Return the runs whose trunks and histories are drawn, by the name in the picture.
+
+    Args:
+        data: The folder or zip of CIFAR-10's images, or None for the built-in ones.
+    """
+    configs = {
+        config.name: config for config in (procedural(1) if data is None else cifar10(1, data))
+    }
+    mixture = "+".join(MIXTURES[1])
+    solvers = ("uniform", "mgda", "mgda-loss", "mgda-loss+", "pcgrad", "gradnorm")
+    names = {
+        UNTRAINED: f"{UNTRAINED}----seed0",
+        CEILING: f"{CEILING}----seed0",
+        "rotation": "rotation--uniform--seed0",
+        **{solver: f"{mixture}--{solver}--seed0" for solver in solvers},
+    }
+    return {label: configs[name] for label, name in names.items()}

@@ -1,0 +1,80 @@
+"""Makes the pictures: of the committed results, and of runs that are trained where they lack."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from examples.mpssl.data.load import load_data
+from examples.mpssl.run_folder import RunFolder
+from examples.mpssl.study import figures, plan
+from examples.mpssl.study.method_figure import draw_method
+from examples.mpssl.study.summary import Results, by_kind
+from examples.mpssl.train import heads, train
+from examples.mpssl.trunk import PretextModel, build_model
+
+NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", plan.ABLATED, plan.CEILING)
+QUERIES = 5
+
+
+def draw_results(results: Results, name: str, folder: Path) -> None:
+    """Draw what the results of a study say.
+
+    Args:
+        results: The results by run.
+        name: The first part of the pictures' names.
+        folder: Where they go.
+    """
+    kinds = by_kind(results)
+    baselines = {
+        kind: kinds.pop(kind)[""] for kind in (plan.UNTRAINED, plan.CEILING) if kind in kinds
+    }
+    mixture = kinds["+".join(plan.MIXTURES[1])]
+    alone = {"rotation alone": kinds["rotation"]["uniform"]}
+    rows = {**baselines, **alone, **{n: mixture[n] for n in plan.SOLVERS if n in mixture}}
+    factors = list(next(iter(results.values()))["probes"])
+    shown = [(factor, probe) for probe in ("block2", "block4", "knn") for factor in factors]
+    if len(factors) == 1:
+        shown = [(factors[0], f"block{block}") for block in (1, 2, 3, 4)] + [(factors[0], "knn")]
+    figures.draw_bars(rows, shown, folder / f"{name}_probes.png")
+    everywhere = {tasks: found for tasks, found in kinds.items() if set(plan.SOLVERS) <= set(found)}
+    if len(everywhere) > 1:
+        path = folder / f"{name}_rotation.png"
+        figures.draw_grid(everywhere, "rotation", list(plan.SOLVERS), path)
+
+
+def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
+    """Draw the course of some runs, and what their trunks hold to be alike.
+
+    Args:
+        data: The folder or zip of CIFAR-10's images, or None for the built-in ones.
+        name: The first part of the pictures' names.
+        out: The folder of the study's runs; those that are not there are trained.
+        folder: Where the pictures go.
+    """
+    torch.set_num_threads(1)
+    configs = plan.pictured(data)
+    any_config = configs[plan.UNTRAINED]
+    train_set, test_set = load_data(
+        data, max_train=any_config.max_train, max_test=any_config.max_test, seed=any_config.seed
+    )
+    models: dict[str, PretextModel] = {}
+    histories = {}
+    for label, config in configs.items():
+        if label == plan.UNTRAINED:
+            models[label] = build_model(heads(config, train_set), seed=config.seed)
+            continue
+        run = RunFolder(out / config.name)
+        models[label] = train(config, train_set, run, resume=True, console=Console())
+        if config.tasks == plan.MIXTURES[1]:
+            histories[label] = run.history()
+    figures.draw_over_time(histories, folder / f"{name}_over_time.png")
+    figures.draw_neighbours(
+        {label: models[label].trunk for label in NEIGHBOURS_OF},
+        train_set,
+        test_set,
+        range(QUERIES),
+        folder / f"{name}_neighbours.png",
+    )
+    if data is None:
+        draw_method(plan.MIXTURES[1], test_set, folder / "method.png")
