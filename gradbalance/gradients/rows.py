@@ -1,17 +1,19 @@
-"""The Jacobian kept as rows: one flat row of gradients a task, its Gramian and its combinations."""
+"""The Jacobian kept as rows: the gradients of each task, their Gramian and their combinations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-# Legend: T tasks, P numbers in a row.
+# Legend: T tasks, C columns of the Jacobian at once.
 
-_CHUNK = 1 << 20  # float64 numbers at once while the Gramian is summed: 8 MB
+# What a CPU's cache holds; elsewhere many small pieces would cost more than the memory.
+_BUFFER_BYTES = {"cpu": 2 << 20}
+_OTHER_BUFFER_BYTES = 64 << 20
 
 
 class Rows:
-    """T rows of gradients with respect to the same tensors, on the tensors' devices.
+    """T rows of gradients with respect to the same tensors, as autograd gave them: no copy is made.
 
     Args:
         tensors: what is differentiated; fixes the columns.
@@ -20,33 +22,12 @@ class Rows:
 
     def __init__(self, tensors: Sequence[Tensor], tasks: Iterable[str]) -> None:
         self._tensors = tensors
-        self._index = {task: index for index, task in enumerate(tasks)}
-        self._jac: dict[torch.device, Tensor] = {}
-        self._columns: list[slice] = []
-        ends: dict[torch.device, int] = {}
-        dtypes: dict[torch.device, torch.dtype] = {}
-        for tensor in tensors:
-            device = tensor.device
-            start = ends.get(device, 0)
-            ends[device] = start + tensor.numel()
-            self._columns.append(slice(start, ends[device]))
-            dtypes[device] = torch.promote_types(dtypes.get(device, tensor.dtype), tensor.dtype)
-        for device, num_columns in ends.items():
-            self._jac[device] = torch.empty(
-                len(self._index), num_columns, dtype=dtypes[device], device=device
-            )
+        self._rows: dict[str, list[Tensor | None]] = {task: [] for task in tasks}
 
     @torch.no_grad()
     def fill(self, task: str, gradients: Sequence[Tensor | None]) -> None:
-        """Fill the row of a task; None is a zero gradient."""
-        index = self._index[task]
-        for tensor, columns, gradient in zip(self._tensors, self._columns, gradients, strict=True):
-            row = self._jac[tensor.device][index, columns]
-            if gradient is None:
-                row.zero_()
-            else:
-                dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
-                row.view(tensor.shape).copy_(dense)
+        """Set the row of a task; None is a zero gradient."""
+        self._rows[task] = [None if g is None else _flat(g) for g in gradients]
 
     @torch.no_grad()
     def gram(self) -> Tensor:
@@ -55,37 +36,78 @@ class Rows:
         With norms spread over six orders of magnitude, float32 sums drown the inner products of
         the small rows and with them the promises of the solvers.
         """
-        total: Tensor | None = None
-        for device, jac_TP in self._jac.items():
-            dtype = torch.float32 if device.type == "mps" else torch.float64
-            gram_TT = torch.zeros(len(jac_TP), len(jac_TP), dtype=dtype, device=device)
-            for chunk in torch.split(jac_TP, max(1, _CHUNK // len(jac_TP)), dim=1):
-                wide = chunk.to(dtype)
-                gram_TT.addmm_(wide, wide.T)
-            total = gram_TT if total is None else total + gram_TT.to(total)
-        assert total is not None
-        return total
+        grams = [self._gram_on(device) for device in {t.device: None for t in self._tensors}]
+        return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
+
+    def _gram_on(self, device: torch.device) -> Tensor:
+        num_tasks = len(self._rows)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        size = _BUFFER_BYTES.get(device.type, _OTHER_BUFFER_BYTES)
+        num_columns = max(1, size // dtype.itemsize // num_tasks)
+        num_columns = min(num_columns, sum(t.numel() for t in self._tensors if t.device == device))
+        buffer_TC = torch.empty(num_tasks, num_columns, dtype=dtype, device=device)
+        gram_TT = torch.zeros(num_tasks, num_tasks, dtype=dtype, device=device)
+        filled = 0
+        for piece in self._pieces(device, num_columns):
+            length = next(part.numel() for part in piece if part is not None)
+            if filled + length > num_columns:
+                _add_product(gram_TT, buffer_TC[:, :filled])
+                filled = 0
+            for row, part in zip(buffer_TC[:, filled : filled + length], piece, strict=True):
+                row.zero_() if part is None else row.copy_(part)
+            filled += length
+        _add_product(gram_TT, buffer_TC[:, :filled])
+        return gram_TT
+
+    def _pieces(self, device: torch.device, length: int) -> Iterator[list[Tensor | None]]:
+        """The same entries of all rows, up to `length`; those that no task reaches are left out."""
+        for index, tensor in enumerate(self._tensors):
+            parts = [row[index] for row in self._rows.values()]
+            if tensor.device != device or all(part is None for part in parts):
+                continue
+            for start in range(0, tensor.numel(), length):
+                yield [None if part is None else part[start : start + length] for part in parts]
 
     @torch.no_grad()
     def combine(self, weights: Mapping[str, float]) -> list[Tensor]:
         """The direction Jᵀw, one tensor in the shape and dtype of each of the tensors.
 
+        The rows are given up: what is combined is freed at once.
+
         Args:
             weights: by task; the rows of other tasks take no part, even where they are not finite.
         """
-        w = torch.zeros(len(self._index), dtype=torch.float64)
-        for task, index in self._index.items():
-            if task in weights:
-                w[index] = weights[task]
-            else:
-                for jac_TP in self._jac.values():
-                    jac_TP[index].zero_()
         directions = []
-        for tensor, columns in zip(self._tensors, self._columns, strict=True):
-            block = self._jac[tensor.device][:, columns]
-            # Low-precision rows are summed in float32.
-            dtype = torch.promote_types(block.dtype, torch.float32)
-            with torch.autocast(tensor.device.type, enabled=False):
-                direction = w.to(tensor.device, dtype) @ block.to(dtype)
-            directions.append(direction.view(tensor.shape).to(tensor.dtype))
+        for index, tensor in enumerate(self._tensors):
+            parts = [row[index] for row in self._rows.values()]
+            for row in self._rows.values():
+                row[index] = None
+            weighted = [
+                (part, weights[task])
+                for task, part in zip(self._rows, parts, strict=True)
+                if task in weights and part is not None
+            ]
+            directions.append(_combination(weighted, tensor))
         return directions
+
+
+def _flat(gradient: Tensor) -> Tensor:
+    dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
+    return dense.reshape(-1)
+
+
+def _add_product(gram_TT: Tensor, buffer_TC: Tensor) -> None:
+    gram_TT.addmm_(buffer_TC, buffer_TC.T)
+
+
+def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor) -> Tensor:
+    """Σ w_i part_i, in the cache piece by piece; low precision is summed in float32."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    total = torch.zeros(like.numel(), dtype=dtype, device=like.device)
+    size = _BUFFER_BYTES.get(like.device.type, _OTHER_BUFFER_BYTES)
+    length = max(1, size // 8 // dtype.itemsize)
+    for start in range(0, len(total), length):
+        piece = total[start : start + length]
+        for part, weight in weighted:
+            piece.add_(part[start : start + length], alpha=weight)
+    return total.view(like.shape).to(like.dtype)

@@ -1,0 +1,98 @@
+"""The rows of the Jacobian: their Gramian, their combinations, and that no copy of them is made."""
+
+import numpy as np
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import gradbalance as gb
+from gradbalance.gradients import rows as rows_module
+from gradbalance.gradients.rows import Rows
+
+
+def filled(jac, tensors, tasks="abc"):
+    rows = Rows(tensors, tasks)
+    for task, row in zip(tasks, jac, strict=True):
+        parts = torch.split(row, [t.numel() for t in tensors])
+        rows.fill(task, [p.view(t.shape).to(t.dtype) for p, t in zip(parts, tensors, strict=True)])
+    return rows
+
+
+@pytest.mark.parametrize("size", [8, 64, 1000, 1 << 20])
+def test_any_buffer_gives_the_same_answers(size, monkeypatch):
+    monkeypatch.setitem(rows_module._BUFFER_BYTES, "cpu", size)
+    torch.manual_seed(0)
+    tensors = [torch.zeros(3, 5), torch.zeros(7), torch.zeros(1), torch.zeros(2, 2, 2)]
+    jac = torch.randn(3, 31)
+    rows = filled(jac, tensors)
+    expected = jac.double() @ jac.double().T
+    torch.testing.assert_close(rows.gram(), expected, rtol=1e-12, atol=1e-12)
+    direction = torch.cat([d.flatten() for d in rows.combine({"a": 0.5, "c": -2.0})])
+    torch.testing.assert_close(direction, 0.5 * jac[0] - 2.0 * jac[2])
+
+
+def test_what_a_task_does_not_reach_is_zero():
+    tensors = [torch.zeros(2), torch.zeros(3), torch.zeros(1)]
+    rows = Rows(tensors, "ab")
+    rows.fill("a", [torch.tensor([1.0, 2.0]), None, None])
+    rows.fill("b", [torch.tensor([3.0, 4.0]), torch.ones(3), None])
+    assert rows.gram().tolist() == [[5.0, 11.0], [11.0, 28.0]]
+    directions = rows.combine({"a": 1.0, "b": 1.0})
+    assert [d.tolist() for d in directions] == [[4.0, 6.0], [1.0, 1.0, 1.0], [0.0]]
+
+
+def test_rows_that_are_left_out_may_be_anything():
+    rows = filled(torch.tensor([[1.0, 2.0], [np.nan, np.inf], [5.0, 6.0]]), [torch.zeros(2)])
+    assert rows.combine({"a": 1.0, "c": 1.0})[0].tolist() == [6.0, 8.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_summed_in_float32(dtype):
+    one = torch.tensor([1.0, 256.0], dtype=dtype)
+    rows = Rows([one], "abcd")
+    for task in "abcd":
+        rows.fill(task, [one])
+    assert rows.gram()[0, 0].item() == 65537.0
+    # 1 + 3·0.001: in low precision the sum would stay at 1 or lose the third of them.
+    direction = rows.combine({"a": 1.0, "b": 0.004, "c": 0.004, "d": 0.004})[0]
+    assert direction.tolist() == torch.tensor([1.012, 259.072]).to(dtype).tolist()
+
+
+def test_large_and_small_rows_are_summed_in_float64():
+    torch.manual_seed(0)
+    jac = torch.randn(2, 100_000) * torch.tensor([[1e3], [1e-3]])
+    gram = filled(jac, [torch.zeros(100_000)], "ab").gram()
+    expected = jac.double() @ jac.double().T
+    torch.testing.assert_close(gram, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_gradients_in_any_layout_can_be_rows():
+    weight = torch.zeros(4, 3)
+    jac = torch.arange(12.0).view(3, 4)
+    rows = Rows([weight], "a")
+    rows.fill("a", [jac.t()])  # not contiguous
+    assert rows.combine({"a": 1.0})[0].tolist() == jac.t().tolist()
+    rows.fill(
+        "a", [torch.sparse_coo_tensor([[1, 3], [0, 2]], [2.0, 5.0], (4, 3), check_invariants=True)]
+    )
+    assert rows.gram().item() == 29.0
+
+
+def peak_bytes(call):
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        call()
+    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+    return max(np.cumsum(changes), default=0)
+
+
+@pytest.mark.parametrize("num_tasks", [2, 6])
+def test_a_step_holds_each_row_once_and_little_else(num_tasks):
+    torch.manual_seed(0)
+    trunk = torch.nn.Linear(1000, 500, bias=False)
+    losses = trunk(torch.randn(4, 1000))[:, :480].view(4, -1, num_tasks).square().mean((0, 1))
+    balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(trunk))
+    balancer.measure(losses)  # what is made once only does not count
+    row = trunk.weight.numel() * 4
+    peak = peak_bytes(lambda: balancer.backward(losses))
+    assert peak < (num_tasks + 0.2) * row + rows_module._BUFFER_BYTES["cpu"]
