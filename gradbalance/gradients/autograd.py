@@ -22,6 +22,73 @@ def differentiate(
         )
 
 
+def differentiate_each(
+    losses: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    own: Mapping[str, Sequence[Tensor]],
+    *,
+    retain_graph: bool,
+    chunk_size: int,
+) -> Iterator[tuple[str, Sequence[Tensor | None], Sequence[Tensor | None]]]:
+    """Each task with its gradients with respect to `inputs`, and to leaves of its own.
+
+    Args:
+        losses: by task.
+        inputs: what all tasks are differentiated by.
+        own: further leaves of each task.
+        retain_graph: whether the graph must outlive the last of them.
+        chunk_size: how many tasks are differentiated together.
+    """
+    tasks = list(losses)
+    for start in range(0, len(tasks), chunk_size):
+        chunk = tasks[start : start + chunk_size]
+        retain = retain_graph or start + chunk_size < len(tasks)
+        if len(chunk) == 1:
+            (task,) = chunk
+            found = differentiate(task, losses[task], [*inputs, *own[task]], retain_graph=retain)
+            yield task, found[: len(inputs)], found[len(inputs) :]
+            continue
+        leaves = list({leaf: None for task in chunk for leaf in own[task]})
+        together = _differentiate_together(
+            [losses[task] for task in chunk], [*inputs, *leaves], retain_graph=retain
+        )
+        of_leaf = dict(zip(leaves, together[len(inputs) :], strict=True))
+        for index, task in enumerate(chunk):
+            yield (
+                task,
+                [None if g is None else g[index] for g in together[: len(inputs)]],
+                [None if (g := of_leaf[leaf]) is None else g[index] for leaf in own[task]],
+            )
+
+
+def _differentiate_together(
+    losses: Sequence[Tensor], inputs: Sequence[Tensor], *, retain_graph: bool
+) -> tuple[Tensor | None, ...]:
+    """The gradients of k losses in one vectorised backward, [k, …] for each input."""
+    leaves = [tensor for tensor in inputs if tensor.is_leaf]
+    units = [
+        torch.eye(len(losses), dtype=loss.dtype, device=loss.device)[:, i].view(-1, *loss.shape)
+        for i, loss in enumerate(losses)
+    ]
+    with _freed_graph_explained(), _hooks_suspended(leaves):
+        try:
+            return torch.autograd.grad(
+                losses,
+                list(inputs),
+                units,
+                retain_graph=retain_graph,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
+        except (RuntimeError, NotImplementedError) as error:
+            if "backward through the graph a second time" in str(error):
+                raise
+            raise ValueError(
+                "these losses cannot be differentiated together, some operation does not support "
+                f"torch.vmap; use chunk_size=1 ({error})"
+            ) from error
+
+
 def accumulate(
     tensors: Sequence[Tensor], gradients: Sequence[Tensor], *, retain_graph: bool = False
 ) -> None:

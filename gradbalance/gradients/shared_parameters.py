@@ -6,7 +6,9 @@ from typing import ClassVar, final
 from torch import Tensor, nn
 
 from gradbalance.gradients.graph import Graph
-from gradbalance.gradients.shared_rows import MeasuredSubset, SharedRows
+from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.shared_rows import MeasuredOnly, SharedRows
+from gradbalance.gradients.sketch import Sketch, SketchedRows
 from gradbalance.gradients.source import Heads, Source, TaskGradients
 from gradbalance.gradients.weighted_sum import WeightedSum
 
@@ -23,7 +25,10 @@ class SharedParameters(Source):
 
     with θ [P] the shared parameters and J [T, P] kept as rows until the step is written. With
     `measure` the Gramian is taken over a subset (the last shared layer, as GradNorm does), which
-    costs little, and one weighted backward does the rest; promises then hold on the subset.
+    costs little, and one weighted backward does the rest; promises then hold on the subset. With
+    `sketch` a row is kept as d numbers, so memory is O(P + T d) instead of O(T P), at the price of
+    one more backward and of an error of about √(2/d) in the cosines; promises are then of that
+    error, which is too much near stationary points.
     Named groups are balanced each for itself, with a Gramian and weights of their own; promises
     then hold for the steps of each group, and so for their sum.
 
@@ -33,11 +38,15 @@ class SharedParameters(Source):
             parameter that at least two losses reach (with one task: all). Once found, a parameter
             stays shared at steps where tasks are absent.
         measure: a module or parameters, a subset of the shared ones, to take the Gramian on.
+        sketch: d, a few thousand or more, to keep seeded linear sketches instead of rows.
+        chunk_size: how many tasks are differentiated together, by `torch.vmap`. By default they
+            are taken one by one, which was fastest on CPUs and takes the least memory. A task whose
+            gradient is not finite takes the others of its chunk with it.
 
     Raises:
-        ValueError: no parameters were given, groups overlap or come with `measure`; at a step: the
-            losses share nothing, the graph hides what they share, `measure` is not part of it, or
-            the graph was freed.
+        ValueError: no parameters were given, groups overlap or come with `measure` or `sketch`; at
+            a step: the losses share nothing, the graph hides what they share, `measure` is not
+            part of it, the graph was freed, or it does not support `torch.vmap`.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -56,15 +65,21 @@ class SharedParameters(Source):
         parameters: Parameters | Mapping[str, Parameters] | None = None,
         *,
         measure: Parameters | None = None,
+        sketch: int | None = None,
+        chunk_size: int = 1,
     ) -> None:
+        _check_count("sketch", 2 if sketch is None else sketch, 2)
+        _check_count("chunk_size", chunk_size, 1)
         # Tuples keep the user's modules from being registered anywhere.
         self._given: dict[str, tuple[nn.Module | Tensor, ...]] = {}
         if isinstance(parameters, Mapping):
             self._given = {str(k): _as_tuple(v, f"group {k!r}") for k, v in parameters.items()}
-            _check_groups(self._given, measure)
+            _check_groups(self._given, {"measure": measure, "sketch": sketch})
         elif parameters is not None:
             self._given = {"": _as_tuple(parameters, "parameters")}
         self._measure = None if measure is None else _as_tuple(measure, "measure")
+        self._sketch = None if sketch is None else Sketch(sketch)
+        self._chunk_size = chunk_size
         self._found: dict[int, nn.Parameter] = {}
 
     @property
@@ -77,21 +92,33 @@ class SharedParameters(Source):
     ) -> dict[str, TaskGradients]:
         """Differentiate every loss with respect to what is measured, and to its own parameters."""
         groups, own = self._split(losses)
-        if self._measure is None:
-            return SharedRows.of(losses, groups, own, heads=heads, retain_graph=retain_graph)
-        shared = groups[""]
-        measured = [p for p in _parameters_of(self._measure) if p.requires_grad]
-        known = {id(p) for p in shared}
-        outside = [tuple(p.shape) for p in measured if id(p) not in known]
-        if outside or not measured:
-            raise ValueError(
-                "measure must be parameters that the tasks share and that require gradients; found "
-                + (f"others, of shapes {outside}" if outside else "none")
+        if self._measure is None and self._sketch is None:
+            return SharedRows.of(
+                losses,
+                groups,
+                own,
+                heads=heads,
+                retain_graph=retain_graph,
+                chunk_size=self._chunk_size,
             )
-        subset = MeasuredSubset(
-            losses, shared, measured, own, heads=heads, retain_graph=retain_graph
+        shared = groups[""]
+        measured = shared if self._measure is None else _subset(self._measure, shared)
+        rows = (
+            Rows(measured, losses)
+            if self._sketch is None
+            else SketchedRows(measured, losses, self._sketch)
         )
-        return {"": subset}
+        only = MeasuredOnly(
+            losses,
+            shared,
+            measured,
+            rows,
+            own,
+            heads=heads,
+            retain_graph=retain_graph,
+            chunk_size=self._chunk_size,
+        )
+        return {"": only}
 
     def reuse(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
@@ -185,13 +212,31 @@ def _as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor
     return given
 
 
+def _subset(given: tuple[nn.Module | Tensor, ...], shared: list[Tensor]) -> list[Tensor]:
+    measured = [p for p in _parameters_of(given) if p.requires_grad]
+    known = {id(p) for p in shared}
+    outside = [tuple(p.shape) for p in measured if id(p) not in known]
+    if outside or not measured:
+        raise ValueError(
+            "measure must be parameters that the tasks share and that require gradients; found "
+            + (f"others, of shapes {outside}" if outside else "none")
+        )
+    return measured
+
+
+def _check_count(argument: str, found: object, least: int) -> None:
+    if not isinstance(found, int) or found < least:
+        raise ValueError(f"{argument} must be a whole number, at least {least}; found {found!r}")
+
+
 def _check_groups(
-    groups: Mapping[str, tuple[nn.Module | Tensor, ...]], measure: Parameters | None
+    groups: Mapping[str, tuple[nn.Module | Tensor, ...]], options: Mapping[str, object]
 ) -> None:
     if not groups or "" in groups:
         raise ValueError(f"groups must have names, at least one; found {list(groups)}")
-    if measure is not None:
-        raise ValueError("measure= is for one group of parameters; found a mapping of groups")
+    for option, value in options.items():
+        if value is not None:
+            raise ValueError(f"{option}= is for one group of parameters; found a mapping of groups")
     seen: dict[int, str] = {}
     for group, given in groups.items():
         for parameter in _parameters_of(given):

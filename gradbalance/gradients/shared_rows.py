@@ -1,12 +1,13 @@
-"""Rows of gradients over the parameters that the tasks share, or over a subset of them."""
+"""Rows of gradients over the parameters that the tasks share: to be written, or measured only."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from gradbalance.gradients.autograd import accumulate, differentiate, weighted_backward
+from gradbalance.gradients.autograd import accumulate, differentiate_each, weighted_backward
 from gradbalance.gradients.heads import HeadGradients
 from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.sketch import SketchedRows
 from gradbalance.gradients.source import Heads, TaskGradients
 
 
@@ -33,6 +34,7 @@ class SharedRows(TaskGradients):
         *,
         heads: Heads,
         retain_graph: bool,
+        chunk_size: int,
     ) -> "dict[str, TaskGradients]":
         """Measure the rows of all groups: one backward a task.
 
@@ -42,19 +44,20 @@ class SharedRows(TaskGradients):
             own: what each task does not share with the others.
             heads: see `Source.measure`.
             retain_graph: see `Source.measure`.
+            chunk_size: see `SharedParameters`.
         """
         rows = {group: Rows(shared, losses) for group, shared in groups.items()}
         all_shared = [tensor for shared in groups.values() for tensor in shared]
         head_gradients = HeadGradients(heads)
-        last = list(losses)[-1]
-        for task, loss in losses.items():
-            retain = retain_graph or task != last
-            gradients = differentiate(task, loss, [*all_shared, *own[task]], retain_graph=retain)
+        each = differentiate_each(
+            losses, all_shared, own, retain_graph=retain_graph, chunk_size=chunk_size
+        )
+        for task, gradients, of_head in each:
             start = 0
             for group, shared in groups.items():
                 rows[group].fill(task, gradients[start : start + len(shared)])
                 start += len(shared)
-            head_gradients.keep(task, own[task], gradients[start:])
+            head_gradients.keep(task, own[task], of_head)
         first = next(iter(groups))
         return {
             group: cls(shared, rows[group], head_gradients if group == first else None)
@@ -72,43 +75,49 @@ class SharedRows(TaskGradients):
             self._heads.accumulate(weights)
 
 
-class MeasuredSubset(TaskGradients):
-    """Rows over a subset of the shared parameters; one weighted backward reaches the others.
+class MeasuredOnly(TaskGradients):
+    """Rows that serve for the Gramian only; one weighted backward does the writing.
 
     Args:
         losses: by task.
         shared: all shared parameters.
-        measured: the subset.
+        measured: those of them that the rows are over.
+        rows: over them, to be filled.
         own: what each task does not share with the others.
         heads: see `Source.measure`.
         retain_graph: see `Source.measure`.
+        chunk_size: see `SharedParameters`.
     """
 
     def __init__(
         self,
         losses: Mapping[str, Tensor],
         shared: Sequence[Tensor],
-        measured: list[Tensor],
+        measured: Sequence[Tensor],
+        rows: Rows | SketchedRows,
         own: Mapping[str, list[Tensor]],
         *,
         heads: Heads,
         retain_graph: bool,
+        chunk_size: int,
     ) -> None:
         self._losses = losses
         self._shared = list(shared)
         self._retain_graph = retain_graph
-        self._rows = Rows(measured, losses)
+        self._rows = rows
         # Weighted heads come with the weighted backward; raw ones lie on the way to the rows.
         self._heads = HeadGradients("raw") if heads == "raw" else None
-        for task, loss in losses.items():
-            leaves = own[task] if self._heads else []
-            gradients = differentiate(task, loss, [*measured, *leaves], retain_graph=True)
-            self._rows.fill(task, gradients[: len(measured)])
+        leaves = own if self._heads else dict.fromkeys(losses, ())
+        each = differentiate_each(
+            losses, measured, leaves, retain_graph=True, chunk_size=chunk_size
+        )
+        for task, gradients, of_head in each:
+            self._rows.fill(task, gradients)
             if self._heads:
-                self._heads.keep(task, leaves, gradients[len(measured) :])
+                self._heads.keep(task, own[task], of_head)
 
     def gram(self) -> Tensor:
-        """The Gramian over the subset."""
+        """The Gramian of the rows."""
         return self._rows.gram()
 
     def backward(self, weights: Mapping[str, float]) -> None:

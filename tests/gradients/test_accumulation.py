@@ -11,6 +11,8 @@ SOURCES = {
     "rows": lambda model: gb.SharedParameters(model.trunk),
     "found": lambda model: gb.SharedParameters(),
     "measured": lambda model: gb.SharedParameters(model.trunk, measure=model.trunk[-1]),
+    "sketched": lambda model: gb.SharedParameters(model.trunk, sketch=211),
+    "together": lambda model: gb.SharedParameters(chunk_size=2),
     "representation": lambda model: gb.Representation(model.trunk),
 }
 

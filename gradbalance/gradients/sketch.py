@@ -1,0 +1,106 @@
+"""Rows kept as seeded linear sketches: inner products of long rows from short ones."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+# Legend: T tasks, d numbers in a sketch.
+
+_PIECE = 1 << 16  # entries at once, so that what is between two steps stays in the cache
+
+
+class Sketch:
+    r"""A linear map S from rows [P] to [d] that keeps inner products on average.
+
+    .. math:: (Sx)_k = \sum_{j:\; (j + o) \bmod d = k} s_j x_j, \qquad
+        \mathrm{E}\,\langle Sx, Sy \rangle = \langle x, y \rangle
+
+    with s_j = ±1 at random, and o a random shift of each tensor. The standard deviation of a
+    cosine is about √(2/d) at most; with d ≥ P the map is exact. d is prime, so that entries that
+    meet are not those of one column of a weight: those are often large together.
+
+    Args:
+        size: d, rounded down to a prime.
+        seed: of the signs and the shifts, which are the same on every device and at every step.
+    """
+
+    def __init__(self, size: int, *, seed: int = 0) -> None:
+        self.size = _largest_prime(size)
+        self._seed = seed
+        self._drawn: dict[tuple[int, int, torch.device], tuple[Tensor, int]] = {}
+
+    @torch.no_grad()
+    def apply(self, row: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
+        """The sketch [d] of a row, in float32 or the rows' higher precision.
+
+        Args:
+            row: its gradients, tensor by tensor; None is zero.
+            like: the tensors.
+        """
+        dtype = torch.float32
+        for tensor in like:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+        total = torch.zeros(self.size, dtype=dtype, device=like[0].device)
+        for index, gradient in enumerate(row):
+            if gradient is not None:
+                dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
+                signs, shift = self._draw(index, dense)
+                folded = self._fold(dense.reshape(-1), signs, dtype)
+                total += folded.roll(shift).to(total.device)
+        return total
+
+    def _fold(self, flat: Tensor, signs: Tensor, dtype: torch.dtype) -> Tensor:
+        folded = torch.zeros(self.size, dtype=dtype, device=flat.device)
+        step = max(1, _PIECE // self.size) * self.size
+        for start in range(0, len(flat), step):
+            signed = flat[start : start + step].to(dtype) * signs[start : start + step]
+            whole = len(signed) // self.size * self.size
+            folded += signed[:whole].view(-1, self.size).sum(dim=0)
+            folded[: len(signed) - whole] += signed[whole:]
+        return folded
+
+    def _draw(self, index: int, gradient: Tensor) -> tuple[Tensor, int]:
+        """The signs and the shift of the tensor at this place: P bytes, drawn once."""
+        key = (index, gradient.numel(), gradient.device)
+        if key not in self._drawn:
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
+            shift = int(torch.randint(self.size, (), generator=generator))
+            signs = torch.empty(gradient.numel(), dtype=torch.int8)
+            signs.random_(0, 2, generator=generator).mul_(2).sub_(1)
+            self._drawn[key] = (signs.to(gradient.device), shift)
+        return self._drawn[key]
+
+
+class SketchedRows:
+    """T rows of gradients with respect to the same tensors, of which sketches are kept.
+
+    Args:
+        tensors: what is differentiated.
+        tasks: whose gradients.
+        sketch: the map.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], tasks: Iterable[str], sketch: Sketch) -> None:
+        self._tensors = tensors
+        self._sketch = sketch
+        self._sketches: dict[str, Tensor] = dict.fromkeys(tasks, torch.empty(0))
+
+    def fill(self, task: str, gradients: Sequence[Tensor | None]) -> None:
+        """Set the row of a task; None is a zero gradient."""
+        self._sketches[task] = self._sketch.apply(gradients, self._tensors)
+
+    @torch.no_grad()
+    def gram(self) -> Tensor:
+        """The Gramian of the sketches [T, T], in float64 (float32 where the device has no more)."""
+        sketches_Td = torch.stack(list(self._sketches.values()))
+        on_mps = sketches_Td.device.type == "mps"
+        wide = sketches_Td.to(torch.float32 if on_mps else torch.float64)
+        return wide @ wide.T
+
+
+def _largest_prime(limit: int) -> int:
+    """The largest prime up to a limit of at least 2."""
+    return next(
+        n for n in range(limit, 1, -1) if all(n % divisor for divisor in range(2, int(n**0.5) + 1))
+    )
