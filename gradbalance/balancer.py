@@ -6,6 +6,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from gradbalance.gradients import (
     Heads,
@@ -15,6 +16,7 @@ from gradbalance.gradients import (
     Source,
     TaskGradients,
 )
+from gradbalance.gradients.loss_scale import overflowed, scale_losses
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
 from gradbalance.report import Array, Report, join_groups
 from gradbalance.solvers import Solver
@@ -151,6 +153,7 @@ class Balancer(nn.Module):
         *,
         representation: Tensor | Sequence[Tensor] | None = None,
         retain_graph: bool = False,
+        scaler: GradScaler | None = None,
     ) -> Report:
         """Balance the losses and accumulate the result into `.grad`, as `Tensor.backward` would.
 
@@ -159,6 +162,11 @@ class Balancer(nn.Module):
                 not in the mapping, or None, is absent this step.
             representation: the shared representation, for a `Representation()` source.
             retain_graph: keep the graph for another backward.
+            scaler: the loss scale of mixed precision. The losses are passed as they are; `.grad`
+                is written scaled, for `scaler.step(optimizer)` and `scaler.update()`, as after
+                `scaler.scale(loss).backward()`. The report is of unscaled gradients. Where they
+                overflow, `.grad` is left for the scaler to find, the status is "skipped" and no
+                state changes.
 
         Returns:
             What was seen and done.
@@ -169,18 +177,25 @@ class Balancer(nn.Module):
         """
         named, tasks = named_losses(losses, self.tasks)
         source = self._source_of_step(representation)
-        if self._weighing.can_reuse(named):
-            gradients = source.reuse(named, heads=self.heads, retain_graph=retain_graph)
-            values, _ = _to_host(named, {})
+        scaled, factor = scale_losses(named, scaler)
+        reuses = self._weighing.can_reuse(named)
+        differentiate = source.reuse if reuses else source.measure
+        gradients = differentiate(scaled, heads=self.heads, retain_graph=retain_graph)
+        values, grams = _to_host(named, gradients, factor)
+        overflow = scaler is not None and _overflow(values, grams)
+        if overflow:
+            steps = self._weighing.skip(values, list(gradients), tasks)
+        elif reuses:
             steps = self._weighing.reuse(values, list(gradients), tasks)
         else:
-            gradients = source.measure(named, heads=self.heads, retain_graph=retain_graph)
-            steps = self._weighing.solve(*_to_host(named, gradients), tasks)
+            steps = self._weighing.solve(values, grams, tasks)
         for group, step in steps.items():
-            if step.weights:
-                gradients[group].backward(step.weights)
-        self._weighing.remember(steps)
+            if step.weights:  # what overflowed is written as well, for the scaler to find
+                gradients[group].backward(dict.fromkeys(named, 1.0) if overflow else step.weights)
         self.tasks = tasks
+        if overflow or (scaler is not None and overflowed(scaled)):
+            return _report_of(self._weighing.skip(values, list(gradients), tasks))
+        self._weighing.remember(steps)
         return _report_of(steps)
 
     def measure(
@@ -274,11 +289,24 @@ def _report_of(steps: Mapping[str, Step]) -> Report:
     return reports[""] if "" in reports else join_groups(reports)
 
 
+def _overflow(losses: Mapping[str, float], grams: Mapping[str, Array | None]) -> bool:
+    """Whether a finite loss has a gradient that is not."""
+    finite = np.isfinite(list(losses.values()))
+    squares = [np.diagonal(gram)[finite] for gram in grams.values() if gram is not None]
+    return not all(np.isfinite(square).all() for square in squares)
+
+
 @torch.no_grad()
 def _to_host(
-    losses: Mapping[str, Tensor], gradients: Mapping[str, TaskGradients]
+    losses: Mapping[str, Tensor], gradients: Mapping[str, TaskGradients], factor: float = 1.0
 ) -> tuple[dict[str, float], dict[str, Array | None]]:
-    """Losses by task and Gramians [t, t] by group, in one copy from the device."""
+    """Losses by task and Gramians [t, t] by group, in one copy from the device.
+
+    Args:
+        losses: by task.
+        gradients: by group, those of the losses times a factor.
+        factor: that of the gradients; the Gramians are returned without it.
+    """
     measured = {group: part.gram() for group, part in gradients.items()}
     grams = {group: gram for group, gram in measured.items() if gram is not None}
     like = next(iter(grams.values()), next(iter(losses.values())))
@@ -288,6 +316,6 @@ def _to_host(
     flat = torch.cat([part.to(like.device, dtype) for part in parts]).cpu().numpy()
     values, entries = np.split(flat.astype(np.float64), [len(losses)])
     shape = (len(grams), len(losses), len(losses))
-    matrices = dict(zip(grams, entries.reshape(shape), strict=True))
+    matrices = dict(zip(grams, entries.reshape(shape) / factor**2, strict=True))
     by_task = dict(zip(losses, values.tolist(), strict=True))
     return by_task, {group: matrices.get(group) for group in measured}

@@ -177,4 +177,4 @@ def join_groups(reports: Mapping[str, Report]) -> Report:
 
 # A step is stationary only where all its groups are.
 _SEVERITY = [None, Status.STATIONARY, Status.REUSED, Status.CONVERGED, Status.STEP_LIMIT,
-             Status.ILL_POSED, Status.ASCENT]  # fmt: skip
+             Status.ILL_POSED, Status.ASCENT, Status.SKIPPED]  # fmt: skip

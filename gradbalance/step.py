@@ -144,6 +144,18 @@ def reuse_step(solver: Solver, seen: Seen, weights: Mapping[str, float]) -> Step
     return Step(_report(solver, seen, None, reused, solution), reused, None, None)
 
 
+def skip_step(solver: Solver, seen: Seen) -> Step:
+    """A step whose scaled gradients overflowed: the optimizer leaves it out, nothing is remembered.
+
+    Args:
+        solver: what would have solved.
+        seen: the losses.
+    """
+    weights = {seen.names[i]: 0.0 for i in seen.usable}
+    solution = Solution(np.zeros(len(weights)), Status.SKIPPED)
+    return Step(_report(solver, seen, None, weights, solution), weights, None, None)
+
+
 def _checked(solver: Solver, solution: Solution, problem: Problem) -> Array:
     weights = np.asarray(solution.weights, dtype=np.float64)
     if weights.shape != (len(problem.names),) or not np.isfinite(weights).all():

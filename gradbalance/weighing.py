@@ -15,6 +15,7 @@ from gradbalance.step import (
     ZeroGradients,
     reuse_step,
     see,
+    skip_step,
     solve_step,
 )
 
@@ -101,6 +102,22 @@ class Weighing:
         """
         seen = see(losses, None, tasks=tasks, nonfinite=self._nonfinite)
         return {g: reuse_step(self.solvers[g], seen, self._last_weights[g]) for g in groups}
+
+    def skip(
+        self, losses: Mapping[str, float], groups: Sequence[str], tasks: tuple[str, ...]
+    ) -> dict[str, Step]:
+        """A step for each group that says that the scaled gradients overflowed; changes no state.
+
+        Args:
+            losses: by task, of those that are present.
+            groups: those that a loss reaches.
+            tasks: all T tasks.
+
+        Raises:
+            ValueError: a loss is not finite under "raise".
+        """
+        seen = see(losses, None, tasks=tasks, nonfinite=self._nonfinite)
+        return {group: skip_step(self.solvers[group], seen) for group in groups}
 
     def remember(self, steps: Mapping[str, Step]) -> None:
         """Advance the solvers that solved, and keep their weights; called once they are applied."""

@@ -9,7 +9,8 @@ class Status(enum.Enum):
     A method stops on its certificate, never on the length of its step, so `CONVERGED` and
     `STATIONARY` are statements about the result and not about how the method went. `ASCENT` and
     `ILL_POSED` tell of methods that are not defined, or not useful, for all gradients; `REUSED` of
-    weights that come from an earlier step and promise nothing for this one.
+    weights that come from an earlier step and promise nothing for this one; `SKIPPED` of a step
+    whose scaled gradients overflowed, which the `GradScaler` leaves out.
 
     Example:
         >>> from gradbalance.numerics import Status
@@ -25,6 +26,7 @@ class Status(enum.Enum):
     ASCENT = "ascent"
     ILL_POSED = "ill-posed"
     REUSED = "reused"
+    SKIPPED = "skipped"
 
     @property
     def advice(self) -> str:
@@ -41,4 +43,5 @@ _ADVICE = {
     Status.ASCENT: "this method's direction raises every loss here; MGDA or UPGrad would not",
     Status.ILL_POSED: "the equations that define this method have no usable solution here",
     Status.REUSED: "",
+    Status.SKIPPED: "the scaled gradients overflowed; scaler.update() lowers the scale",
 }
