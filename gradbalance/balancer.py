@@ -16,6 +16,7 @@ from gradbalance.gradients import (
     Source,
     TaskGradients,
 )
+from gradbalance.gradients.accumulation import Accumulated
 from gradbalance.gradients.loss_scale import overflowed, scale_losses
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
 from gradbalance.report import Array, Report, join_groups
@@ -146,6 +147,7 @@ class Balancer(nn.Module):
             nonfinite=nonfinite,
             every=every,
         )
+        self._accumulated = Accumulated()
 
     def backward(
         self,
@@ -178,9 +180,13 @@ class Balancer(nn.Module):
         named, tasks = named_losses(losses, self.tasks)
         source = self._source_of_step(representation)
         scaled, factor = scale_losses(named, scaler)
-        reuses = self._weighing.can_reuse(named)
+        reuses = not self._accumulated.losses and self._weighing.can_reuse(named)
         differentiate = source.reuse if reuses else source.measure
         gradients = differentiate(scaled, heads=self.heads, retain_graph=retain_graph)
+        if self._accumulated.losses:
+            accumulated, self._accumulated = self._accumulated, Accumulated()
+            accumulated.add(named, gradients)
+            named, gradients = accumulated.losses, accumulated.gradients
         values, grams = _to_host(named, gradients, factor)
         overflow = scaler is not None and _overflow(values, grams)
         if overflow:
@@ -197,6 +203,43 @@ class Balancer(nn.Module):
             return _report_of(self._weighing.skip(values, list(gradients), tasks))
         self._weighing.remember(steps)
         return _report_of(steps)
+
+    def accumulate(self, losses: Losses, *, scaler: GradScaler | None = None) -> None:
+        """Add a micro-batch to the step that the next `backward` solves; frees its graph.
+
+        Rows are summed, and with them losses and the heads' gradients, as `.grad` is by several
+        backwards: scale the losses as you would there. One Gramian of the sums is solved, so that
+        the step is that of the whole batch. Nothing is written until then; such a step is always
+        solved, whatever `every` says. A step that is refused drops what was accumulated.
+
+        Args:
+            losses: as for `backward`.
+            scaler: as for `backward`.
+
+        Raises:
+            ValueError: the losses cannot be used, or the source keeps no rows.
+
+        Example:
+            >>> import torch, gradbalance as gb
+            >>> model, x = torch.nn.Linear(2, 2), torch.ones(8, 2)
+            >>> balancer = gb.Balancer(gb.MGDA())
+            >>> def losses(x):
+            ...     y = model(x)
+            ...     return {"a": y[:, 0].square().mean() / 2, "b": (y - 1).abs().mean() / 2}
+            >>> balancer.accumulate(losses(x[:4]))
+            >>> report = balancer.backward(losses(x[4:]))
+        """
+        named, tasks = named_losses(losses, self.tasks)
+        if not self.source.accumulates:
+            raise ValueError(
+                "accumulate() needs rows that are both measured and written, those of "
+                "SharedParameters() without measure= or sketch=; found "
+                f"{type(self.source).__name__}. Call backward(losses) for each micro-batch instead"
+            )
+        scaled, _ = scale_losses(named, scaler)
+        gradients = self.source.measure(scaled, heads=self.heads, retain_graph=False)
+        self._accumulated.add(named, gradients)
+        self.tasks = tasks
 
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None

@@ -24,11 +24,18 @@ class HeadGradients:
         pairs = zip(leaves, gradients, strict=True)
         self._gradients[task] = {leaf: g for leaf, g in pairs if g is not None}
 
+    def add(self, other: "HeadGradients") -> None:
+        """Add the gradients of other losses, task by task."""
+        for task, added in other._gradients.items():
+            kept = self._gradients.setdefault(task, {})
+            for leaf, gradient in added.items():
+                kept[leaf] = kept[leaf] + gradient if leaf in kept else gradient
+
     def accumulate(self, weights: Mapping[str, float]) -> None:
         """Add the gradients of the tasks in `weights` to the leaves' `.grad`."""
         total: dict[Tensor, Tensor] = {}
         for task, weight in weights.items():
-            for leaf, gradient in self._gradients[task].items():
+            for leaf, gradient in self._gradients.get(task, {}).items():
                 scaled = gradient if self._heads == "raw" else gradient * weight
                 total[leaf] = total[leaf] + scaled if leaf in total else scaled
         accumulate(list(total), list(total.values()))

@@ -28,6 +28,7 @@ class LossesOnly(Source):
 
     measures_gramian: ClassVar[bool] = False
     groups = ("",)
+    accumulates = False
 
     def measure(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool

@@ -50,6 +50,7 @@ class Representation(Source):
 
     measures_gramian: ClassVar[bool] = True
     groups = ("",)
+    accumulates = False
 
     def __init__(self, module: nn.Module | None = None) -> None:
         if module is not None and not isinstance(module, nn.Module):

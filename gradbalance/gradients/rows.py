@@ -21,13 +21,34 @@ class Rows:
     """
 
     def __init__(self, tensors: Sequence[Tensor], tasks: Iterable[str]) -> None:
-        self._tensors = tensors
+        self._tensors = list(tensors)
         self._rows: dict[str, list[Tensor | None]] = {task: [] for task in tasks}
 
     @torch.no_grad()
     def fill(self, task: str, gradients: Sequence[Tensor | None]) -> None:
         """Set the row of a task; None is a zero gradient."""
         self._rows[task] = [None if g is None else _flat(g) for g in gradients]
+
+    @torch.no_grad()
+    def add(self, other: "Rows") -> None:
+        """Add the rows of other losses; both may have tensors and tasks of their own."""
+        places = {id(tensor): index for index, tensor in enumerate(self._tensors)}
+        self._tensors += [tensor for tensor in other._tensors if id(tensor) not in places]
+        places = {id(tensor): index for index, tensor in enumerate(self._tensors)}
+        self.add_tasks(other._rows)
+        for task, added in other._rows.items():
+            row = self._rows[task]
+            for tensor, part in zip(other._tensors, added, strict=True):
+                before = row[places[id(tensor)]]
+                # Not in place: autograd may have given the same tensor out elsewhere.
+                row[places[id(tensor)]] = part if before is None else _sum(before, part)
+
+    def add_tasks(self, tasks: Iterable[str]) -> None:
+        """Give those tasks that have no row yet one of zeros, and all rows the same length."""
+        for task in tasks:
+            self._rows.setdefault(task, [])
+        for row in self._rows.values():
+            row += [None] * (len(self._tensors) - len(row))
 
     @torch.no_grad()
     def gram(self) -> Tensor:
@@ -89,6 +110,10 @@ class Rows:
             ]
             directions.append(_combination(weighted, tensor))
         return directions
+
+
+def _sum(before: Tensor, part: Tensor | None) -> Tensor:
+    return before if part is None else before + part
 
 
 def _flat(gradient: Tensor) -> Tensor:

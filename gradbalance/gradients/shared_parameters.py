@@ -83,6 +83,11 @@ class SharedParameters(Source):
         self._found: dict[int, nn.Parameter] = {}
 
     @property
+    def accumulates(self) -> bool:
+        """Only rows over all shared parameters are also what is written."""
+        return self._measure is None and self._sketch is None
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """The names of the groups that were given."""
         return tuple(self._given) or ("",)

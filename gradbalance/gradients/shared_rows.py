@@ -1,6 +1,6 @@
 """Rows of gradients over the parameters that the tasks share: to be written, or measured only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -21,7 +21,7 @@ class SharedRows(TaskGradients):
     """
 
     def __init__(self, shared: list[Tensor], rows: Rows, heads: HeadGradients | None) -> None:
-        self._shared = shared
+        self._shared = list(shared)
         self._rows = rows
         self._heads = heads
 
@@ -63,6 +63,20 @@ class SharedRows(TaskGradients):
             group: cls(shared, rows[group], head_gradients if group == first else None)
             for group, shared in groups.items()
         }
+
+    def add(self, other: "SharedRows") -> None:
+        """Add the rows and the heads of another micro-batch."""
+        known = {id(tensor) for tensor in self._shared}
+        self._shared += [tensor for tensor in other._shared if id(tensor) not in known]
+        self._rows.add(other._rows)
+        if self._heads and other._heads:
+            self._heads.add(other._heads)
+        else:
+            self._heads = self._heads or other._heads
+
+    def add_tasks(self, tasks: Iterable[str]) -> None:
+        """Give those tasks that have no row yet one of zeros."""
+        self._rows.add_tasks(tasks)
 
     def gram(self) -> Tensor:
         """The Gramian over the group."""

@@ -36,6 +36,11 @@ class Source(ABC):
 
     @property
     @abstractmethod
+    def accumulates(self) -> bool:
+        """Whether what it measures can be summed over micro-batches, and written in the end."""
+
+    @property
+    @abstractmethod
     def groups(self) -> tuple[str, ...]:
         """The groups of parameters that are balanced each for itself; ("",) for one that is all."""
 
