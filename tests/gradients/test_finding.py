@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.utils.checkpoint import checkpoint
 
 import gradbalance as gb
 from tests.models import Net
@@ -138,35 +137,6 @@ def test_losses_on_entries_of_one_output_are_not_hidden():
     y = linear(torch.ones(4, 3))
     report = gb.Balancer(gb.MGDA()).backward([y[:, 0].square().mean(), y[:, 1].square().mean()])
     assert report.gram[0, 1] == 0.0
-
-
-def test_a_compiled_whole_model_hides_its_heads():
-    torch._dynamo.reset()
-    model = Net()
-    compiled = torch.compile(lambda: tuple(model.losses().values()), backend="aot_eager")
-    with pytest.raises(ValueError, match=r"CompiledFunction.*SharedParameters\(model\.trunk\)"):
-        gb.Balancer(gb.MGDA()).backward(list(compiled()))
-    source = gb.SharedParameters(model.trunk)
-    assert gramian_of(model, source, list(compiled())) == pytest.approx(gramian_of(Net()))
-
-
-def test_a_compiled_trunk_is_found():
-    torch._dynamo.reset()
-    model = Net()
-    trunk = torch.compile(model.trunk, backend="aot_eager")
-    losses = model.losses(trunk(model.x))
-    assert gramian_of(model, None, losses) == pytest.approx(gramian_of(Net()))
-
-
-def test_checkpointing():
-    model = Net()
-    z = checkpoint(model.trunk, model.x, use_reentrant=False)
-    assert gramian_of(model, None, model.losses(z)) == pytest.approx(gramian_of(Net()))
-    x = model.x.clone().requires_grad_(True)
-    losses = model.losses(checkpoint(model.trunk, x, use_reentrant=True))
-    for source in (None, gb.SharedParameters(model.trunk)):
-        with pytest.raises(ValueError, match="use_reentrant=False"):
-            gb.Balancer(gb.MGDA(), source).backward(losses)
 
 
 def test_a_ddp_sink_hides():
