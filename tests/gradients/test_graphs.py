@@ -10,8 +10,12 @@ from torch.utils.checkpoint import checkpoint
 import gradbalance as gb
 from tests.models import grads
 
-# torch.compile looks at the .grad of what it is given, and warns of its own look.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+# torch.compile looks at the .grad of what it is given and warns of its own look, and inductor
+# imports what torch has deprecated.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
+]
 
 
 class Graphed(nn.Module):
