@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import gradbalance as gb
 from benchmarks import accuracy, timing
 from benchmarks.accuracy import Answer
+from benchmarks.memory import peak_bytes
 
 JAC = np.random.default_rng(0).standard_normal((4, 12)) * np.array([[1e-2], [1.0], [1.0], [1e2]])
 
@@ -55,22 +57,52 @@ def test_failures_are_counted_and_not_timed():
     assert found.ratio is not None
 
 
-def test_the_script_runs(tmp_path):
+def run(tmp_path, script, *options):
+    """Run a benchmark's script; what it wrote as JSON and as Markdown."""
     root = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "benchmarks.solvers", "--quick", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", f"benchmarks.{script}", *options, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    data = json.loads((tmp_path / "solvers.json").read_text())
+    text = (tmp_path / f"{script}.md").read_text()
+    return json.loads((tmp_path / f"{script}.json").read_text()), text
+
+
+def test_the_benchmark_of_solvers_runs(tmp_path):
+    data, text = run(tmp_path, "solvers", "--quick")
     assert {line["package"] for line in data["accuracy"]} >= {"gradbalance"}
-    assert "| gradients | tasks |" in (tmp_path / "solvers.md").read_text()
+    assert "| gradients | tasks |" in text
 
 
 def test_the_benchmark_of_the_example_runs(tmp_path):
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "benchmarks.mpssl", "--turns", "1", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    data = json.loads((tmp_path / "mpssl.json").read_text())
+    data, text = run(tmp_path, "mpssl", "--turns", "1")
     assert data["steps"]["MGDA, shared"]["over_plain"]["median"] > 0
     assert 0 < data["data_share"]["median"] < 1
-    assert "| MGDA, representation |" in (tmp_path / "mpssl.md").read_text()
+    assert "| MGDA, representation |" in text
+
+
+def test_the_benchmark_of_steps_runs(tmp_path):
+    options = ["--turns", "1", "--families", "transformer", "--tasks", "2"]
+    data, text = run(tmp_path, "step_cost", *options)
+    found = data["found"]["transformer/2"]
+    assert found["plain"]["peak_over_plain"] == 1
+    assert found["shared"]["over_floor"]["median"] > 0
+    assert "## transformer: time over the floor" in text
+    assert (tmp_path / "step_cost.png").stat().st_size > 10_000
+
+
+def test_the_benchmark_of_sketches_runs(tmp_path):
+    data, text = run(tmp_path, "sketch_error", "--families", "transformer", "--steps", "1")
+    by_size = data["found"]["transformer, random init"]
+    medians = [np.median(found["cosine"]) for found in by_size.values()]
+    assert medians[0] > medians[-1]
+    assert "| transformer, trained | 65536 |" in text
+
+
+def test_peak_memory_is_exact():
+    def call():
+        one = torch.zeros(1000, 1000)
+        two = one + 1
+        del one
+        return two + 1
+
+    assert 8_000_000 <= peak_bytes(call) < 8_001_000

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 import gradbalance as gb
+from benchmarks.memory import peak_bytes
 from gradbalance.gradients import rows as rows_module
 from gradbalance.gradients.rows import Rows
 
@@ -76,14 +76,6 @@ def test_gradients_in_any_layout_can_be_rows():
         "a", [torch.sparse_coo_tensor([[1, 3], [0, 2]], [2.0, 5.0], (4, 3), check_invariants=True)]
     )
     assert rows.gram().item() == 29.0
-
-
-def peak_bytes(call):
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-        call()
-    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
-    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
-    return max(np.cumsum(changes), default=0)
 
 
 @pytest.mark.parametrize("num_tasks", [2, 6])

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import gradbalance as gb
+from benchmarks.memory import peak_bytes
 from gradbalance.gradients.sketch import Sketch, SketchedRows
-from tests.gradients.test_rows import peak_bytes
 from tests.models import Net, grads
 
 
