@@ -1,7 +1,7 @@
 """How far sketched rows lead from exact ones, over the length d of the sketch.
 
-Eight heads on each family of models of the other benchmark of steps, at their random init and after
-100 steps of plain Adam on one batch, which is near a stationary point. For 20 seeds of the sketch:
+Eight heads on each family of models of the other benchmark of steps, at random init and after
+100 steps of plain Adam on one batch. For 20 seeds of the sketch:
 the largest error of a cosine between two tasks; the distance of the direction that MGDA (of l2
 normalised gradients) finds from the exact one, relative to its length; and the smallest cosine of a
 task with that direction, exact and sketched, which is negative where the promise that no loss rises
