@@ -67,6 +67,17 @@ def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pyte
         assert runner._done(changed, tmp_path, known) is None
 
 
+def test_a_run_that_was_not_trained_stands_for_no_other(tmp_path: Path):
+    untrained = next(plan.procedural(1))
+    trained = replace(untrained, name="rotation+x--uniform--seed0")
+    results = {"config": untrained.as_dict(), "training": {}}
+    assert runner._done(untrained, tmp_path, [results]) == results
+    assert runner._done(trained, tmp_path, [results]) is None
+    results["training"] = {"final_loss/rotation": 1.0}
+    assert runner._done(untrained, tmp_path, [results]) is None
+    assert runner._done(trained, tmp_path, [results]) == results
+
+
 def test_results_do_not_say_where_the_data_lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = replace(tiny_plan()[0], data="/some/where/images.zip")
     monkeypatch.setattr(runner, "_done", lambda *args: {"config": config.as_dict()})

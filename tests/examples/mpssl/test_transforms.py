@@ -129,3 +129,12 @@ def test_crop_and_flip_depends_on_its_generator_only() -> None:
         draws.append(transforms.crop_and_flip(images, torch.Generator().manual_seed(seed)))
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_what_a_crop_shows_beyond_the_border_is_mirrored_without_repeating_it() -> None:
+    images = torch.rand(200, 3, 8, 8)
+    cropped = transforms.crop_and_flip(images, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (4, 4, 4, 4), mode="reflect")
+    for before, after in zip(padded, cropped, strict=True):
+        shown = (before[:, y : y + 8, x : x + 8] for y in range(9) for x in range(9))
+        assert any(torch.equal(after, s) or torch.equal(after, s.flip(2)) for s in shown)
