@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.distributed import ProcessGroup
 
 from gradbalance.gradients import (
     Heads,
@@ -18,6 +19,7 @@ from gradbalance.gradients import (
 )
 from gradbalance.gradients.accumulation import Accumulated
 from gradbalance.gradients.loss_scale import overflowed, scale_losses
+from gradbalance.gradients.ranks import Ranks
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
 from gradbalance.report import Array, Report, join_groups
 from gradbalance.solvers import Solver
@@ -58,6 +60,10 @@ class Balancer(nn.Module):
             between: one ordinary backward each (and one through the heads where they stay raw),
             status "reused". Nothing is promised then. A step with a task that has no weight to
             reuse is solved.
+        distributed: the process group whose ranks train the model together; True is the default
+            group, if there is one, and False is this process alone. The weights are those of the
+            means over the ranks, of losses and of gradients, and the same on all of them; `.grad`
+            gets the rank's own share, for DDP, or whatever else averages gradients, to average.
         tasks: the names of all tasks; by default those of the first call.
 
     Raises:
@@ -88,6 +94,7 @@ class Balancer(nn.Module):
         zero_gradients: ZeroGradients = "absent",
         nonfinite: NonFinite = "raise",
         every: int = 1,
+        distributed: bool | ProcessGroup = True,
         tasks: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -138,6 +145,8 @@ class Balancer(nn.Module):
         self.zero_gradients = zero_gradients
         self.nonfinite = nonfinite
         self.every = every
+        self.distributed = distributed
+        self._agreed_tasks: tuple[str, ...] | None = None
         self.tasks: tuple[str, ...] | None = None if tasks is None else check_tasks(tasks)
         self._weighing = Weighing(
             solver,
@@ -179,15 +188,18 @@ class Balancer(nn.Module):
         """
         named, tasks = named_losses(losses, self.tasks)
         source = self._source_of_step(representation)
+        ranks = self._ranks_of_step(named, tasks)
+        total = self._accumulated.total(named)
+        present = total if ranks is None else ranks.mean_losses(total, tasks)
         scaled, factor = scale_losses(named, scaler)
-        reuses = not self._accumulated.losses and self._weighing.can_reuse(named)
+        reuses = not self._accumulated.losses and self._weighing.can_reuse(present)
         differentiate = source.reuse if reuses else source.measure
         gradients = differentiate(scaled, heads=self.heads, retain_graph=retain_graph)
         if self._accumulated.losses:
             accumulated, self._accumulated = self._accumulated, Accumulated()
             accumulated.add(named, gradients)
-            named, gradients = accumulated.losses, accumulated.gradients
-        values, grams = _to_host(named, gradients, factor)
+            gradients = accumulated.gradients
+        values, grams = _to_host(present, gradients, ranks, factor)
         overflow = scaler is not None and _overflow(values, grams)
         if overflow:
             steps = self._weighing.skip(values, list(gradients), tasks)
@@ -197,9 +209,12 @@ class Balancer(nn.Module):
             steps = self._weighing.solve(values, grams, tasks)
         for group, step in steps.items():
             if step.weights:  # what overflowed is written as well, for the scaler to find
-                gradients[group].backward(dict.fromkeys(named, 1.0) if overflow else step.weights)
+                gradients[group].backward(dict.fromkeys(present, 1.0) if overflow else step.weights)
         self.tasks = tasks
-        if overflow or (scaler is not None and overflowed(scaled)):
+        if scaler is not None and not overflow:
+            overflow = overflowed(scaled)
+            overflow = overflow if ranks is None else ranks.any(overflow, present)
+        if overflow:
             return _report_of(self._weighing.skip(values, list(gradients), tasks))
         self._weighing.remember(steps)
         return _report_of(steps)
@@ -247,8 +262,10 @@ class Balancer(nn.Module):
         """The report of a step solved now; touches no `.grad`, no state and no graph."""
         named, tasks = named_losses(losses, self.tasks)
         source = self._source_of_step(representation)
+        ranks = self._ranks_of_step(named, tasks)
+        present = named if ranks is None else ranks.mean_losses(named, tasks)
         gradients = source.measure(named, heads=self.heads, retain_graph=True)
-        return _report_of(self._weighing.solve(*_to_host(named, gradients), tasks))
+        return _report_of(self._weighing.solve(*_to_host(present, gradients, ranks), tasks))
 
     def after_step(self, losses: LossValues) -> None:
         """Tell the solver the losses of the same batch after the optimizer's step.
@@ -264,7 +281,10 @@ class Balancer(nn.Module):
         """
         if not self._weighing.wants_losses_after_step():
             return
-        values, _ = _to_host(named_values(losses, self.tasks), {})
+        named = named_values(losses, self.tasks)
+        assert self.tasks is not None
+        ranks = self._ranks_of_step(named, self.tasks)
+        values, _ = _to_host(named if ranks is None else ranks.mean_losses(named, self.tasks), {})
         for name, value in values.items():
             if self.nonfinite == "raise" and not np.isfinite(value):
                 raise ValueError(
@@ -282,6 +302,13 @@ class Balancer(nn.Module):
             ValueError: no step was taken since the last call.
         """
         self._weighing.end_epoch()
+
+    def _ranks_of_step(self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> Ranks | None:
+        ranks = Ranks.of(self.distributed)
+        if ranks is not None and tasks != self._agreed_tasks:
+            ranks.check_same(tasks, next(iter(losses.values())))
+            self._agreed_tasks = tasks
+        return ranks
 
     def _source_of_step(self, representation: Tensor | Sequence[Tensor] | None) -> Source:
         if representation is not None:
@@ -341,16 +368,24 @@ def _overflow(losses: Mapping[str, float], grams: Mapping[str, Array | None]) ->
 
 @torch.no_grad()
 def _to_host(
-    losses: Mapping[str, Tensor], gradients: Mapping[str, TaskGradients], factor: float = 1.0
+    losses: Mapping[str, Tensor],
+    gradients: Mapping[str, TaskGradients],
+    ranks: Ranks | None = None,
+    factor: float = 1.0,
 ) -> tuple[dict[str, float], dict[str, Array | None]]:
     """Losses by task and Gramians [t, t] by group, in one copy from the device.
 
     Args:
         losses: by task.
         gradients: by group, those of the losses times a factor.
+        ranks: over which the gradients are means.
         factor: that of the gradients; the Gramians are returned without it.
     """
-    measured = {group: part.gram() for group, part in gradients.items()}
+    if ranks is not None and gradients:
+        lengths = tuple((group, part.num_columns) for group, part in gradients.items())
+        ranks.check_same(lengths, next(iter(losses.values())))
+    tasks = list(losses)
+    measured = {group: part.gram(tasks, ranks) for group, part in gradients.items()}
     grams = {group: gram for group, gram in measured.items() if gram is not None}
     like = next(iter(grams.values()), next(iter(losses.values())))
     dtype = torch.float32 if like.device.type == "mps" else torch.float64

@@ -15,6 +15,13 @@ class Accumulated:
         self.losses: dict[str, Tensor] = {}
         self.gradients: dict[str, TaskGradients] = {}
 
+    def total(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The sums with the losses of one more micro-batch, which is not added yet."""
+        total = dict(self.losses)
+        for task, loss in losses.items():
+            total[task] = total[task] + loss.detach() if task in total else loss.detach()
+        return total
+
     def add(self, losses: Mapping[str, Tensor], gradients: Mapping[str, TaskGradients]) -> None:
         """Add a micro-batch; tasks and groups may be missing in some.
 
@@ -22,16 +29,10 @@ class Accumulated:
             losses: by task.
             gradients: by group, of a source that `accumulates`.
         """
-        for task, loss in losses.items():
-            before = self.losses.get(task)
-            self.losses[task] = loss.detach() if before is None else before + loss.detach()
+        self.losses = self.total(losses)
         for group, part in gradients.items():
             so_far = self.gradients.setdefault(group, part)
             if so_far is not part:
                 assert isinstance(so_far, SharedRows)
                 assert isinstance(part, SharedRows)
                 so_far.add(part)
-        # A group that a micro-batch does not reach has all tasks nevertheless.
-        for so_far in self.gradients.values():
-            assert isinstance(so_far, SharedRows)
-            so_far.add_tasks(self.losses)

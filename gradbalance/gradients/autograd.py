@@ -108,11 +108,14 @@ def weighted_backward(
     retain_graph: bool,
     inputs: list[Tensor] | None = None,
 ) -> None:
-    """One backward of Σ w_i L_i over the tasks in `weights`, into all leaves or `inputs` alone."""
+    """One backward of Σ w_i L_i over the tasks in `weights`, into all leaves or `inputs` alone.
+
+    A task with a weight and no loss is one of other ranks.
+    """
     with _freed_graph_explained():
         torch.autograd.backward(
-            [losses[task] for task in weights],
-            [torch.full_like(losses[task], weight) for task, weight in weights.items()],
+            [losses[task] for task in weights if task in losses],
+            [torch.full_like(losses[t], weight) for t, weight in weights.items() if t in losses],
             retain_graph=retain_graph,
             inputs=inputs,
         )

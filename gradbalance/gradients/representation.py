@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gradbalance.gradients.autograd import accumulate, differentiate
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.heads import HeadGradients
+from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.source import Heads, Source, TaskGradients
 from gradbalance.gradients.weighted_sum import WeightedSum
@@ -137,8 +138,12 @@ class _RepresentationRows(TaskGradients):
             self._rows.fill(task, gradients[: len(representation)])
             self._heads.keep(task, own[task], gradients[len(representation) :])
 
-    def gram(self) -> Tensor:
-        return self._rows.gram()
+    num_columns = 0
+
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
+        gram = self._rows.gram(tasks)
+        # The ranks' samples are different columns of one long row, each 1/N of the mean loss.
+        return gram if ranks is None else ranks.add_up(gram) / ranks.size**2
 
     def backward(self, weights: Mapping[str, float]) -> None:
         accumulate(

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from gradbalance.gradients.ranks import Ranks
 
 # Legend: T tasks, C columns of the Jacobian at once.
 
@@ -50,44 +53,80 @@ class Rows:
         for row in self._rows.values():
             row += [None] * (len(self._tensors) - len(row))
 
+    @property
+    def num_columns(self) -> int:
+        """The length of a row."""
+        return sum(tensor.numel() for tensor in self._tensors)
+
     @torch.no_grad()
-    def gram(self) -> Tensor:
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian J Jᵀ [T, T], summed in float64 (float32 where the device has no more).
 
         With norms spread over six orders of magnitude, float32 sums drown the inner products of
         the small rows and with them the promises of the solvers.
+
+        Args:
+            tasks: in this order; those without a row have zeros.
+            ranks: where J is the mean over several; each has the products of its own columns.
         """
-        grams = [self._gram_on(device) for device in {t.device: None for t in self._tensors}]
+        devices = {tensor.device: None for tensor in self._tensors}
+        grams = [self._gram_on(device, tasks, ranks) for device in devices]
         return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
 
-    def _gram_on(self, device: torch.device) -> Tensor:
-        num_tasks = len(self._rows)
-        dtype = torch.float32 if device.type == "mps" else torch.float64
+    def _gram_on(self, device: torch.device, tasks: Sequence[str], ranks: Ranks | None) -> Tensor:
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        gram_TT = torch.zeros(len(tasks), len(tasks), dtype=wide, device=device)
+        if ranks is None:
+            for block_TC in self._blocks(device, tasks, wide):
+                gram_TT.addmm_(block_TC, block_TC.T)
+            return gram_TT
+        for block_TC in self._blocks(device, tasks, None):
+            # What is sent is no wider than the rows; zeros make the columns divisible.
+            padding = -block_TC.shape[1] % ranks.size
+            shard = ranks.mean_shard(functional.pad(block_TC, (0, padding))).to(wide)
+            gram_TT.addmm_(shard, shard.T)
+        return ranks.add_up(gram_TT)
+
+    def _blocks(
+        self, device: torch.device, tasks: Sequence[str], dtype: torch.dtype | None
+    ) -> Iterator[Tensor]:
+        """The columns of J on a device, block by block [T, C] in one buffer.
+
+        Args:
+            device: which.
+            tasks: the rows.
+            dtype: of the buffer; None for that of the rows, but at least float32.
+        """
+        here = [tensor for tensor in self._tensors if tensor.device == device]
+        if dtype is None:
+            dtype = torch.float32
+            for tensor in here:
+                dtype = torch.promote_types(dtype, tensor.dtype)
         size = _BUFFER_BYTES.get(device.type, _OTHER_BUFFER_BYTES)
-        num_columns = max(1, size // dtype.itemsize // num_tasks)
-        num_columns = min(num_columns, sum(t.numel() for t in self._tensors if t.device == device))
-        buffer_TC = torch.empty(num_tasks, num_columns, dtype=dtype, device=device)
-        gram_TT = torch.zeros(num_tasks, num_tasks, dtype=dtype, device=device)
+        num_columns = max(1, size // dtype.itemsize // len(tasks))
+        num_columns = min(num_columns, sum(tensor.numel() for tensor in here))
+        buffer_TC = torch.empty(len(tasks), num_columns, dtype=dtype, device=device)
         filled = 0
-        for piece in self._pieces(device, num_columns):
-            length = next(part.numel() for part in piece if part is not None)
+        for length, piece in self._pieces(device, tasks, num_columns):
             if filled + length > num_columns:
-                _add_product(gram_TT, buffer_TC[:, :filled])
+                yield buffer_TC[:, :filled]
                 filled = 0
             for row, part in zip(buffer_TC[:, filled : filled + length], piece, strict=True):
                 row.zero_() if part is None else row.copy_(part)
             filled += length
-        _add_product(gram_TT, buffer_TC[:, :filled])
-        return gram_TT
+        yield buffer_TC[:, :filled]
 
-    def _pieces(self, device: torch.device, length: int) -> Iterator[list[Tensor | None]]:
-        """The same entries of all rows, up to `length`; those that no task reaches are left out."""
+    def _pieces(
+        self, device: torch.device, tasks: Sequence[str], limit: int
+    ) -> Iterator[tuple[int, list[Tensor | None]]]:
+        """The same entries of all rows, up to `limit` of them, and how many they are."""
         for index, tensor in enumerate(self._tensors):
-            parts = [row[index] for row in self._rows.values()]
-            if tensor.device != device or all(part is None for part in parts):
+            if tensor.device != device:
                 continue
-            for start in range(0, tensor.numel(), length):
-                yield [None if part is None else part[start : start + length] for part in parts]
+            parts = [self._rows[task][index] if task in self._rows else None for task in tasks]
+            for start in range(0, tensor.numel(), limit):
+                end = min(start + limit, tensor.numel())
+                yield end - start, [None if part is None else part[start:end] for part in parts]
 
     @torch.no_grad()
     def combine(self, weights: Mapping[str, float]) -> list[Tensor]:
@@ -119,10 +158,6 @@ def _sum(before: Tensor, part: Tensor | None) -> Tensor:
 def _flat(gradient: Tensor) -> Tensor:
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
     return dense.reshape(-1)
-
-
-def _add_product(gram_TT: Tensor, buffer_TC: Tensor) -> None:
-    gram_TT.addmm_(buffer_TC, buffer_TC.T)
 
 
 def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor) -> Tensor:

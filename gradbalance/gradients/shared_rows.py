@@ -1,11 +1,12 @@
 """Rows of gradients over the parameters that the tasks share: to be written, or measured only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from gradbalance.gradients.autograd import accumulate, differentiate_each, weighted_backward
 from gradbalance.gradients.heads import HeadGradients
+from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.sketch import SketchedRows
 from gradbalance.gradients.source import Heads, TaskGradients
@@ -74,13 +75,14 @@ class SharedRows(TaskGradients):
         else:
             self._heads = self._heads or other._heads
 
-    def add_tasks(self, tasks: Iterable[str]) -> None:
-        """Give those tasks that have no row yet one of zeros."""
-        self._rows.add_tasks(tasks)
+    @property
+    def num_columns(self) -> int:
+        """The number of parameters of the group."""
+        return self._rows.num_columns
 
-    def gram(self) -> Tensor:
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian over the group."""
-        return self._rows.gram()
+        return self._rows.gram(tasks, ranks)
 
     def backward(self, weights: Mapping[str, float]) -> None:
         """Accumulate the rows' combination, and the heads'."""
@@ -130,9 +132,14 @@ class MeasuredOnly(TaskGradients):
             if self._heads:
                 self._heads.keep(task, own[task], of_head)
 
-    def gram(self) -> Tensor:
+    @property
+    def num_columns(self) -> int:
+        """The number of parameters that are measured."""
+        return self._rows.num_columns
+
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian of the rows."""
-        return self._rows.gram()
+        return self._rows.gram(tasks, ranks)
 
     def backward(self, weights: Mapping[str, float]) -> None:
         """One weighted backward, and raw heads as they were measured."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from gradbalance.gradients.ranks import Ranks
+
 # Legend: T tasks, d numbers in a sketch.
 
 _PIECE = 1 << 16  # entries at once, so that what is between two steps stays in the cache
@@ -90,10 +92,23 @@ class SketchedRows:
         """Set the row of a task; None is a zero gradient."""
         self._sketches[task] = self._sketch.apply(gradients, self._tensors)
 
+    @property
+    def num_columns(self) -> int:
+        """The length of a row."""
+        return sum(tensor.numel() for tensor in self._tensors)
+
     @torch.no_grad()
-    def gram(self) -> Tensor:
-        """The Gramian of the sketches [T, T], in float64 (float32 where the device has no more)."""
-        sketches_Td = torch.stack(list(self._sketches.values()))
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
+        """The Gramian of the sketches [T, T], in float64 (float32 where the device has no more).
+
+        Args:
+            tasks: in this order; those without a row have zeros.
+            ranks: where the rows are means over several; the sketch is linear.
+        """
+        zero = torch.zeros_like(next(iter(self._sketches.values())))
+        sketches_Td = torch.stack([self._sketches.get(task, zero) for task in tasks])
+        if ranks is not None:
+            sketches_Td = ranks.add_up(sketches_Td) / ranks.size
         on_mps = sketches_Td.device.type == "mps"
         wide = sketches_Td.to(torch.float32 if on_mps else torch.float64)
         return wide @ wide.T

@@ -1,10 +1,12 @@
 """What every source of gradients does: it measures a step's gradients, or reuses known weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from torch import Tensor
+
+from gradbalance.gradients.ranks import Ranks
 
 Heads = Literal["raw", "weighted"]
 
@@ -12,9 +14,19 @@ Heads = Literal["raw", "weighted"]
 class TaskGradients(ABC):
     """The gradients of one step's tasks over one group; lives until they are written."""
 
+    @property
     @abstractmethod
-    def gram(self) -> Tensor | None:
-        """The Gramian [t, t] in the order of the losses, on their device; None if not measured."""
+    def num_columns(self) -> int:
+        """The length of a row, where it must be the same on all ranks; 0 where it need not be."""
+
+    @abstractmethod
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor | None:
+        """The Gramian [t, t], on the losses' device; None if it is not measured.
+
+        Args:
+            tasks: its rows and columns; those without a loss on this rank have zeros.
+            ranks: the processes over which the gradients are means; None for this one alone.
+        """
 
     @abstractmethod
     def backward(self, weights: Mapping[str, float]) -> None:

@@ -6,6 +6,7 @@ from typing import final
 from torch import Tensor
 
 from gradbalance.gradients.autograd import weighted_backward
+from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.source import TaskGradients
 
 
@@ -33,7 +34,9 @@ class WeightedSum(TaskGradients):
         self._raw = list(raw)
         self._retain_graph = retain_graph
 
-    def gram(self) -> None:
+    num_columns = 0
+
+    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> None:
         """Nothing is measured: None."""
 
     def backward(self, weights: Mapping[str, float]) -> None:

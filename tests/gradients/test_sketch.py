@@ -19,7 +19,7 @@ def sketched(jac, size, seed=0):
     rows = SketchedRows([torch.empty(jac.shape[1])], range(len(jac)), Sketch(size, seed=seed))
     for task, row in enumerate(torch.from_numpy(jac).float()):
         rows.fill(task, [row])
-    gram = rows.gram().numpy()
+    gram = rows.gram(range(len(jac))).numpy()
     norms = np.sqrt(np.diagonal(gram))
     return norms, gram / norms[:, None] / norms
 

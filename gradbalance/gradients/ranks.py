@@ -1,0 +1,112 @@
+"""The processes that train one model together: what they must agree on, and rows reduced."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# Legend: N ranks, T tasks, C columns of the Jacobian at once.
+
+
+class Ranks:
+    """A process group, seen as the ranks over which losses and gradients are means.
+
+    Args:
+        group: the process group.
+    """
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self._group = group
+        self.size = dist.get_world_size(group)
+
+    @classmethod
+    def of(cls, distributed: bool | dist.ProcessGroup) -> "Ranks | None":
+        """The ranks of a setting of `Balancer`; None where there is but one.
+
+        Args:
+            distributed: a group, True for the default one if it was initialised, or False.
+        """
+        if distributed is False or not dist.is_available() or not dist.is_initialized():
+            return None
+        group = dist.group.WORLD if distributed is True else distributed
+        assert isinstance(group, dist.ProcessGroup)
+        return cls(group) if dist.get_world_size(group) > 1 else None
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum over the ranks, in place."""
+        dist.all_reduce(tensor, group=self._group)
+        return tensor
+
+    def any(self, here: bool, losses: Mapping[str, Tensor]) -> bool:
+        """Whether it is so on any rank."""
+        like = next(iter(losses.values()))
+        return bool(self.add_up(torch.full((), float(here), device=like.device)) > 0)
+
+    @torch.no_grad()
+    def mean_losses(self, losses: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
+        """The losses of DDP's objective, by task, of those that are present on any rank.
+
+        A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
+        is not finite on one of them. One all-reduce.
+
+        Args:
+            losses: of this rank.
+            tasks: all T tasks, the same on every rank.
+        """
+        like = next(iter(losses.values()))
+        dtype = torch.float32 if like.device.type == "mps" else torch.float64
+        zero = torch.zeros((), dtype=dtype, device=like.device)
+        here = [losses[t].detach().reshape(()).to(zero) if t in losses else zero for t in tasks]
+        values = torch.stack(here)
+        finite = torch.isfinite(values)
+        present = torch.tensor([float(t in losses) for t in tasks], dtype=dtype).to(like.device)
+        sent = torch.stack([torch.where(finite, values, 0), present, (~finite).to(dtype)])
+        total, anywhere, broken = self.add_up(sent)
+        means = torch.where(broken > 0, torch.nan, total / self.size)
+        return {
+            task: mean
+            for task, mean, there in zip(tasks, means, anywhere.tolist(), strict=True)
+            if there
+        }
+
+    def check_same(self, what: object, like: Tensor) -> None:
+        """Raise a ValueError on every rank unless it is the same on all.
+
+        Args:
+            what: the tasks, or the groups of parameters with their sizes; its text is compared.
+            like: says where the tensor that is sent lies.
+        """
+        dtype = torch.float32 if like.device.type == "mps" else torch.float64
+        codes = torch.zeros(self.size, dtype=dtype, device=like.device)
+        codes[dist.get_rank(self._group)] = zlib.crc32(repr(what).encode()) % (1 << 24)
+        if len(set(self.add_up(codes).tolist())) > 1:
+            raise ValueError(
+                "the tasks, and the parameters that they share, must be the same on all ranks; "
+                f"found {what} here and something else elsewhere. Name the tasks, "
+                "Balancer(tasks=[...]), and what they share, SharedParameters(model.trunk): a rank "
+                "that lacks a task may find something else"
+            )
+
+    def mean_shard(self, rows_TC: Tensor) -> Tensor:
+        """This rank's share [T, C / N] of the columns of the rows' mean over the ranks.
+
+        Gloo's reduce-scatter moves the bytes of an all-reduce; there, an all-to-all with a sum on
+        the spot moves half of that.
+
+        Args:
+            rows_TC: the rows of this rank, C a multiple of N.
+        """
+        num_tasks, num_columns = rows_TC.shape
+        share = num_columns // self.size
+        sent = rows_TC.view(num_tasks, self.size, share).transpose(0, 1).contiguous()
+        if dist.get_backend(self._group) == "gloo":
+            received = torch.empty_like(sent)
+            dist.all_to_all_single(received, sent, group=self._group)
+            return received.sum(dim=0) / self.size
+        shard = torch.empty_like(sent[0])
+        # The second name is that of releases before 2.13, which the first one deprecates.
+        reduce = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+        reduce(shard, sent, group=self._group)
+        return shard / self.size

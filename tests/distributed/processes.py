@@ -1,0 +1,69 @@
+"""Starts the ranks of a test on this machine, with gloo, and waits for them for a limited time."""
+
+import multiprocessing
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = 60  # seconds until a test fails; ranks that wait for one another give up earlier
+GROUP_TIMEOUT = 20
+
+
+def run(size: int, function: Callable[..., Any], *args: Any, timeout: int = TIMEOUT) -> list[Any]:
+    """What a function returned on each rank; an error on one is an error here.
+
+    Args:
+        size: number of ranks.
+        function: of a module; called with `args` in every process of a group of this size.
+        args: what it is called with.
+        timeout: seconds for all of it.
+    """
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = [
+            context.Process(
+                target=_rank, args=(rank, size, Path(folder) / "store", results, function, args)
+            )
+            for rank in range(size)
+        ]
+        for process in ranks:
+            process.start()
+        try:
+            found = [results.get(timeout=timeout) for _ in ranks]
+        finally:
+            for process in ranks:
+                process.join(timeout=5)
+                process.kill()
+    errors = [f"rank {rank}:\n{error}" for rank, _, error in sorted(found, key=_first) if error]
+    if errors:
+        raise AssertionError("\n".join(errors))
+    return [value for _, value, _ in sorted(found, key=_first)]
+
+
+def _first(result: tuple[int, Any, Any]) -> int:
+    return result[0]
+
+
+def _rank(rank: int, size: int, store: Path, results: Any, function: Any, args: Any) -> None:
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{store}",
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=GROUP_TIMEOUT),
+        )
+        value, error = function(*args), None
+    except BaseException:
+        value, error = None, traceback.format_exc()
+    results.put((rank, value, error))
+    if dist.is_initialized():
+        dist.destroy_process_group()

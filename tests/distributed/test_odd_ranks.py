@@ -1,0 +1,349 @@
+"""What goes wrong, or differs, on one rank: the others know of it, and nobody waits for ever."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+import gradbalance as gb
+from tests.distributed.processes import GROUP_TIMEOUT, run
+from tests.distributed.test_ranks import (
+    SOURCES,
+    TASKS,
+    Model,
+    average,
+    batch,
+    losses_of,
+    share,
+    train,
+    values_of,
+)
+
+Results = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks() -> Results:
+    """What a case gave on each of two ranks; they are started once, and do all cases in turn."""
+    done = run(2, run_cases, CASES, timeout=240)
+    by_case = [dict(zip(CASES, results, strict=True)) for results in done]
+    return lambda *case: [results[case] for results in by_case]
+
+
+def run_cases(cases: list[tuple[Any, ...]]) -> list[Any]:
+    return [function(*args) for function, *args in cases]
+
+
+def message_of(call: Any) -> str:
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def absent_on_rank_1(source: str) -> list[Any]:
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), SOURCES[source](model), tasks=TASKS)
+    losses = losses_of(model, share())
+    if dist.get_rank() == 1:
+        del losses["task1"]
+    report = balancer.backward(losses)
+    average(model)
+    return [*values_of(report), *(p.grad.numpy() for p in model.parameters())]
+
+
+@pytest.mark.parametrize("source", ["named", "sketched", "representation"])
+def test_a_task_that_a_rank_lacks_counts_as_zero_there(source: str, on_two_ranks: Results) -> None:
+    found = on_two_ranks(absent_on_rank_1, source)
+    model = Model()
+    first, second = losses_of(model, slice(0, 4)), losses_of(model, slice(4, 8))
+    z = model.trunk(batch()[0])
+    outputs = [head(z) for head in model.heads]
+    squares = [(o - y).square() for o, y in zip(outputs, batch()[1], strict=True)]
+    losses = {name: s.sum() / 8 for name, s in zip(TASKS, squares, strict=True)}
+    losses["task1"] = squares[1][:4].sum() / 8
+    model.zero_grad()
+    kind = gb.Representation() if source == "representation" else SOURCES[source](model)
+    passed = z if source == "representation" else None
+    report = gb.Balancer(gb.MGDA(), kind).backward(losses, representation=passed)
+    assert report.losses[1] == pytest.approx(float(first["task1"].detach()) / 2)
+    assert float(second["task1"].detach()) > 0
+    expected = [*values_of(report), *(p.grad.numpy() for p in model.parameters())]
+    for rank in found:
+        for value, right in zip(rank, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
+
+
+def found_differs() -> str:
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), tasks=TASKS)
+    losses = losses_of(model, share())
+    if dist.get_rank() == 1:
+        losses = {"task1": losses["task1"]}  # one task shares all it has
+    return message_of(lambda: balancer.backward(losses))
+
+
+def tasks_differ() -> str:
+    losses = losses_of(Model(), share())
+    if dist.get_rank() == 1:
+        del losses["task2"]
+    return message_of(lambda: gb.Balancer(gb.MGDA()).backward(losses))
+
+
+@pytest.mark.parametrize("case", [found_differs, tasks_differ])
+def test_ranks_that_disagree_all_say_so(case: Any, on_two_ranks: Results) -> None:
+    for message in on_two_ranks(case):
+        assert "must be the same on all ranks" in message
+        assert "Balancer(tasks=[...])" in message
+
+
+def broken_on_rank_1(what: str, nonfinite: str) -> tuple[str, list[Any], bool]:
+    model = Model()
+    balancer = gb.Balancer(gb.GradNorm(), SOURCES["named"](model), nonfinite=nonfinite, tasks=TASKS)
+    before = balancer.get_extra_state()
+    losses = losses_of(model, share())
+    if dist.get_rank() == 1:
+        broken = losses["task1"]
+        factor = model.trunk[0].weight.sum() * 0
+        losses["task1"] = broken * torch.nan if what == "loss" else broken + factor.sqrt()
+    reports: list[gb.Report] = []
+    message = message_of(lambda: reports.append(balancer.backward(losses)))
+    untouched = balancer.get_extra_state() == before and model.trunk[0].weight.grad is None
+    return message, [[r.left_out, r.weights] for r in reports], untouched
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_on_one_rank_raises_on_all(what: str, on_two_ranks: Results) -> None:
+    for message, _, untouched in on_two_ranks(broken_on_rank_1, what, "raise"):
+        assert f"the {what} of task 'task1' is not finite" in message
+        assert untouched
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_on_one_is_left_out_on_all(what: str, on_two_ranks: Results) -> None:
+    (_, first, _), (_, second, _) = on_two_ranks(broken_on_rank_1, what, "skip")
+    assert first[0][0] == second[0][0] == {"task1": "not finite"}
+    assert first[0][1].tolist() == second[0][1].tolist()
+
+
+def dies() -> str:
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model))
+    balancer.backward(losses_of(model, share()))
+    if dist.get_rank() == 1:
+        return "ends here, before the second step"
+    try:
+        balancer.backward(losses_of(model, share()))
+    except Exception as error:
+        return type(error).__name__
+    return "no error"
+
+
+def test_when_a_rank_ends_the_others_end_with_an_error() -> None:
+    start = time.monotonic()
+    survivor, _ = run(2, dies)
+    assert survivor.endswith("Error")
+    assert time.monotonic() - start < GROUP_TIMEOUT + 20
+
+
+def without_synchronisation(ddp: bool) -> list[Any]:
+    """Two micro-batches whose gradients add up: balanced each for itself, averaged once."""
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model))
+    trained = DistributedDataParallel(model) if ddp else model
+    rows = share()
+    middle = (rows.start + rows.stop) // 2
+    found: list[Any] = []
+    for index, part in enumerate((slice(rows.start, middle), slice(middle, rows.stop))):
+        last = index == 1
+        with trained.no_sync() if ddp and not last else nullcontext():
+            found += values_of(balancer.backward(losses_of(trained, part)))
+    if not ddp:
+        average(model)
+    return [*found, *(p.grad.numpy() for p in model.parameters())]
+
+
+def test_gradients_accumulate_under_no_sync(on_two_ranks: Results) -> None:
+    with_ddp, by_hand = (
+        on_two_ranks(without_synchronisation, True),
+        on_two_ranks(without_synchronisation, False),
+    )
+    for one, other in zip(with_ddp, by_hand, strict=True):
+        for value, right in zip(one, other, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
+
+
+def micro_batches(scaled: bool) -> list[Any]:
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, enabled=scaled)
+    rows = share()
+    middle = (rows.start + rows.stop) // 2
+    halves = (slice(rows.start, middle), slice(middle, rows.stop))
+    first, second = (
+        {name: loss / 2 for name, loss in losses_of(model, half).items()} for half in halves
+    )
+    balancer.accumulate(first, scaler=scaler)
+    report = balancer.backward(second, scaler=scaler)
+    average(model)
+    factor = 4.0 if scaled else 1.0
+    return [*values_of(report), *(p.grad.numpy() / factor for p in model.parameters())]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_micro_batches_on_several_ranks_make_one_step(scaled: bool, on_two_ranks: Results) -> None:
+    model = Model()
+    report = gb.Balancer(gb.MGDA()).backward(losses_of(model, slice(0, 8)))
+    expected = [*values_of(report), *(p.grad.numpy() for p in model.parameters())]
+    for found in on_two_ranks(micro_batches, scaled):
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
+
+
+def overflows_on_rank_1() -> tuple[Any, bool]:
+    model = Model()
+    balancer = gb.Balancer(gb.GradNorm(), gb.Representation(model.trunk), tasks=TASKS)
+    before = balancer.get_extra_state()
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    if dist.get_rank() == 1:  # behind the representation, on this rank only
+        model.trunk[0].weight.register_hook(lambda gradient: gradient * torch.inf)
+    report = balancer.backward(losses_of(model, share()), scaler=scaler)
+    return report.status, balancer.get_extra_state() == before
+
+
+def test_an_overflow_on_one_rank_is_skipped_on_all(on_two_ranks: Results) -> None:
+    assert on_two_ranks(overflows_on_rank_1) == [(gb.Status.SKIPPED, True)] * 2
+
+
+def uneven(source: str) -> list[Any]:
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), SOURCES[source](model))
+    rows = slice(0, 5) if dist.get_rank() == 0 else slice(5, 8)
+    report = balancer.backward(losses_of(model, rows))
+    return values_of(report)
+
+
+@pytest.mark.parametrize("source", ["named", "representation"])
+def test_uneven_batches_weigh_ranks_alike_as_ddp_does(source: str, on_two_ranks: Results) -> None:
+    model = Model()
+    z, (_, y) = model.trunk(batch()[0]), batch()
+    losses = {}
+    for name, head, target in zip(TASKS, model.heads, y, strict=True):
+        squares = (head(z) - target).square()
+        losses[name] = (squares[:5].mean() + squares[5:].mean()) / 2
+    kind = gb.Representation() if source == "representation" else SOURCES[source](model)
+    passed = z if source == "representation" else None
+    report = gb.Balancer(gb.MGDA(), kind).measure(losses, representation=passed)
+    for found in on_two_ranks(uneven, source):
+        for value, right in zip(found, values_of(report), strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
+
+
+def resume(state: dict[str, Any] | None, distributed: bool = True) -> Any:
+    model = Model()
+    source = SOURCES["named"](model)
+    balancer = gb.Balancer(gb.GradNorm(lr=0.3), source, distributed=distributed)
+    if state is not None:
+        balancer.load_state_dict(state)
+    rows = share() if distributed else slice(0, 8)
+    report = balancer.backward(losses_of(model, rows))
+    return balancer.state_dict(), values_of(report)
+
+
+def resume_of_one() -> Any:
+    return resume(resume(None, distributed=False)[0])
+
+
+def test_a_checkpoint_of_two_ranks_resumes_on_one_and_the_other_way_round(
+    on_two_ranks: Results,
+) -> None:
+    (of_two, _), (same, _) = on_two_ranks(resume, None)
+    assert of_two == same
+    of_one, _ = resume(None, distributed=False)
+    expected = resume(of_one, distributed=False)[1]
+    resumed = [resume(of_two, distributed=False), *on_two_ranks(resume_of_one)]
+    for _, found in resumed:
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9)
+
+
+def alone() -> list[Any]:
+    model = Model()
+    balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model), distributed=False)
+    if dist.get_rank() == 1:
+        return []  # nobody waits for it
+    return values_of(balancer.backward(losses_of(model, slice(0, 8))))
+
+
+def test_a_process_can_be_on_its_own(on_two_ranks: Results) -> None:
+    found, _ = on_two_ranks(alone)
+    expected = train("named", "MGDA", ddp=False, num_steps=1)
+    for value, right in zip(found, expected, strict=False):
+        np.testing.assert_allclose(value, right)
+
+
+class Counted:
+    """Bytes that each collective takes from a rank."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, int] = {}
+
+    def of(self, name: str, position: int) -> Any:
+        collective = getattr(dist, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            self.bytes[name] = self.bytes.get(name, 0) + args[position].nbytes
+            return collective(*args, **options)
+
+        return counted
+
+
+def bytes_sent(source: str) -> dict[str, int]:
+    model = Model()
+    counted = Counted()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, position in (("all_reduce", 0), ("all_to_all_single", 1)):
+            patch.setattr(dist, name, counted.of(name, position))
+        balancer = gb.Balancer(gb.MGDA(), SOURCES[source](model), tasks=TASKS)
+        balancer.backward(losses_of(model, share()))
+    return counted.bytes
+
+
+def test_the_bytes_on_the_wire(on_two_ranks: Results) -> None:
+    num_parameters = sum(p.numel() for p in Model().trunk.parameters())
+    padded = num_parameters + num_parameters % 2
+    small = 8 * (2 + 3 * 3 + 2)  # codes of the tasks, losses with flags, codes of the parameters
+    gram = 8 * 3 * 3
+    assert on_two_ranks(bytes_sent, "named")[0] == {
+        "all_reduce": small + gram,
+        "all_to_all_single": 8 * 3 * padded,
+    }
+    assert on_two_ranks(bytes_sent, "sketched")[0] == {"all_reduce": small + 8 * 3 * 31}
+    assert on_two_ranks(bytes_sent, "representation")[0] == {"all_reduce": small + gram}
+
+
+CASES: list[tuple[Any, ...]] = [
+    *((absent_on_rank_1, source) for source in ("named", "sketched", "representation")),
+    (found_differs,),
+    (tasks_differ,),
+    *(
+        (broken_on_rank_1, what, policy)
+        for what in ("loss", "gradient")
+        for policy in ("raise", "skip")
+    ),
+    *((without_synchronisation, ddp) for ddp in (True, False)),
+    *((micro_batches, scaled) for scaled in (False, True)),
+    (overflows_on_rank_1,),
+    *((uneven, source) for source in ("named", "representation")),
+    (resume, None),
+    (resume_of_one,),
+    (alone,),
+    *((bytes_sent, source) for source in ("named", "sketched", "representation")),
+]
