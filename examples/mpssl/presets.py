@@ -26,8 +26,8 @@ class RunConfig:
             supervised trunk that the others may be held against.
         solver: How the tasks are balanced, as the call that builds a gradbalance solver.
         source: Where the task gradients come from, a key of ``SOURCES``.
-        scale: ``Balancer(scale=...)``: "sum" keeps the learning rate comparable with uniform
-            weights, "none" leaves the weights as the solver defines them.
+        scale: ``Balancer(scale=...)``: "norm" and "sum" keep the learning rate comparable with
+            uniform weights, "none" leaves the weights as the solver defines them.
         mixing: Whether an input bears all transformations or one, see ``Recipe``.
         rotations: One rotation of an image or all four, see ``Recipe``.
         order: Order of the transformations, see ``Recipe``.
@@ -111,7 +111,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tasks": ("rotation", "sharpness", "solarization", "saturation"),
         "solver": "MGDA(method='frank_wolfe', normalization='loss+')",
         "source": "representation",
-        "scale": "sum",
+        "scale": "norm",
     },
     "supervised": {
         "tasks": SUPERVISED,

@@ -22,7 +22,8 @@ def test_the_presets() -> None:
     assert isinstance(solver, gb.MGDA)
     assert solver.method == "frank_wolfe"
     assert mp_ssl.source == "representation"
-    assert mp_ssl.scale == "sum"
+    assert mp_ssl.scale == "norm"
+    assert preset_config("supervised").pretext_tasks == ()
 
 
 def test_options_replace_what_a_preset_says() -> None:
@@ -30,7 +31,7 @@ def test_options_replace_what_a_preset_says() -> None:
     assert (config.solver, config.lr, config.scale, config.source) == (
         "PCGrad",
         0.01,
-        "sum",
+        "norm",
         "representation",
     )
 
