@@ -56,9 +56,8 @@ SOLVERS = [
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_any_solver_goes_with_any_source(train_set: ImageSet, solver: str, source: str) -> None:
-    config = preset_config(
-        "mp-ssl", tasks=("rotation", "sharpness"), solver=solver, source=source, batch_size=8
-    )
+    options = {"solver": solver, "source": source, "scale": "sum", "batch_size": 8}
+    config = preset_config("mp-ssl", tasks=("rotation", "sharpness"), **options)
     if source == "losses" and build_solver(solver).needs == "gramian":
         with pytest.raises(ValueError, match="needs the gradients' Gramian"):
             Training(config, train_set)
