@@ -166,7 +166,7 @@ def test_a_resumed_run_equals_the_unbroken_one(
     solver: str,
     source: str,
 ) -> None:
-    config = preset_config("mp-ssl", solver=solver, source=source, **SMALL)
+    config = preset_config("mp-ssl", solver=solver, source=source, scale="sum", **SMALL)
     whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
     expected = train(config, train_set, whole)
     resumed = run_interrupted(config, train_set, broken, monkeypatch)
