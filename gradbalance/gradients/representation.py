@@ -11,6 +11,7 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.heads import HeadGradients
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.sharded_rows import sharded_among
 from gradbalance.gradients.source import Heads, Source, TaskGradients
 from gradbalance.gradients.weighted_sum import WeightedSum
 
@@ -56,6 +57,11 @@ class Representation(Source):
     def __init__(self, module: nn.Module | None = None) -> None:
         if module is not None and not isinstance(module, nn.Module):
             raise ValueError(f"Representation needs a module; found a {type(module).__name__}")
+        if module is not None and sharded_among(list(module.parameters())):
+            raise ValueError(
+                "Representation cannot differentiate heads that FSDP2 shards; found a sharded "
+                "trunk. Use SharedParameters(model.trunk, sharded=model)"
+            )
         self._captured: Any = None  # the latest output only: older ones would hold their graphs
         self._num_captures = 0
         self._measured = False

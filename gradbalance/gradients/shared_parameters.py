@@ -1,18 +1,26 @@
 """Gradients with respect to the parameters that the tasks share, or to a subset of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, final
 
 from torch import Tensor, nn
 
 from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.parameters import (
+    Parameters,
+    as_tuple,
+    check_count,
+    check_groups,
+    check_sharded,
+    parameters_of,
+    subset,
+)
 from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.sharded_rows import ShardedRows, other_parameters, sharded_among
 from gradbalance.gradients.shared_rows import MeasuredOnly, SharedRows
 from gradbalance.gradients.sketch import Sketch, SketchedRows
 from gradbalance.gradients.source import Heads, Source, TaskGradients
 from gradbalance.gradients.weighted_sum import WeightedSum
-
-Parameters = nn.Module | Tensor | Iterable[nn.Module | Tensor]
 
 
 @final
@@ -42,6 +50,9 @@ class SharedParameters(Source):
         chunk_size: how many tasks are differentiated together, by `torch.vmap`. By default they
             are taken one by one, which was fastest on CPUs and takes the least memory. A task whose
             gradient is not finite takes the others of its chunk with it.
+        sharded: the whole model, where FSDP2 (`fully_shard`) shards it. Each task then gets one
+            ordinary backward, and its row is what FSDP leaves in `.grad`: the shards of the mean
+            over the ranks. `parameters` must be named, and every rank must have all tasks.
 
     Raises:
         ValueError: no parameters were given, groups overlap or come with `measure` or `sketch`; at
@@ -67,25 +78,38 @@ class SharedParameters(Source):
         measure: Parameters | None = None,
         sketch: int | None = None,
         chunk_size: int = 1,
+        sharded: nn.Module | None = None,
     ) -> None:
-        _check_count("sketch", 2 if sketch is None else sketch, 2)
-        _check_count("chunk_size", chunk_size, 1)
+        check_count("sketch", 2 if sketch is None else sketch, 2)
+        check_count("chunk_size", chunk_size, 1)
         # Tuples keep the user's modules from being registered anywhere.
         self._given: dict[str, tuple[nn.Module | Tensor, ...]] = {}
         if isinstance(parameters, Mapping):
-            self._given = {str(k): _as_tuple(v, f"group {k!r}") for k, v in parameters.items()}
-            _check_groups(self._given, {"measure": measure, "sketch": sketch})
+            self._given = {str(k): as_tuple(v, f"group {k!r}") for k, v in parameters.items()}
+            check_groups(self._given, {"measure": measure, "sketch": sketch})
         elif parameters is not None:
-            self._given = {"": _as_tuple(parameters, "parameters")}
-        self._measure = None if measure is None else _as_tuple(measure, "measure")
+            self._given = {"": as_tuple(parameters, "parameters")}
+        if sharded is None and any(map(sharded_among, map(parameters_of, self._given.values()))):
+            raise ValueError(
+                "the parameters are sharded: name the whole model as well, "
+                "SharedParameters(model.trunk, sharded=model)"
+            )
+        self._measure = None if measure is None else as_tuple(measure, "measure")
         self._sketch = None if sketch is None else Sketch(sketch)
         self._chunk_size = chunk_size
+        # Taken now: after a forward pass FSDP may have put unsharded ones in their places.
+        self._sharded: list[Tensor] = []
+        self._others: list[Tensor] = []
+        if sharded is not None:
+            check_sharded(self._given, {"measure": measure, "sketch": sketch})
+            self._sharded = parameters_of(self._given[""])
+            self._others = other_parameters(sharded, self._sharded)
         self._found: dict[int, nn.Parameter] = {}
 
     @property
     def accumulates(self) -> bool:
         """Only rows over all shared parameters are also what is written."""
-        return self._measure is None and self._sketch is None
+        return self._measure is None and self._sketch is None and not self._sharded
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -96,6 +120,8 @@ class SharedParameters(Source):
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> dict[str, TaskGradients]:
         """Differentiate every loss with respect to what is measured, and to its own parameters."""
+        if self._sharded:
+            return self._measure_sharded(losses, heads=heads, retain_graph=retain_graph)
         groups, own = self._split(losses)
         if self._measure is None and self._sketch is None:
             return SharedRows.of(
@@ -107,7 +133,7 @@ class SharedParameters(Source):
                 chunk_size=self._chunk_size,
             )
         shared = groups[""]
-        measured = shared if self._measure is None else _subset(self._measure, shared)
+        measured = shared if self._measure is None else subset(self._measure, shared)
         rows = (
             Rows(measured, losses)
             if self._sketch is None
@@ -131,6 +157,8 @@ class SharedParameters(Source):
         """One weighted backward a group; one more through the heads where they stay raw."""
         if heads == "weighted":
             return {"": WeightedSum(losses, retain_graph=retain_graph)}
+        if self._sharded:  # sharded heads cannot be differentiated by themselves
+            return self._measure_sharded(losses, heads=heads, retain_graph=retain_graph)
         groups, own = self._split(losses)
         raw = list({leaf: None for leaves in own.values() for leaf in leaves})
         first, last = next(iter(groups)), list(groups)[-1]
@@ -143,6 +171,13 @@ class SharedParameters(Source):
             )
             for group, shared in groups.items()
         }
+
+    def _measure_sharded(
+        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
+    ) -> dict[str, TaskGradients]:
+        shared = [p for p in sharded_among(self._sharded) if p.requires_grad]
+        rows = ShardedRows(losses, shared, self._others, heads=heads, retain_graph=retain_graph)
+        return {"": rows}
 
     def _split(
         self, losses: Mapping[str, Tensor]
@@ -168,7 +203,7 @@ class SharedParameters(Source):
         groups = {
             group: tensors
             for group, given in self._given.items()
-            if (tensors := [p for p in _parameters_of(given) if id(p) in reached])
+            if (tensors := [p for p in parameters_of(given) if id(p) in reached])
         }
         if not groups:
             raise ValueError(
@@ -204,58 +239,3 @@ class SharedParameters(Source):
                 "shared part requires gradients, or sum the losses as usual"
             )
         return list(shared.values())
-
-
-def _as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor, ...]:
-    given = (parameters,) if isinstance(parameters, nn.Module | Tensor) else tuple(parameters)
-    wrong = [type(p).__name__ for p in given if not isinstance(p, nn.Module | Tensor)]
-    if wrong or not _parameters_of(given):
-        raise ValueError(
-            f"{argument} must be a module or parameters, at least one; found "
-            + (f"objects of type {wrong}" if wrong else "no parameter")
-        )
-    return given
-
-
-def _subset(given: tuple[nn.Module | Tensor, ...], shared: list[Tensor]) -> list[Tensor]:
-    measured = [p for p in _parameters_of(given) if p.requires_grad]
-    known = {id(p) for p in shared}
-    outside = [tuple(p.shape) for p in measured if id(p) not in known]
-    if outside or not measured:
-        raise ValueError(
-            "measure must be parameters that the tasks share and that require gradients; found "
-            + (f"others, of shapes {outside}" if outside else "none")
-        )
-    return measured
-
-
-def _check_count(argument: str, found: object, least: int) -> None:
-    if not isinstance(found, int) or found < least:
-        raise ValueError(f"{argument} must be a whole number, at least {least}; found {found!r}")
-
-
-def _check_groups(
-    groups: Mapping[str, tuple[nn.Module | Tensor, ...]], options: Mapping[str, object]
-) -> None:
-    if not groups or "" in groups:
-        raise ValueError(f"groups must have names, at least one; found {list(groups)}")
-    for option, value in options.items():
-        if value is not None:
-            raise ValueError(f"{option}= is for one group of parameters; found a mapping of groups")
-    seen: dict[int, str] = {}
-    for group, given in groups.items():
-        for parameter in _parameters_of(given):
-            if id(parameter) in seen:
-                raise ValueError(
-                    f"groups must not overlap; found a parameter of shape "
-                    f"{tuple(parameter.shape)} in {seen[id(parameter)]!r} and {group!r}"
-                )
-            seen[id(parameter)] = group
-
-
-def _parameters_of(given: tuple[nn.Module | Tensor, ...]) -> list[Tensor]:
-    unique: dict[int, Tensor] = {}
-    for item in given:
-        for parameter in item.parameters() if isinstance(item, nn.Module) else (item,):
-            unique[id(parameter)] = parameter
-    return list(unique.values())
