@@ -9,6 +9,7 @@ import torch
 import typer
 from rich.console import Console
 
+from examples.mpssl import ranks
 from examples.mpssl.compare import compare
 from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.data.load import load_data
@@ -93,8 +94,10 @@ def main(
         configs = _configs(presets or ["rotation", "mp-ssl"], options, changes)
         if threads is not None:
             torch.set_num_threads(threads)
+        ranks.start(device)
         train_set, test_set = load_data(data, max_train=max_train, max_test=max_test, seed=seed)
-        _name_unreadable(console, train_set, test_set)
+        if ranks.is_first():
+            _name_unreadable(console, train_set, test_set)
         command = shlex.join(["python", "-m", "examples.mpssl", *sys.argv[1:]])
         compare(configs, train_set, test_set, out, command=command, resume=resume, console=console)
     except ValueError as error:

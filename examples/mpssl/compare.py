@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from examples.mpssl import evaluate, pretext
+from examples.mpssl import evaluate, pretext, ranks
 from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.pictures import draw_comparison, draw_inputs
 from examples.mpssl.presets import RunConfig
@@ -38,10 +38,13 @@ def run(
         console: Where to show the progress.
 
     Returns:
-        The results: accuracies of the probes, of the pretext tasks and of chance.
+        The results: accuracies of the probes, of the pretext tasks and of chance; nothing on any
+        process but the first.
     """
     folder = RunFolder(out / config.name)
     model = train(config, train_set, folder, resume=resume, console=console)
+    if not ranks.is_first():
+        return {}
     results = judge(model, config, train_set, test_set)
     folder.save_results(results)
     draw_inputs(config.pretext_tasks, test_set, folder.path / "inputs.png")
@@ -98,6 +101,8 @@ def compare(
         config.name: run(config, train_set, test_set, out, resume=resume, console=console)
         for config in configs
     }
+    if not ranks.is_first():
+        return {}
     every_task = [task for task in pretext.TASKS if any(task in c.tasks for c in configs)]
     options = {"name": RANDOM, "tasks": tuple(every_task) or configs[0].tasks}
     base = RunConfig(**{**configs[0].as_dict(), **options})

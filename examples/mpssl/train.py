@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import gradbalance as gb
-from examples.mpssl import transforms
+from examples.mpssl import ranks, transforms
 from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.inputs import Batch, label_batch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_balancer
@@ -38,6 +38,7 @@ class Training:
         self.epoch = 0
         self.model = build_model(heads(config, train_set), seed=config.seed).to(config.device)
         self.balancer: gb.Balancer = build_balancer(config, self.model)
+        self._forward = ranks.parallel(self.model)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=config.lr,
@@ -75,7 +76,7 @@ class Training:
         Args:
             chosen: Which training images, as indexes [N].
         """
-        batch = self.batch(chosen)
+        batch = ranks.share(self.batch(chosen))
         self.optimizer.zero_grad()
         report = self.balancer.backward(self._losses(batch))
         self.optimizer.step()
@@ -100,7 +101,7 @@ class Training:
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         device = batch.inputs.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
-            logits = self.model(batch.inputs)
+            logits = self._forward(batch.inputs)
             return {
                 name: functional.cross_entropy(logits[name][batch.rows[name]], right.to(device))
                 for name, right in batch.classes.items()
@@ -153,11 +154,11 @@ def train(
         The trained model.
     """
     training = Training(config, train_set)
-    checkpoint = folder.start(config, resume=resume)
+    checkpoint = ranks.of_first(folder.start(config, resume=resume) if ranks.is_first() else None)
     if checkpoint is not None:
         training.load_state_dict(checkpoint)
     with RunProgress(
-        console or Console(quiet=True),
+        console if console and ranks.is_first() else Console(quiet=True),
         name=config.name,
         epochs=config.epochs,
         steps_per_epoch=training.steps_per_epoch,
@@ -166,7 +167,8 @@ def train(
         while training.epoch < config.epochs:
             _train_epoch(training, folder, progress)
             training.epoch += 1
-            folder.save_checkpoint(training.state_dict())
+            if ranks.is_first():
+                folder.save_checkpoint(training.state_dict())
     return training.model
 
 
@@ -179,7 +181,8 @@ def _train_epoch(training: Training, folder: RunFolder, progress: RunProgress) -
         chosen = order[index * training.batch_size :][: training.batch_size]
         reports.append(training.step(chosen))
         step = training.epoch * training.steps_per_epoch + index + 1
-        folder.log({"kind": "step", "step": step, **reports[-1].as_dict()})
+        if ranks.is_first():  # the reports of all ranks are the same
+            folder.log({"kind": "step", "step": step, **reports[-1].as_dict()})
         progress.step(reports[-1])
     training.balancer.end_epoch()
     means: dict[str, float] = {}
@@ -188,4 +191,5 @@ def _train_epoch(training: Training, folder: RunFolder, progress: RunProgress) -
             if key.startswith(("loss/", "weight/")):
                 means[f"mean_{key}"] = means.get(f"mean_{key}", 0.0) + value / len(reports)
     lr = training.schedule.get_last_lr()[0]
-    folder.log({"kind": "epoch", "epoch": training.epoch + 1, "lr": lr, **means})
+    if ranks.is_first():
+        folder.log({"kind": "epoch", "epoch": training.epoch + 1, "lr": lr, **means})

@@ -1,0 +1,85 @@
+"""Several processes, started by ``torchrun``: which of them this is, and what its share is."""
+
+import os
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from examples.mpssl.inputs import Batch
+
+Value = TypeVar("Value")
+
+
+def start(device: str) -> None:
+    """Join the other processes, if ``torchrun`` started several.
+
+    Args:
+        device: Where they train.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        on_gpu = torch.device(device).type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+
+
+def num_ranks() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that logs, saves and judges."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def of_first(value: Value) -> Value:
+    """Return the first process's value on all of them.
+
+    Args:
+        value: What the first one has; the others' is not looked at.
+    """
+    if num_ranks() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """Return the model as its forward passes are to go: through DDP if there are several ranks.
+
+    Args:
+        model: The model, on its device.
+    """
+    return DistributedDataParallel(model) if num_ranks() > 1 else model
+
+
+def share(batch: Batch) -> Batch:
+    """Return this process's share of a batch that all of them drew.
+
+    Args:
+        batch: The whole batch, every input with every question.
+
+    Raises:
+        ValueError: It cannot be divided.
+    """
+    size = num_ranks()
+    if size == 1:
+        return batch
+    if any(rows != slice(None) for rows in batch.rows.values()):
+        raise ValueError("mixing='separate' is for one process; several would share out the tasks")
+    if len(batch.inputs) % size:
+        raise ValueError(
+            f"a batch must be divisible among the {size} processes; found {len(batch.inputs)} "
+            "inputs"
+        )
+    mine = slice(dist.get_rank(), None, size)
+    return Batch(
+        inputs=batch.inputs[mine],
+        classes={name: classes[mine] for name, classes in batch.classes.items()},
+        rows=batch.rows,
+    )
