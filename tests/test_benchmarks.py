@@ -98,6 +98,14 @@ def test_the_benchmark_of_sketches_runs(tmp_path):
     assert "| transformer, trained | 65536 |" in text
 
 
+def test_the_benchmark_of_ranks_runs(tmp_path):
+    options = ["--ranks", "2", "--tasks", "2", "--steps", "1"]
+    data, text = run(tmp_path, "scaling", *options)
+    found = data["found"]["2"]
+    assert found["shared/2"]["bytes"] > 1.5 * found["plain/2"]["bytes"]
+    assert "| 2 | 2 | plain |" in text
+
+
 def test_peak_memory_is_exact():
     def call():
         one = torch.zeros(1000, 1000)

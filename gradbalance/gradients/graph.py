@@ -7,6 +7,7 @@ from torch.autograd.graph import Node
 
 _LEAF = "AccumulateGrad"
 _REENTRANT = "CheckpointFunctionBackward"
+_DDP_SINK = "_DDPSinkBackward"
 _OPAQUE = ("CompiledFunction", "_DDPSink")
 # Nodes that only pick an entry or rescale it: what stands between a loss and the tensor of losses
 # that it was cut from.
@@ -106,6 +107,18 @@ class Graph:
             if type(node).__name__ == _REENTRANT:
                 return self._names(tasks)[0]
         return None
+
+    def check_ddp(self) -> None:
+        """Raise a ValueError under DDP's static graph, which misses what is written to leaves."""
+        for node in self._tasks_of_node:
+            if type(node).__name__ == _DDP_SINK:
+                ddp = getattr(node, "ddp_weakref", lambda: None)()
+                if getattr(ddp, "static_graph", False):
+                    raise ValueError(
+                        "DistributedDataParallel(static_graph=True) would leave the ranks apart: "
+                        "it does not notice gradients that are written to parameters. Leave it "
+                        "out, or use LossesOnly()"
+                    )
 
     def hidden_by(self) -> str | None:
         """What hides the tasks' own paths, so that parameters of one look shared by all.

@@ -163,6 +163,7 @@ def _leaves_before(
 ) -> dict[str, list[Tensor]]:
     """The leaves between each loss and the representation: the head's parameters."""
     graph = Graph(losses, stop=representation)
+    graph.check_ddp()
     behind = _leaves_behind(representation)
     for task in losses:
         if not graph.reached[task]:

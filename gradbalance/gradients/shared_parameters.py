@@ -184,6 +184,7 @@ class SharedParameters(Source):
     ) -> tuple[dict[str, list[Tensor]], dict[str, list[Tensor]]]:
         """The shared parameters that a loss reaches, by group; each task's own leaves, by task."""
         graph = Graph(losses)
+        graph.check_ddp()
         task = graph.reentrant_task()
         if task is not None:
             raise ValueError(

@@ -180,6 +180,52 @@ def test_gradients_accumulate_under_no_sync(on_two_ranks: Results) -> None:
             np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
 
 
+def under_ddp(source: str, option: str) -> tuple[str, list[Any]]:
+    """Three steps under a kind of DDP, or its message."""
+    model = Model()
+    ddp = DistributedDataParallel(model, **({option: True} if option else {}))
+    solver = gb.Uniform() if source == "losses" else gb.MGDA()
+    balancer = gb.Balancer(solver, SOURCES[source](model))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        message = message_of(lambda: balancer.backward(losses_of(ddp, share())))
+        if message:
+            return message, []
+        optimizer.step()
+    return "", [p.detach().numpy() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("source", ["named", "sketched", "measured", "representation"])
+def test_ddp_that_looks_for_unused_parameters_is_right(source: str, on_two_ranks: Results) -> None:
+    plain = on_two_ranks(under_ddp, source, "")
+    for (message, found), (_, expected) in zip(
+        on_two_ranks(under_ddp, source, "find_unused_parameters"), plain, strict=True
+    ):
+        assert message == ""
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
+
+
+def test_ddp_that_hides_what_is_shared_says_so(on_two_ranks: Results) -> None:
+    for message, _ in on_two_ranks(under_ddp, "found", "find_unused_parameters"):
+        assert "SharedParameters(model.trunk)" in message
+
+
+@pytest.mark.parametrize("source", ["found", "named", "sketched", "measured", "representation"])
+def test_ddp_with_a_static_graph_is_refused(source: str, on_two_ranks: Results) -> None:
+    for message, _ in on_two_ranks(under_ddp, source, "static_graph"):
+        assert "static_graph=True" in message
+
+
+def test_a_static_graph_is_right_where_no_leaf_is_written_to(on_two_ranks: Results) -> None:
+    (_, first), (_, second) = on_two_ranks(under_ddp, "losses", "static_graph")
+    expected = on_two_ranks(under_ddp, "losses", "")[0][1]
+    for one, other, right in zip(first, second, expected, strict=True):
+        assert np.array_equal(one, other)
+        np.testing.assert_allclose(one, right, rtol=1e-9, atol=1e-12)
+
+
 def micro_batches(scaled: bool) -> list[Any]:
     model = Model()
     balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model))
@@ -339,6 +385,11 @@ CASES: list[tuple[Any, ...]] = [
         for policy in ("raise", "skip")
     ),
     *((without_synchronisation, ddp) for ddp in (True, False)),
+    *(
+        (under_ddp, source, option)
+        for source in ("losses", "named", "sketched", "measured", "representation", "found")
+        for option in ("", "find_unused_parameters", "static_graph")
+    ),
     *((micro_batches, scaled) for scaled in (False, True)),
     (overflows_on_rank_1,),
     *((uneven, source) for source in ("named", "representation")),
