@@ -13,7 +13,7 @@ from examples.mpssl.study.summary import Results, by_kind
 from examples.mpssl.train import heads, train
 from examples.mpssl.trunk import PretextModel, build_model
 
-NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", plan.ABLATED, plan.CEILING)
+NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", "mgda-loss+", plan.CEILING)
 QUERIES = 5
 
 

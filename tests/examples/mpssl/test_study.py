@@ -32,7 +32,7 @@ def test_methods_are_compared_at_one_length_of_step():
     assert {config.scale for config in plan.ablation(3)} == {"norm"}
 
 
-def test_an_ablation_changes_one_thing_at_the_cost_that_its_name_says():
+def test_an_ablation_changes_one_thing_at_the_same_cost():
     base, *changed = [config for config in plan.ablation(1) if config.tasks != ("labels",)][1:]
     copies = {"one": 1, "all": 4}
 
@@ -40,8 +40,7 @@ def test_an_ablation_changes_one_thing_at_the_cost_that_its_name_says():
         return config.epochs * copies[config.rotations]
 
     for config in changed:
-        times = 4 if "4×" in config.name else 1
-        assert inputs(config) == times * inputs(base), config.name
+        assert inputs(config) == inputs(base), config.name
         ways = ("mixing", "rotations", "order", "source")
         assert sum(getattr(config, way) != getattr(base, way) for way in ways) == 1
 
