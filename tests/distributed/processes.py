@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-TIMEOUT = 60  # seconds until a test fails; ranks that wait for one another give up earlier
-GROUP_TIMEOUT = 20
+TIMEOUT = 300  # seconds until a test fails; ranks that wait for one another give up earlier
+GROUP_TIMEOUT = 60
 
 
 def run(size: int, function: Callable[..., Any], *args: Any, timeout: int = TIMEOUT) -> list[Any]:

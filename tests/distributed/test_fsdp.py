@@ -98,7 +98,7 @@ def all_cases() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def on_two_ranks() -> list[dict[str, Any]]:
-    return run(2, all_cases, timeout=120)
+    return run(2, all_cases)
 
 
 def test_sharded_ranks_take_the_step_of_one_process(on_two_ranks: list[dict[str, Any]]) -> None:

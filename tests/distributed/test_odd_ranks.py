@@ -31,7 +31,7 @@ Results = Callable[..., list[Any]]
 @pytest.fixture(scope="module")
 def on_two_ranks() -> Results:
     """What a case gave on each of two ranks; they are started once, and do all cases in turn."""
-    done = run(2, run_cases, CASES, timeout=240)
+    done = run(2, run_cases, CASES)
     by_case = [dict(zip(CASES, results, strict=True)) for results in done]
     return lambda *case: [results[case] for results in by_case]
 

@@ -56,7 +56,7 @@ def trained_twice(folder: str) -> list[dict[str, Any]]:
 
 def test_two_ranks_train_as_one_process_does(tmp_path: Path) -> None:
     expected = trained(str(tmp_path / "one"), False)
-    results = run(2, trained_twice, str(tmp_path), timeout=120)
+    results = run(2, trained_twice, str(tmp_path))
     for whole, broken in results:
         for name, value in expected.items():
             assert whole[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
