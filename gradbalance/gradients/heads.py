@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from gradbalance.gradients.autograd import accumulate
@@ -31,9 +32,17 @@ class HeadGradients:
             for leaf, gradient in added.items():
                 kept[leaf] = kept[leaf] + gradient if leaf in kept else gradient
 
-    def accumulate(self, weights: Mapping[str, float]) -> None:
-        """Add the gradients of the tasks in `weights` to the leaves' `.grad`."""
+    def accumulate(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
+        """Add the gradients of the tasks in `weights` to the leaves' `.grad`.
+
+        Args:
+            weights: by task.
+            zeros: whether the other tasks' leaves get zeros, without which DDP would wait for them.
+        """
         total: dict[Tensor, Tensor] = {}
+        if zeros:
+            leaves = (leaf for kept in self._gradients.values() for leaf in kept)
+            total = {leaf: torch.zeros_like(leaf) for leaf in leaves}
         for task, weight in weights.items():
             for leaf, gradient in self._gradients.get(task, {}).items():
                 scaled = gradient if self._heads == "raw" else gradient * weight

@@ -25,6 +25,7 @@ class SharedRows(TaskGradients):
         self._shared = list(shared)
         self._rows = rows
         self._heads = heads
+        self._among_ranks = False
 
     @classmethod
     def of(
@@ -82,13 +83,14 @@ class SharedRows(TaskGradients):
 
     def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian over the group."""
+        self._among_ranks = ranks is not None
         return self._rows.gram(tasks, ranks)
 
     def backward(self, weights: Mapping[str, float]) -> None:
         """Accumulate the rows' combination, and the heads'."""
         accumulate(self._shared, self._rows.combine(weights))
         if self._heads:
-            self._heads.accumulate(weights)
+            self._heads.accumulate(weights, zeros=self._among_ranks)
 
 
 class MeasuredOnly(TaskGradients):
@@ -118,6 +120,7 @@ class MeasuredOnly(TaskGradients):
         chunk_size: int,
     ) -> None:
         self._losses = losses
+        self._among_ranks = False
         self._shared = list(shared)
         self._retain_graph = retain_graph
         self._rows = rows
@@ -139,6 +142,7 @@ class MeasuredOnly(TaskGradients):
 
     def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian of the rows."""
+        self._among_ranks = ranks is not None
         return self._rows.gram(tasks, ranks)
 
     def backward(self, weights: Mapping[str, float]) -> None:
@@ -150,4 +154,4 @@ class MeasuredOnly(TaskGradients):
             inputs=self._shared if self._heads else None,
         )
         if self._heads:
-            self._heads.accumulate(weights)
+            self._heads.accumulate(weights, zeros=self._among_ranks)
