@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.distributed import ProcessGroup
@@ -15,13 +14,13 @@ from gradbalance.gradients import (
     Representation,
     SharedParameters,
     Source,
-    TaskGradients,
 )
 from gradbalance.gradients.accumulation import Accumulated
 from gradbalance.gradients.loss_scale import overflowed, scale_losses
 from gradbalance.gradients.ranks import Ranks
+from gradbalance.host import overflowed_in_gramians, to_host
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.report import Array, Report, join_groups
+from gradbalance.report import Report, join_groups
 from gradbalance.solvers import Solver
 from gradbalance.step import NonFinite, Scale, Step, ZeroGradients
 from gradbalance.weighing import Weighing
@@ -199,8 +198,8 @@ class Balancer(nn.Module):
             accumulated, self._accumulated = self._accumulated, Accumulated()
             accumulated.add(named, gradients)
             gradients = accumulated.gradients
-        values, grams = _to_host(present, gradients, ranks, factor)
-        overflow = scaler is not None and _overflow(values, grams)
+        values, grams = to_host(present, gradients, ranks, factor)
+        overflow = scaler is not None and overflowed_in_gramians(values, grams)
         if overflow:
             steps = self._weighing.skip(values, list(gradients), tasks)
         elif reuses:
@@ -265,7 +264,7 @@ class Balancer(nn.Module):
         ranks = self._ranks_of_step(named, tasks)
         present = named if ranks is None else ranks.mean_losses(named, tasks)
         gradients = source.measure(named, heads=self.heads, retain_graph=True)
-        return _report_of(self._weighing.solve(*_to_host(present, gradients, ranks), tasks))
+        return _report_of(self._weighing.solve(*to_host(present, gradients, ranks), tasks))
 
     def after_step(self, losses: LossValues) -> None:
         """Tell the solver the losses of the same batch after the optimizer's step.
@@ -284,7 +283,7 @@ class Balancer(nn.Module):
         named = named_values(losses, self.tasks)
         assert self.tasks is not None
         ranks = self._ranks_of_step(named, self.tasks)
-        values, _ = _to_host(named if ranks is None else ranks.mean_losses(named, self.tasks), {})
+        values, _ = to_host(named if ranks is None else ranks.mean_losses(named, self.tasks), {})
         for name, value in values.items():
             if self.nonfinite == "raise" and not np.isfinite(value):
                 raise ValueError(
@@ -357,43 +356,3 @@ class Balancer(nn.Module):
 def _report_of(steps: Mapping[str, Step]) -> Report:
     reports = {group: step.report for group, step in steps.items()}
     return reports[""] if "" in reports else join_groups(reports)
-
-
-def _overflow(losses: Mapping[str, float], grams: Mapping[str, Array | None]) -> bool:
-    """Whether a finite loss has a gradient that is not."""
-    finite = np.isfinite(list(losses.values()))
-    squares = [np.diagonal(gram)[finite] for gram in grams.values() if gram is not None]
-    return not all(np.isfinite(square).all() for square in squares)
-
-
-@torch.no_grad()
-def _to_host(
-    losses: Mapping[str, Tensor],
-    gradients: Mapping[str, TaskGradients],
-    ranks: Ranks | None = None,
-    factor: float = 1.0,
-) -> tuple[dict[str, float], dict[str, Array | None]]:
-    """Losses by task and Gramians [t, t] by group, in one copy from the device.
-
-    Args:
-        losses: by task.
-        gradients: by group, those of the losses times a factor.
-        ranks: over which the gradients are means.
-        factor: that of the gradients; the Gramians are returned without it.
-    """
-    if ranks is not None and gradients:
-        lengths = tuple((group, part.num_columns) for group, part in gradients.items())
-        ranks.check_same(lengths, next(iter(losses.values())))
-    tasks = list(losses)
-    measured = {group: part.gram(tasks, ranks) for group, part in gradients.items()}
-    grams = {group: gram for group, gram in measured.items() if gram is not None}
-    like = next(iter(grams.values()), next(iter(losses.values())))
-    dtype = torch.float32 if like.device.type == "mps" else torch.float64
-    parts = [loss.detach().reshape(1) for loss in losses.values()]
-    parts += [gram.reshape(-1) for gram in grams.values()]
-    flat = torch.cat([part.to(like.device, dtype) for part in parts]).cpu().numpy()
-    values, entries = np.split(flat.astype(np.float64), [len(losses)])
-    shape = (len(grams), len(losses), len(losses))
-    matrices = dict(zip(grams, entries.reshape(shape) / factor**2, strict=True))
-    by_task = dict(zip(losses, values.tolist(), strict=True))
-    return by_task, {group: matrices.get(group) for group in measured}
