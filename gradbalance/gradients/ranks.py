@@ -39,10 +39,16 @@ class Ranks:
         dist.all_reduce(tensor, group=self._group)
         return tensor
 
+    def _device_for(self, tensor: Tensor) -> torch.device:
+        """Where what is sent must lie: NCCL takes nothing from the CPU, such as losses as floats."""
+        if dist.get_backend(self._group) == "nccl" and tensor.device.type == "cpu":
+            return torch.device("cuda", torch.cuda.current_device())
+        return tensor.device
+
     def any(self, here: bool, losses: Mapping[str, Tensor]) -> bool:
         """Whether it is so on any rank."""
-        like = next(iter(losses.values()))
-        return bool(self.add_up(torch.full((), float(here), device=like.device)) > 0)
+        device = self._device_for(next(iter(losses.values())))
+        return bool(self.add_up(torch.full((), float(here), device=device)) > 0)
 
     @torch.no_grad()
     def mean_losses(self, losses: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
@@ -55,13 +61,13 @@ class Ranks:
             losses: of this rank.
             tasks: all T tasks, the same on every rank.
         """
-        like = next(iter(losses.values()))
-        dtype = torch.float32 if like.device.type == "mps" else torch.float64
-        zero = torch.zeros((), dtype=dtype, device=like.device)
+        device = self._device_for(next(iter(losses.values())))
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        zero = torch.zeros((), dtype=dtype, device=device)
         here = [losses[t].detach().reshape(()).to(zero) if t in losses else zero for t in tasks]
         values = torch.stack(here)
         finite = torch.isfinite(values)
-        present = torch.tensor([float(t in losses) for t in tasks], dtype=dtype).to(like.device)
+        present = torch.tensor([float(t in losses) for t in tasks], dtype=dtype).to(device)
         sent = torch.stack([torch.where(finite, values, 0), present, (~finite).to(dtype)])
         total, anywhere, broken = self.add_up(sent)
         means = torch.where(broken > 0, torch.nan, total / self.size)
@@ -78,8 +84,9 @@ class Ranks:
             what: the tasks, or the groups of parameters with their sizes; its text is compared.
             like: says where the tensor that is sent lies.
         """
-        dtype = torch.float32 if like.device.type == "mps" else torch.float64
-        codes = torch.zeros(self.size, dtype=dtype, device=like.device)
+        device = self._device_for(like)
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        codes = torch.zeros(self.size, dtype=dtype, device=device)
         codes[dist.get_rank(self._group)] = zlib.crc32(repr(what).encode()) % (1 << 24)
         if len(set(self.add_up(codes).tolist())) > 1:
             raise ValueError(
