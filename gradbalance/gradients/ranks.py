@@ -40,7 +40,7 @@ class Ranks:
         return tensor
 
     def _device_for(self, tensor: Tensor) -> torch.device:
-        """Where what is sent must lie: NCCL takes nothing from the CPU, such as losses as floats."""
+        """Where what is sent must lie: NCCL takes nothing from the CPU, as losses in floats are."""
         if dist.get_backend(self._group) == "nccl" and tensor.device.type == "cpu":
             return torch.device("cuda", torch.cuda.current_device())
         return tensor.device
