@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ class RunFolder:
         self.results_file.write_text(json.dumps(results, indent=2) + "\n")
 
     def _check_same(self, config: RunConfig) -> None:
-        before = json.loads(self._config_file.read_text())
+        # Runs of earlier versions lack the options that have come since.
+        defaults = {option.name: option.default for option in fields(RunConfig)}
+        before = {**defaults, **json.loads(self._config_file.read_text())}
         for key, now in config.as_dict().items():
             if key not in _FREE_TO_CHANGE and before[key] != now:
                 raise ValueError(
