@@ -73,7 +73,8 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
         {label: models[label].trunk for label in NEIGHBOURS_OF},
         train_set,
         test_set,
-        range(QUERIES),
+        # Files come class by class.
+        range(0, len(test_set), len(test_set) // QUERIES),
         folder / f"{name}_neighbours.png",
     )
     if data is None:

@@ -48,12 +48,11 @@ def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
 
 
 def _probes(result: Mapping[str, Any]) -> dict[str, float]:
-    """The probes that the tables show: linear after blocks 2 and 4, and kNN."""
-    shown = {"block2": "block 2", "block4": "block 4", "knn": "kNN"}
+    """Linear probes after every block, and kNN after the last."""
     return {
-        f"{factor} {label}".strip(): 100 * scores[probe]
+        f"{factor} {probe.replace('block', 'block ').replace('knn', 'kNN')}": 100 * score
         for factor, scores in result["probes"].items()
-        for probe, label in shown.items()
+        for probe, score in scores.items()
     }
 
 

@@ -13,11 +13,15 @@ from examples.mpssl import cli
 from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.pretext import TASKS
+from examples.mpssl.study import __main__ as study
+from examples.mpssl.study import plan, summary
 from examples.mpssl.tables import as_markdown
 
 FOLDER = Path(cli.__file__).parent
+RESULTS = FOLDER / "results"
 README = (FOLDER / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m examples\.mpssl(?: .*)?$", README, re.MULTILINE)
+STUDY_COMMANDS = re.findall(r"^python -m examples\.mpssl\.study(?: .*)?$", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,6 +37,18 @@ def test_every_command_is_understood(
     assert len(started) == (0 if "--help" in arguments else 1)
 
 
+@pytest.mark.parametrize("command", STUDY_COMMANDS)
+def test_every_command_of_the_study_is_understood(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    for name in ("_study", "draw_results", "draw_runs"):
+        monkeypatch.setattr(study, name, lambda *args: started.append(args))
+    result = CliRunner().invoke(study.app, shlex.split(command)[3:])
+    assert result.exit_code == 0, result.output
+    assert started
+
+
 def test_the_table_gives_the_order_and_the_levels() -> None:
     rows = re.findall(r"^\| [1-7] \| (\w+) \| ([^|]+) \|", README, re.MULTILINE)
     assert [name for name, _ in rows] == list(TASKS)
@@ -42,9 +58,38 @@ def test_the_table_gives_the_order_and_the_levels() -> None:
         assert numbers == labels, name
 
 
-@pytest.mark.parametrize("name", ["builtin", "cifar10_10k"])
-def test_the_committed_tables_are_those_of_the_committed_results(name: str) -> None:
-    saved = json.loads((FOLDER / "results" / f"{name}.json").read_text())
-    table = (FOLDER / "results" / f"{name}.md").read_text()
+def test_the_committed_tables_are_those_of_the_committed_results() -> None:
+    saved = json.loads((RESULTS / "builtin.json").read_text())
+    table = (RESULTS / "builtin.md").read_text()
     assert table == as_markdown(saved["results"], saved["command"])
     assert saved["command"].startswith("python -m examples.mpssl")
+
+
+STUDIES = [path.stem for path in sorted(RESULTS.glob("study_*.json"))]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_tables_of_a_study_are_those_of_its_runs(name: str) -> None:
+    runs = json.loads((RESULTS / f"{name}.json").read_text())
+    table = (RESULTS / f"{name}.md").read_text()
+    command = table.split("\n")[1]
+    assert command.startswith(f"python -m examples.mpssl.study {name.removeprefix('study_')}")
+    assert "/" not in command, "no folder of anybody's machine"
+    assert table == summary.as_markdown(runs, command)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_runs_of_a_study_are_those_of_its_plan(name: str) -> None:
+    runs = json.loads((RESULTS / f"{name}.json").read_text())
+    kind = name.removeprefix("study_")
+    planned = plan.cifar10(3, "cifar10.zip") if kind == "cifar10" else getattr(plan, kind)(3)
+    assert {name: run["config"] for name, run in runs.items()} == {
+        config.name: config.as_dict() for config in planned
+    }
+
+
+def test_the_numbers_of_the_text_are_in_the_tables() -> None:
+    tables = "".join(path.read_text() for path in RESULTS.glob("*.md"))
+    numbers = re.findall(r"\d+\.\d+ ± \d+\.\d+", README)
+    assert len(numbers) > 20
+    assert [number for number in numbers if number not in tables] == []
