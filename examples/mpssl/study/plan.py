@@ -58,7 +58,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "order reversed": {"order": "reversed"},
     "all rotations": {"rotations": "all", "batch_size": 16, "epochs": 4},
     "separate images": {"mixing": "separate"},
-    "separate images, uniform": {"mixing": "separate", "solver": "Uniform"},
     "source shared": {"source": "shared"},
     "source shared-last": {"source": "shared-last"},
 }
