@@ -59,7 +59,6 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "all rotations": {"rotations": "all", "batch_size": 16, "epochs": 4},
     "separate images": {"mixing": "separate"},
     "source shared": {"source": "shared"},
-    "source shared-last": {"source": "shared-last"},
 }
 
 
