@@ -208,14 +208,16 @@ class Balancer(nn.Module):
             steps = self._weighing.solve(values, grams, tasks)
         for group, step in steps.items():
             if step.weights:  # what overflowed is written as well, for the scaler to find
-                gradients[group].backward(dict.fromkeys(present, 1.0) if overflow else step.weights)
+                written = dict.fromkeys(present, 1.0) if overflow else step.weights
+                gradients[group].backward(written, zeros=ranks is not None)
         self.tasks = tasks
         if scaler is not None and not overflow:
             overflow = overflowed(scaled)
             overflow = overflow if ranks is None else ranks.any(overflow, present)
-        if overflow:
-            return _report_of(self._weighing.skip(values, list(gradients), tasks))
-        self._weighing.remember(steps)
+            if overflow:
+                steps = self._weighing.skip(values, list(gradients), tasks)
+        if not overflow:
+            self._weighing.remember(steps)
         return _report_of(steps)
 
     def accumulate(self, losses: Losses, *, scaler: GradScaler | None = None) -> None:

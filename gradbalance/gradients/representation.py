@@ -132,7 +132,6 @@ class _RepresentationRows(TaskGradients):
         retain_graph: bool,
     ) -> None:
         self._representation = representation
-        self._among_ranks = False
         self._retain_graph = retain_graph
         self._rows = Rows(representation, losses)
         self._heads = HeadGradients(heads)
@@ -148,16 +147,15 @@ class _RepresentationRows(TaskGradients):
     num_columns = 0
 
     def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
-        self._among_ranks = ranks is not None
         gram = self._rows.gram(tasks)
         # The ranks' samples are different columns of one long row, each 1/N of the mean loss.
         return gram if ranks is None else ranks.add_up(gram) / ranks.size**2
 
-    def backward(self, weights: Mapping[str, float]) -> None:
+    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
         accumulate(
             self._representation, self._rows.combine(weights), retain_graph=self._retain_graph
         )
-        self._heads.accumulate(weights, zeros=self._among_ranks)
+        self._heads.accumulate(weights, zeros=zeros)
 
 
 def _leaves_before(

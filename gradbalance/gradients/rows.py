@@ -35,23 +35,19 @@ class Rows:
     @torch.no_grad()
     def add(self, other: "Rows") -> None:
         """Add the rows of other losses; both may have tensors and tasks of their own."""
+        known = {id(tensor) for tensor in self._tensors}
+        self._tensors += [tensor for tensor in other._tensors if id(tensor) not in known]
         places = {id(tensor): index for index, tensor in enumerate(self._tensors)}
-        self._tensors += [tensor for tensor in other._tensors if id(tensor) not in places]
-        places = {id(tensor): index for index, tensor in enumerate(self._tensors)}
-        self.add_tasks(other._rows)
+        for task in other._rows:
+            self._rows.setdefault(task, [])
+        for row in self._rows.values():
+            row += [None] * (len(self._tensors) - len(row))
         for task, added in other._rows.items():
             row = self._rows[task]
             for tensor, part in zip(other._tensors, added, strict=True):
                 before = row[places[id(tensor)]]
                 # Not in place: autograd may have given the same tensor out elsewhere.
                 row[places[id(tensor)]] = part if before is None else _sum(before, part)
-
-    def add_tasks(self, tasks: Iterable[str]) -> None:
-        """Give those tasks that have no row yet one of zeros, and all rows the same length."""
-        for task in tasks:
-            self._rows.setdefault(task, [])
-        for row in self._rows.values():
-            row += [None] * (len(self._tensors) - len(row))
 
     @property
     def num_columns(self) -> int:

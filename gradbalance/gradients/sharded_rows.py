@@ -67,7 +67,7 @@ class ShardedRows(TaskGradients):
         """The Gramian over the group: the sum of those of the shards."""
         return self._ranks.add_up(self._rows.gram(tasks))
 
-    def backward(self, weights: Mapping[str, float]) -> None:
+    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
         """Accumulate the rows' combination, and the heads'."""
         directions = self._rows.combine(weights)
         gradients = [

@@ -80,7 +80,8 @@ class SharedParameters(Source):
         chunk_size: int = 1,
         sharded: nn.Module | None = None,
     ) -> None:
-        check_count("sketch", 2 if sketch is None else sketch, 2)
+        if sketch is not None:
+            check_count("sketch", sketch, 2)
         check_count("chunk_size", chunk_size, 1)
         # Tuples keep the user's modules from being registered anywhere.
         self._given: dict[str, tuple[nn.Module | Tensor, ...]] = {}
@@ -98,12 +99,12 @@ class SharedParameters(Source):
         self._sketch = None if sketch is None else Sketch(sketch)
         self._chunk_size = chunk_size
         # Taken now: after a forward pass FSDP may have put unsharded ones in their places.
-        self._sharded: list[Tensor] = []
-        self._others: list[Tensor] = []
+        named: list[Tensor] = []
         if sharded is not None:
             check_sharded(self._given, {"measure": measure, "sketch": sketch})
-            self._sharded = parameters_of(self._given[""])
-            self._others = other_parameters(sharded, self._sharded)
+            named = parameters_of(self._given[""])
+        self._sharded = sharded_among(named)
+        self._others = [] if sharded is None else other_parameters(sharded, named)
         self._found: dict[int, nn.Parameter] = {}
 
     @property
@@ -175,7 +176,7 @@ class SharedParameters(Source):
     def _measure_sharded(
         self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
     ) -> dict[str, TaskGradients]:
-        shared = [p for p in sharded_among(self._sharded) if p.requires_grad]
+        shared = [p for p in self._sharded if p.requires_grad]
         rows = ShardedRows(losses, shared, self._others, heads=heads, retain_graph=retain_graph)
         return {"": rows}
 

@@ -25,7 +25,6 @@ class SharedRows(TaskGradients):
         self._shared = list(shared)
         self._rows = rows
         self._heads = heads
-        self._among_ranks = False
 
     @classmethod
     def of(
@@ -83,14 +82,13 @@ class SharedRows(TaskGradients):
 
     def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian over the group."""
-        self._among_ranks = ranks is not None
         return self._rows.gram(tasks, ranks)
 
-    def backward(self, weights: Mapping[str, float]) -> None:
+    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
         """Accumulate the rows' combination, and the heads'."""
         accumulate(self._shared, self._rows.combine(weights))
         if self._heads:
-            self._heads.accumulate(weights, zeros=self._among_ranks)
+            self._heads.accumulate(weights, zeros=zeros)
 
 
 class MeasuredOnly(TaskGradients):
@@ -120,7 +118,6 @@ class MeasuredOnly(TaskGradients):
         chunk_size: int,
     ) -> None:
         self._losses = losses
-        self._among_ranks = False
         self._shared = list(shared)
         self._retain_graph = retain_graph
         self._rows = rows
@@ -142,10 +139,9 @@ class MeasuredOnly(TaskGradients):
 
     def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
         """The Gramian of the rows."""
-        self._among_ranks = ranks is not None
         return self._rows.gram(tasks, ranks)
 
-    def backward(self, weights: Mapping[str, float]) -> None:
+    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
         """One weighted backward, and raw heads as they were measured."""
         weighted_backward(
             self._losses,
@@ -154,4 +150,4 @@ class MeasuredOnly(TaskGradients):
             inputs=self._shared if self._heads else None,
         )
         if self._heads:
-            self._heads.accumulate(weights, zeros=self._among_ranks)
+            self._heads.accumulate(weights, zeros=zeros)

@@ -29,11 +29,12 @@ class TaskGradients(ABC):
         """
 
     @abstractmethod
-    def backward(self, weights: Mapping[str, float]) -> None:
+    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
         """Accumulate Σ w_i g_i into `.grad`, hooks firing as in `Tensor.backward`.
 
         Args:
             weights: by task; a task that is left out takes no part, its head included.
+            zeros: whether such a head that was measured gets zeros, lest DDP wait for it.
         """
 
 

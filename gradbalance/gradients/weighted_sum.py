@@ -39,7 +39,7 @@ class WeightedSum(TaskGradients):
     def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> None:
         """Nothing is measured: None."""
 
-    def backward(self, weights: Mapping[str, float]) -> None:
+    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
         """Accumulate Σ w_i g_i, and Σ g_i into the raw leaves."""
         retain_graph = self._retain_graph or bool(self._raw)
         weighted_backward(self._losses, weights, retain_graph=retain_graph, inputs=self._weighted)
