@@ -15,14 +15,13 @@ TIMEOUT = 300  # seconds until a test fails; ranks that wait for one another giv
 GROUP_TIMEOUT = 60
 
 
-def run(size: int, function: Callable[..., Any], *args: Any, timeout: int = TIMEOUT) -> list[Any]:
+def run(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     """What a function returned on each rank; an error on one is an error here.
 
     Args:
         size: number of ranks.
         function: of a module; called with `args` in every process of a group of this size.
         args: what it is called with.
-        timeout: seconds for all of it.
     """
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
@@ -36,7 +35,7 @@ def run(size: int, function: Callable[..., Any], *args: Any, timeout: int = TIME
         for process in ranks:
             process.start()
         try:
-            found = [results.get(timeout=timeout) for _ in ranks]
+            found = [results.get(timeout=TIMEOUT) for _ in ranks]
         finally:
             for process in ranks:
                 process.join(timeout=5)

@@ -25,11 +25,8 @@ def draw_results(results: Results, name: str, folder: Path) -> None:
         name: The first part of the pictures' names.
         folder: Where they go.
     """
-    kinds = by_kind(results)
-    baselines = {
-        kind: kinds.pop(kind)[""] for kind in (plan.UNTRAINED, plan.CEILING) if kind in kinds
-    }
-    mixture = kinds["+".join(plan.MIXTURES[1])]
+    baselines, kinds = by_kind(results)
+    mixture = kinds["+".join(plan.FOUR_TASKS)]
     alone = {"rotation alone": kinds["rotation"]["uniform"]}
     rows = {**baselines, **alone, **{n: mixture[n] for n in plan.SOLVERS if n in mixture}}
     factors = list(next(iter(results.values()))["probes"])
@@ -66,7 +63,7 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
             continue
         run = RunFolder(out / config.name)
         models[label] = train(config, train_set, run, resume=True, console=Console())
-        if config.tasks == plan.MIXTURES[1]:
+        if config.tasks == plan.FOUR_TASKS:
             histories[label] = run.history()
     figures.draw_over_time(histories, folder / f"{name}_over_time.png")
     figures.draw_neighbours(
@@ -78,4 +75,4 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
         folder / f"{name}_neighbours.png",
     )
     if data is None:
-        draw_method(plan.MIXTURES[1], test_set, folder / "method.png")
+        draw_method(plan.FOUR_TASKS, test_set, folder / "method.png")

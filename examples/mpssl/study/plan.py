@@ -42,11 +42,8 @@ FAMILY = {
 }
 
 ENHANCEMENTS = tuple(name for name in TASKS if name != "rotation")
-MIXTURES = (
-    ("rotation", "sharpness", "solarization"),
-    ("rotation", "sharpness", "solarization", "saturation"),
-    tuple(TASKS),
-)
+THREE_TASKS = ("rotation", "sharpness", "solarization")
+FOUR_TASKS = (*THREE_TASKS, "saturation")
 PAIRS = tuple(("rotation", enhancement) for enhancement in ENHANCEMENTS)
 ALONE = tuple((name,) for name in TASKS)
 
@@ -69,8 +66,8 @@ def procedural(seeds: int) -> Iterator[RunConfig]:
         seeds: Number of seeds.
     """
     yield from _baselines(seeds)
-    for tasks in (*MIXTURES[1:2], *ALONE, MIXTURES[0], MIXTURES[2], *PAIRS):
-        solvers = [*SOLVERS, *FAMILY] if tasks == MIXTURES[1] else SOLVERS
+    for tasks in (FOUR_TASKS, *ALONE, THREE_TASKS, tuple(TASKS), *PAIRS):
+        solvers = [*SOLVERS, *FAMILY] if tasks == FOUR_TASKS else SOLVERS
         for solver in solvers if len(tasks) > 1 else ("uniform",):
             for seed in range(seeds):
                 yield _config(tasks, solver, seed=seed)
@@ -89,7 +86,7 @@ def cifar10(seeds: int, data: str) -> Iterator[RunConfig]:
         yield _config(("rotation",), "uniform", seed=seed, **options)
         yield _config(("rotation", "solarization"), "uniform", seed=seed, **options)
         for solver in ("uniform", "mgda", "mgda-loss", "mgda-loss+", "pcgrad", "gradnorm"):
-            yield _config(MIXTURES[1], solver, seed=seed, **options)
+            yield _config(FOUR_TASKS, solver, seed=seed, **options)
 
 
 def ablation(seeds: int) -> Iterator[RunConfig]:
@@ -101,13 +98,13 @@ def ablation(seeds: int) -> Iterator[RunConfig]:
     yield from _baselines(seeds)
     for label, changes in ABLATIONS.items():
         for seed in range(seeds):
-            config = _config(MIXTURES[1], ABLATED, seed=seed)
+            config = _config(FOUR_TASKS, ABLATED, seed=seed)
             yield replace(config, name=f"{ABLATION}--{label}--seed{seed}", **changes)
 
 
 def _baselines(seeds: int, **options: Any) -> Iterator[RunConfig]:
     for seed in range(seeds):
-        config = _config(MIXTURES[1], "uniform", seed=seed, **options)
+        config = _config(FOUR_TASKS, "uniform", seed=seed, **options)
         yield replace(config, name=f"{UNTRAINED}----seed{seed}")
         yield replace(config, name=f"{CEILING}----seed{seed}", tasks=SUPERVISED)
 
@@ -135,7 +132,7 @@ def pictured(data: str | None) -> dict[str, RunConfig]:
     configs = {
         config.name: config for config in (procedural(1) if data is None else cifar10(1, data))
     }
-    mixture = "+".join(MIXTURES[1])
+    mixture = "+".join(FOUR_TASKS)
     solvers = ("uniform", "mgda", "mgda-loss+", "gradnorm")
     names = {
         UNTRAINED: f"{UNTRAINED}----seed0",

@@ -36,7 +36,8 @@ def run_all(
         known: Results of earlier runs; those of the same configuration are taken over.
         jobs: Number of processes, one thread each.
     """
-    results = {c.name: found for c in configs if (found := _done(c, out, known)) is not None}
+    by_kind = {_kind(result): result for result in known}
+    results = {c.name: found for c in configs if (found := _done(c, out, by_kind)) is not None}
     todo = [config for config in configs if config.name not in results]
     with (
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
@@ -78,22 +79,25 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     return config.name, results
 
 
-def _done(config: RunConfig, out: Path, known: Sequence[Result]) -> Result | None:
+def _done(config: RunConfig, out: Path, known: Mapping[str, Result]) -> Result | None:
+    wanted = _kind_of(config, trained=not config.name.startswith(UNTRAINED))
     path = out / config.name / "results.json"
-    here = [json.loads(path.read_text())] if path.exists() else []
-    for result in [*here, *known]:
-        # A run that was not trained has no other trace of it.
-        same_kind = config.name.startswith(UNTRAINED) == (not result["training"])
-        if same_kind and _decisive(result["config"]) == _decisive(config.as_dict()):
-            found: Result = result
-            return found
-    return None
+    here = json.loads(path.read_text()) if path.exists() else None
+    if here is not None and _kind(here) == wanted:
+        found: Result = here
+        return found
+    return known.get(wanted)
 
 
-def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the result: neither the name, nor the folder in which the data lie."""
-    filled = RunConfig(**{**config, "name": "any", "tasks": tuple(config["tasks"])})
-    return _portable(filled)
+def _kind(result: Result) -> str:
+    """What decides a result. A run that was not trained has no other trace of it."""
+    config = RunConfig(**{**result["config"], "tasks": tuple(result["config"]["tasks"])})
+    return _kind_of(config, trained=bool(result["training"]))
+
+
+def _kind_of(config: RunConfig, *, trained: bool) -> str:
+    """Neither the name counts, nor the folder in which the data lie."""
+    return json.dumps([trained, {**_portable(config), "name": ""}], sort_keys=True)
 
 
 def _portable(config: RunConfig) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from examples.mpssl.study.plan import CEILING, UNTRAINED
 Results = Mapping[str, Mapping[str, Any]]
 
 
-def by_kind(results: Results) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
-    """Return the results of all seeds by tasks, then by solver.
+def by_kind(
+    results: Results,
+) -> tuple[dict[str, list[Mapping[str, Any]]], dict[str, dict[str, list[Mapping[str, Any]]]]]:
+    """Return the results of all seeds: what others are held against, and those by tasks and solver.
 
     Args:
         results: By the name of the run, as ``plan`` forms it: tasks--solver--seed.
@@ -20,7 +22,9 @@ def by_kind(results: Results) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
     for name, result in results.items():
         tasks, solver, _ = name.split("--")
         kinds.setdefault(tasks, {}).setdefault(solver, []).append(result)
-    return kinds
+    # These are of one kind each, named by no solver.
+    baselines = {kind: kinds.pop(kind)[""] for kind in (UNTRAINED, CEILING) if kind in kinds}
+    return baselines, kinds
 
 
 def as_markdown(results: Results, command: str) -> str:
@@ -30,10 +34,8 @@ def as_markdown(results: Results, command: str) -> str:
         results: By the name of the run.
         command: What made them.
     """
-    kinds = by_kind(results)
-    lines = ["```", command, "```", "", _seeds_of(kinds)]
-    # What all others are held against: runs of one kind, named by no solver.
-    baselines = {kind: kinds.pop(kind)[""] for kind in (UNTRAINED, CEILING) if kind in kinds}
+    baselines, kinds = by_kind(results)
+    lines = ["```", command, "```", "", _seeds_of({**kinds, "": baselines})]
     for tasks, solvers in kinds.items():
         rows = {**baselines, **solvers}
         lines += ["", f"## {tasks.replace('+', ', ')}", "", *_table("probe", _probes, rows)]

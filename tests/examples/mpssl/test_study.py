@@ -62,19 +62,22 @@ def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pyte
     trained = first["rotation+sharpness--mgda--seed0"]["training"]
     assert 0 < trained["final_loss/rotation"] < 5
     assert trained["mean_weight/rotation"] > 0
+    by_kind = {runner._kind(result): result for result in known}
     for changed in (replace(configs[1], lr=0.1), replace(configs[1], data="cifar10.zip")):
-        assert runner._done(changed, tmp_path, known) is None
+        assert runner._done(changed, tmp_path, by_kind) is None
 
 
 def test_a_run_that_was_not_trained_stands_for_no_other(tmp_path: Path):
     untrained = next(plan.procedural(1))
     trained = replace(untrained, name="rotation+x--uniform--seed0")
-    results = {"config": untrained.as_dict(), "training": {}}
-    assert runner._done(untrained, tmp_path, [results]) == results
-    assert runner._done(trained, tmp_path, [results]) is None
-    results["training"] = {"final_loss/rotation": 1.0}
-    assert runner._done(untrained, tmp_path, [results]) is None
-    assert runner._done(trained, tmp_path, [results]) == results
+    result = {"config": untrained.as_dict(), "training": {}}
+    known = {runner._kind(result): result}
+    assert runner._done(untrained, tmp_path, known) == result
+    assert runner._done(trained, tmp_path, known) is None
+    result["training"] = {"final_loss/rotation": 1.0}
+    known = {runner._kind(result): result}
+    assert runner._done(untrained, tmp_path, known) is None
+    assert runner._done(trained, tmp_path, known) == result
 
 
 def test_results_do_not_say_where_the_data_lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -82,8 +85,8 @@ def test_results_do_not_say_where_the_data_lay(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(runner, "_done", lambda *args: {"config": config.as_dict()})
     found = runner.run_all([config], tmp_path, [], jobs=1)
     assert found[config.name]["config"]["data"] == "images.zip"
-    moved = runner._decisive({**config.as_dict(), "data": "elsewhere/images.zip"})
-    assert moved == runner._decisive(config.as_dict())
+    moved = replace(config, data="elsewhere/images.zip")
+    assert runner._kind_of(moved, trained=True) == runner._kind_of(config, trained=True)
 
 
 def test_tables_give_mean_and_standard_deviation():

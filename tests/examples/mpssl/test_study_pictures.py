@@ -64,7 +64,7 @@ def test_results_are_drawn_for_all_sets_of_tasks_with_all_solvers(
     seen = []
     monkeypatch.setattr(figures, "draw_grid", lambda kinds, *rest: seen.extend(kinds))
     pictures.draw_results(results, "procedural", tmp_path)
-    assert seen == ["+".join(plan.MIXTURES[1]), "+".join(plan.MIXTURES[0]), "all"] + [
+    assert seen == ["+".join(plan.FOUR_TASKS), "+".join(plan.THREE_TASKS), "all"] + [
         "+".join(pair) for pair in plan.PAIRS
     ]
     assert imread(tmp_path / "procedural_probes.png").std() > 0.1
