@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,18 @@ def environment() -> dict[str, str]:
         **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
         "threads": f"{torch.get_num_threads()} (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})",
     }
+
+
+def heading(title: str, docstring: str | None, found_in: Mapping[str, str]) -> list[str]:
+    """The first lines of a result: its title, what a script's docstring says, and where it was.
+
+    Args:
+        title: of the page.
+        docstring: the script's; all but its first sentence, which is a line.
+        found_in: what `environment` returned then.
+    """
+    what = (docstring or "").strip().split("\n")[2:]
+    return [f"# {title}", "", *what, "", *(f"- {key}: {value}" for key, value in found_in.items())]
 
 
 def _cpu() -> str:

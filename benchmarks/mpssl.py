@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.environment import environment
+from benchmarks.environment import environment, heading
 from benchmarks.timing import Spread
 from examples.mpssl.data.procedural import make_images
 from examples.mpssl.presets import preset_config
@@ -108,8 +108,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     def spread(value: dict[str, float], form: str) -> str:
         return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
 
-    lines = ["# The flagship example's step", "", *(__doc__ or "").strip().split("\n")[2:], ""]
-    lines += [f"- {key}: {value}" for key, value in result["environment"].items()]
+    lines = heading("The flagship example's step", __doc__, result["environment"])
     lines += [
         f"- {result['turns']} turns of {result['batch_size']} images; medians (quartiles)",
         "",

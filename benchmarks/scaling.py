@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import gradbalance as gb
-from benchmarks.environment import environment
+from benchmarks.environment import environment, heading
 from benchmarks.step_models import Case, mlp
 
 WAYS = ("plain", "losses only", "representation", "shared-last", "sketch, d=4096", "shared")
@@ -125,8 +125,7 @@ def measure(size: int, tasks: list[int], num_steps: int) -> dict[str, dict[str, 
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    lines = ["# Balanced steps on several ranks", "", *(__doc__ or "").strip().split("\n")[2:], ""]
-    lines += [f"- {key}: {value}" for key, value in result["environment"].items()]
+    lines = heading("Balanced steps on several ranks", __doc__, result["environment"])
     lines += [
         f"- {os.cpu_count()} cores",
         "",

@@ -20,7 +20,7 @@ import torch
 
 import gradbalance as gb
 from benchmarks.accuracy import Array
-from benchmarks.environment import environment
+from benchmarks.environment import environment, heading
 from benchmarks.step_models import FAMILIES, Case
 from gradbalance.gradients.sketch import Sketch
 
@@ -92,8 +92,7 @@ def row_ms(size: int) -> float:
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    lines = ["# How far sketches lead", "", *(__doc__ or "").strip().split("\n")[2:], ""]
-    lines += [f"- {key}: {value}" for key, value in result["environment"].items()]
+    lines = heading("How far sketches lead", __doc__, result["environment"])
     lines += [
         "",
         "| model | d | cosine error | distance of the direction | smallest cosine (exact) |",

@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from benchmarks.environment import heading
+
 # What is drawn: a colour for each of ours, grey for the peer's.
 _STYLES: dict[str, dict[str, Any]] = {
     "losses only": {"color": "C7"},
@@ -27,8 +29,7 @@ def as_markdown(result: Mapping[str, Any], what: str) -> str:
         result: what the benchmark found.
         what: its docstring.
     """
-    lines = ["# What a balanced step costs", "", *what.strip().split("\n")[2:], ""]
-    lines += [f"- {key}: {value}" for key, value in result["environment"].items()]
+    lines = heading("What a balanced step costs", what, result["environment"])
     lines += [f"- {result['turns']} turns"]
     for family, by_tasks in _families(result).items():
         header = [family, *(f"T = {num_tasks}" for num_tasks in by_tasks)]
