@@ -7,5 +7,5 @@ def test_what_needs_no_advice():
 
 
 def test_values_are_what_a_report_prints():
-    values = ["converged", "stationary", "step limit", "ascent", "ill-posed", "reused"]
+    values = ["converged", "stationary", "step limit", "ascent", "ill-posed", "reused", "skipped"]
     assert [status.value for status in Status] == values
