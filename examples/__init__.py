@@ -1,1 +1,1 @@
-"""Example systems built on gradbalance."""
+"""Example systems built on gradbalance, and what they have in common."""

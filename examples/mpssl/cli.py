@@ -9,10 +9,10 @@ import torch
 import typer
 from rich.console import Console
 
+from examples.common.data.image_set import ImageSet
+from examples.common.data.load import load_data
 from examples.mpssl import ranks
 from examples.mpssl.compare import compare
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.data.load import load_data
 from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, preset_config
 from examples.mpssl.pretext import TASKS
 

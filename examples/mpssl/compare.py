@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from examples.common.data.image_set import ImageSet
+from examples.common.run_folder import RunFolder
+from examples.common.trunk import PretextModel, build_model
 from examples.mpssl import evaluate, pretext, ranks
-from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.pictures import draw_comparison, draw_inputs
 from examples.mpssl.presets import RunConfig
-from examples.mpssl.run_folder import RunFolder
 from examples.mpssl.tables import RANDOM, Results, as_markdown, print_comparison
 from examples.mpssl.train import heads, train
-from examples.mpssl.trunk import PretextModel, build_model
 
 
 def run(

@@ -12,11 +12,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional
 
-from examples.mpssl import transforms
-from examples.mpssl.data.image_set import ImageSet
+from examples.common import transforms
+from examples.common.data.image_set import ImageSet
+from examples.common.trunk import PretextModel, Trunk
 from examples.mpssl.inputs import Recipe, pretext_batch
 from examples.mpssl.pretext import PretextTask
-from examples.mpssl.trunk import PretextModel, Trunk
 
 Array = NDArray[np.float32]
 

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from examples.mpssl import pretext, transforms
+from examples.common import transforms
+from examples.mpssl import pretext
 from examples.mpssl.pretext import PretextTask
 
 Mixing = Literal["mixed", "separate"]

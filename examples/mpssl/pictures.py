@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from examples.mpssl import pretext, transforms
-from examples.mpssl.data.image_set import ImageSet
+from examples.common import transforms
+from examples.common.data.image_set import ImageSet
+from examples.mpssl import pretext
 from examples.mpssl.pretext import PretextTask
 
 _NUM_COLUMNS = 4

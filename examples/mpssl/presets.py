@@ -1,14 +1,15 @@
-"""What a run is made of: its configuration, the presets, and solvers and sources by name."""
+"""What a run is made of: its configuration, the presets, and sources by name."""
 
-import ast
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import gradbalance as gb
+from examples.common.run_folder import Config
+from examples.common.solvers import build_solver
+from examples.common.trunk import PretextModel, Trunk
 from examples.mpssl import pretext
 from examples.mpssl.inputs import Mixing, Order, Recipe, Rotations
-from examples.mpssl.trunk import PretextModel, Trunk
 
 Scale = Literal["none", "sum", "norm"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -17,7 +18,7 @@ SUPERVISED = ("labels",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(Config):
     """Everything that decides the result of a run; saved as ``config.json``.
 
     Attributes:
@@ -89,10 +90,6 @@ class RunConfig:
         """The pretext tasks in the order of their application; none of a supervised run."""
         return () if self.tasks == SUPERVISED else pretext.select_tasks(self.tasks)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the configuration as JSON has it."""
-        return {**asdict(self), "tasks": list(self.tasks)}
-
 
 PRESETS: dict[str, dict[str, Any]] = {
     "rotation": {
@@ -142,46 +139,6 @@ def preset_config(preset: str, **options: Any) -> RunConfig:
     _one_of("preset", preset, PRESETS)
     given = {key: value for key, value in options.items() if value is not None}
     return RunConfig(**{"name": preset, **PRESETS[preset], **given})
-
-
-def build_solver(call: str) -> gb.Solver:
-    """Return the solver that a text such as ``PCGrad`` or ``MGDA(normalization='l2')`` calls for.
-
-    Args:
-        call: Name of any of gradbalance's solvers, with keyword options as in Python.
-
-    Raises:
-        ValueError: It is no such call, or gradbalance has no solver of that name.
-    """
-    try:
-        return _solver_of(ast.parse(call.strip(), mode="eval").body)
-    except (SyntaxError, AssertionError) as error:
-        raise ValueError(
-            f"solver must be a name or a call like MGDA(normalization='l2'), got {call!r}"
-        ) from error
-
-
-def _solver_of(node: ast.expr) -> gb.Solver:
-    keywords = node.keywords if isinstance(node, ast.Call) and not node.args else []
-    name = node.func if isinstance(node, ast.Call) and not node.args else node
-    assert isinstance(name, ast.Name)
-    solver = getattr(gb, name.id, None)
-    if not (isinstance(solver, type) and issubclass(solver, gb.Solver)):
-        raise ValueError(f"gradbalance has no solver {name.id!r}")
-    options = {str(keyword.arg): _value_of(keyword.value) for keyword in keywords}
-    try:
-        return solver(**options)
-    except TypeError as error:
-        raise ValueError(f"solver {ast.unparse(node)!r}: {error}") from error
-
-
-def _value_of(node: ast.expr) -> Any:
-    """A plain value, or a solver that another one wraps."""
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        assert not (isinstance(node, ast.Call) and node.args)
-        return _solver_of(node)
 
 
 def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from examples.mpssl import transforms
+from examples.common import transforms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.nn import functional
 
 import gradbalance as gb
-from examples.mpssl import ranks, transforms
-from examples.mpssl.data.image_set import ImageSet
+from examples.common import transforms
+from examples.common.data.image_set import ImageSet
+from examples.common.run_folder import RunFolder
+from examples.common.trunk import PretextModel, build_model
+from examples.mpssl import ranks
 from examples.mpssl.inputs import Batch, label_batch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_balancer
 from examples.mpssl.progress import RunProgress
-from examples.mpssl.run_folder import RunFolder
-from examples.mpssl.trunk import PretextModel, build_model
 
 
 class Training:

@@ -13,10 +13,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 import gradbalance as gb
+from examples.common.data.image_set import ImageSet
+from examples.common.trunk import Trunk
 from examples.mpssl import evaluate
-from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.study.plan import CEILING, UNTRAINED
-from examples.mpssl.trunk import Trunk
 
 Bars = Mapping[str, Sequence[Mapping[str, Any]]]
 Floats = NDArray[np.float64]

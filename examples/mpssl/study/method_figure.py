@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from examples.mpssl import pretext, transforms
-from examples.mpssl.data.image_set import ImageSet
+from examples.common import transforms
+from examples.common.data.image_set import ImageSet
+from examples.mpssl import pretext
 
 _STEP = 1.35  # from one image to the next
 

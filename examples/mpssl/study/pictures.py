@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from examples.mpssl.data.load import load_data
-from examples.mpssl.run_folder import RunFolder
+from examples.common.data.load import load_data
+from examples.common.run_folder import RunFolder
+from examples.common.trunk import PretextModel, build_model
 from examples.mpssl.study import figures, plan
 from examples.mpssl.study.method_figure import draw_method
 from examples.mpssl.study.summary import Results, by_kind
 from examples.mpssl.train import heads, train
-from examples.mpssl.trunk import PretextModel, build_model
 
 NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", "mgda-loss+", plan.CEILING)
 QUERIES = 5

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
+from examples.common.data.image_set import ImageSet
+from examples.common.data.load import load_data
+from examples.common.run_folder import RunFolder
+from examples.common.trunk import build_model
 from examples.mpssl.compare import judge
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.data.load import load_data
 from examples.mpssl.presets import RunConfig
-from examples.mpssl.run_folder import RunFolder
 from examples.mpssl.study.plan import UNTRAINED
 from examples.mpssl.train import heads, train
-from examples.mpssl.trunk import build_model
 
 Result = dict[str, Any]
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import gradbalance as gb
+from examples.common.data import load
+from examples.common.data.image_set import ImageSet
+from examples.common.data.load import load_data
 from examples.mpssl.cli import app
-from examples.mpssl.data import load
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.data.load import load_data
 from examples.mpssl.pictures import draw_comparison, draw_inputs
 from examples.mpssl.pretext import TASKS
 from examples.mpssl.progress import RunProgress

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from examples.common.data.image_set import ImageSet
+from examples.common.trunk import PretextModel, Trunk, build_model
 from examples.mpssl import evaluate, pretext
-from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.inputs import Recipe
-from examples.mpssl.trunk import PretextModel, Trunk, build_model
 
 
 def labelled(num: int, seed: int) -> ImageSet:

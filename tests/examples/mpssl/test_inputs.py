@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from examples.mpssl import pretext, transforms
-from examples.mpssl.data.image_set import ImageSet
+from examples.common import transforms
+from examples.common.data.image_set import ImageSet
+from examples.common.trunk import build_model
+from examples.mpssl import pretext
 from examples.mpssl.evaluate import pretext_accuracy
 from examples.mpssl.inputs import Recipe, label_batch, pretext_batch
 from examples.mpssl.presets import preset_config
 from examples.mpssl.pretext import TASKS, select_tasks
 from examples.mpssl.train import Training
-from examples.mpssl.trunk import build_model
 
 FOUR = ("rotation", "sharpness", "solarization", "saturation")
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import gradbalance as gb
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.presets import SOURCES, build_solver, preset_config
+from examples.common.data.image_set import ImageSet
+from examples.common.solvers import build_solver
+from examples.mpssl.presets import SOURCES, preset_config
 from examples.mpssl.train import Training
 
 

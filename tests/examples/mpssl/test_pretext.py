@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from examples.mpssl import pretext, transforms
-from examples.mpssl.data.procedural import make_images
+from examples.common import transforms
+from examples.common.data.procedural import make_images
+from examples.mpssl import pretext
 from examples.mpssl.pretext import TASKS, select_tasks
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from examples.mpssl import ranks, trunk
-from examples.mpssl.data.procedural import make_images
+from examples.common import trunk
+from examples.common.data.procedural import make_images
+from examples.common.run_folder import RunFolder
+from examples.mpssl import ranks
 from examples.mpssl.inputs import Batch
 from examples.mpssl.presets import preset_config
-from examples.mpssl.run_folder import RunFolder
 from examples.mpssl.train import Training, train
 from tests.distributed.processes import run
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from examples.common.data.image_set import ImageSet
 from examples.mpssl import cli
-from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.pretext import TASKS
 from examples.mpssl.study import __main__ as study

@@ -8,12 +8,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
+from examples.common.data.image_set import ImageSet
+from examples.common.trunk import build_model
 from examples.mpssl import evaluate
-from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.study import figures, pictures, plan
 from examples.mpssl.study.method_figure import draw_method
 from examples.mpssl.study.runner import do_run
-from examples.mpssl.trunk import build_model
 
 TINY = {"max_train": 48, "max_test": 48, "epochs": 1, "batch_size": 16}
 

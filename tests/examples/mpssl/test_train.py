@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import gradbalance as gb
+from examples.common.checkpoint import load_checkpoint
+from examples.common.data.image_set import ImageSet
+from examples.common.run_folder import RunFolder
+from examples.common.trunk import Trunk, build_model
 from examples.mpssl import pretext
-from examples.mpssl.checkpoint import load_checkpoint
-from examples.mpssl.data.image_set import ImageSet
 from examples.mpssl.presets import RunConfig, preset_config
-from examples.mpssl.run_folder import RunFolder
 from examples.mpssl.train import Training, train
-from examples.mpssl.trunk import Trunk, build_model
 
 SMALL = {"epochs": 3, "batch_size": 32, "max_train": 96}
 
@@ -45,7 +45,7 @@ def test_a_uniform_step_is_the_sum_of_the_cross_entropies(train_set: ImageSet) -
     ours, by_hand = Training(config, train_set), Training(config, train_set)
     ours.step(torch.arange(32))
 
-    from examples.mpssl import transforms
+    from examples.common import transforms
 
     images = transforms.to_float(train_set.images[:32])
     inputs = transforms.crop_and_flip(images, by_hand.generator)

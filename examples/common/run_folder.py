@@ -2,18 +2,26 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gradbalance as gb
-from examples.mpssl.checkpoint import load_checkpoint, save_checkpoint
-from examples.mpssl.presets import RunConfig
+from examples.common.checkpoint import load_checkpoint, save_checkpoint
 
 # May change between the parts of a run: where it was started from does not decide its result.
 _FREE_TO_CHANGE = {"data", "threads", "device"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is decided before a run; an example's own configuration adds its options."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON has it."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
 
 class RunFolder:
@@ -30,7 +38,7 @@ class RunFolder:
         self._config_file = path / "config.json"
         self._checkpoint_file = path / "checkpoint.pt"
 
-    def start(self, config: RunConfig, *, resume: bool) -> dict[str, Any] | None:
+    def start(self, config: Config, *, resume: bool) -> dict[str, Any] | None:
         """Begin a run, or continue the one in this folder.
 
         Args:
@@ -97,9 +105,9 @@ class RunFolder:
         """
         self.results_file.write_text(json.dumps(results, indent=2) + "\n")
 
-    def _check_same(self, config: RunConfig) -> None:
+    def _check_same(self, config: Config) -> None:
         # Runs of earlier versions lack the options that have come since.
-        defaults = {option.name: option.default for option in fields(RunConfig)}
+        defaults = {option.name: option.default for option in fields(config)}
         before = {**defaults, **json.loads(self._config_file.read_text())}
         for key, now in config.as_dict().items():
             if key not in _FREE_TO_CHANGE and before[key] != now:

@@ -12,7 +12,7 @@ import torch
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import NDArray
 
-from examples.mpssl.data.image_set import IMAGE_SIZE, ImageSet
+from examples.common.data.image_set import IMAGE_SIZE, ImageSet
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

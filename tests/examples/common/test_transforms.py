@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from examples.mpssl import transforms
+from examples.common import transforms
 from examples.mpssl.pretext import TASKS
 
 Pillow = Callable[[Image.Image, float], Image.Image]

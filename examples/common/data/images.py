@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from examples.mpssl.data.image_set import IMAGE_SIZE, ImageSet
+from examples.common.data.image_set import IMAGE_SIZE, ImageSet
 
 SPLITS = ("train", "test")
 HELD_OUT = 0.1

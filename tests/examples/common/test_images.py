@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from examples.mpssl.data.images import load_images
+from examples.common.data.images import load_images
 
 COLOURS = {"cat": (200, 10, 10), "dog": (10, 200, 10), "eel": (10, 10, 200)}
 

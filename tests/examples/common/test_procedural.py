@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.data.procedural import FACTORS, make_images
+from examples.common.data.image_set import ImageSet
+from examples.common.data.procedural import FACTORS, make_images
 
 
 def test_images_are_8_bit_colour_with_three_labelled_factors() -> None:

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.data.procedural import make_images
+from examples.common.data.image_set import ImageSet
+from examples.common.data.procedural import make_images
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from examples.mpssl.data.image_set import ImageSet
-from examples.mpssl.data.images import load_images
-from examples.mpssl.data.procedural import make_images
+from examples.common.data.image_set import ImageSet
+from examples.common.data.images import load_images
+from examples.common.data.procedural import make_images
 
 BUILT_IN_TRAIN = 5000
 BUILT_IN_TEST = 1000

@@ -1,4 +1,4 @@
-"""The shared trunk, a small CNN for 32×32 images, and one head per pretext task."""
+"""The trunk, a small CNN for 32×32 images, and one head per task."""
 
 from collections.abc import Mapping
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from examples.mpssl.checkpoint import load_checkpoint, save_checkpoint
+from examples.common.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:

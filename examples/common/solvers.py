@@ -1,0 +1,46 @@
+"""Solvers by name, as a command line or a configuration has them."""
+
+import ast
+from typing import Any
+
+import gradbalance as gb
+
+
+def build_solver(call: str) -> gb.Solver:
+    """Return the solver that a text such as ``PCGrad`` or ``MGDA(normalization='l2')`` calls for.
+
+    Args:
+        call: Name of any of gradbalance's solvers, with keyword options as in Python.
+
+    Raises:
+        ValueError: It is no such call, or gradbalance has no solver of that name.
+    """
+    try:
+        return _solver_of(ast.parse(call.strip(), mode="eval").body)
+    except (SyntaxError, AssertionError) as error:
+        raise ValueError(
+            f"solver must be a name or a call like MGDA(normalization='l2'), got {call!r}"
+        ) from error
+
+
+def _solver_of(node: ast.expr) -> gb.Solver:
+    keywords = node.keywords if isinstance(node, ast.Call) and not node.args else []
+    name = node.func if isinstance(node, ast.Call) and not node.args else node
+    assert isinstance(name, ast.Name)
+    solver = getattr(gb, name.id, None)
+    if not (isinstance(solver, type) and issubclass(solver, gb.Solver)):
+        raise ValueError(f"gradbalance has no solver {name.id!r}")
+    options = {str(keyword.arg): _value_of(keyword.value) for keyword in keywords}
+    try:
+        return solver(**options)
+    except TypeError as error:
+        raise ValueError(f"solver {ast.unparse(node)!r}: {error}") from error
+
+
+def _value_of(node: ast.expr) -> Any:
+    """A plain value, or a solver that another one wraps."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        assert not (isinstance(node, ast.Call) and node.args)
+        return _solver_of(node)
