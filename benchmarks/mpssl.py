@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.environment import environment, heading
 from benchmarks.timing import Spread
-from examples.mpssl.data.procedural import make_images
+from examples.common.data.procedural import make_images
 from examples.mpssl.presets import preset_config
 from examples.mpssl.train import Training
 
