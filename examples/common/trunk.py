@@ -1,6 +1,6 @@
 """The trunk, a small CNN for 32×32 images, and one head per task."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,23 +9,26 @@ WIDTHS = (32, 48, 64, 96)
 
 
 class Trunk(nn.Module):
-    """Four blocks of convolution, max pooling (not in the last), batch norm and ReLU.
+    """Four blocks of convolution, max pooling (not in the last), normalisation and ReLU.
 
     ``forward`` maps images [N, 3, 32, 32] to features [N, 96, 4, 4]; ``taps`` returns the features
     after every block. 98,000 parameters.
+
+    Args:
+        norm: Makes the normalisation of a number of channels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
         super().__init__()
         blocks = []
         for index, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
             last = index == len(WIDTHS) - 1
-            # Pooling before batch norm and ReLU leaves them a quarter of the work.
+            # Pooling before normalisation and ReLU leaves them a quarter of the work.
             blocks.append(
                 nn.Sequential(
                     nn.Conv2d(width_in, width, 3, padding=1, bias=False),
                     nn.Identity() if last else nn.MaxPool2d(2),
-                    nn.BatchNorm2d(width),
+                    norm(width),
                     nn.ReLU(),
                 )
             )

@@ -5,7 +5,7 @@ scale, phase and contrast of the texture, a two-coloured background, exposure an
 An image is drawn at twice its size and averaged down, so edges are smooth.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -48,16 +48,23 @@ _SUPERSAMPLING = 2
 _CHUNK = 250  # Images drawn at once: bounds the memory, and a prefix of a longer set is the same.
 
 
-def make_images(num_images: int, *, seed: int) -> ImageSet:
+def make_images(
+    num_images: int, *, seed: int, only: Mapping[str, Sequence[str]] | None = None
+) -> ImageSet:
     """Draw labelled images.
 
     Args:
         num_images: Number of images; the first ones do not depend on it.
         seed: Different seeds give different images of the same distribution.
+        only: For some factors the classes that occur, all of them by default.
     """
+    allowed = [
+        np.array([names.index(name) for name in (only or {}).get(factor, names)])
+        for factor, names in FACTORS.items()
+    ]
     chunks = []
     for index in range(-(-num_images // _CHUNK)):
-        chunks.append(_draw(np.random.default_rng([seed, index])))
+        chunks.append(_draw(np.random.default_rng([seed, index]), allowed))
     pixels = np.concatenate([chunk[0] for chunk in chunks])[:num_images]
     factors = np.concatenate([chunk[1] for chunk in chunks], axis=1)[:, :num_images]
     return ImageSet(
@@ -67,10 +74,12 @@ def make_images(num_images: int, *, seed: int) -> ImageSet:
     )
 
 
-def _draw(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _draw(
+    rng: np.random.Generator, allowed: Sequence[NDArray[np.int64]]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw one chunk: pixels [N, 3, S, S] and the classes of the three factors [3, N]."""
     num, size = _CHUNK, IMAGE_SIZE * _SUPERSAMPLING
-    shape, texture, colour = (rng.integers(len(names), size=num) for names in FACTORS.values())
+    shape, texture, colour = (classes[rng.integers(len(classes), size=num)] for classes in allowed)
 
     def uniform(low: float, high: float) -> Array:
         return rng.uniform(low, high, (num, 1, 1)).astype(np.float32)

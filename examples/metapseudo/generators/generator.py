@@ -12,7 +12,7 @@ class Generator(nn.Module, ABC):
     """A generator of images; used frozen, but differentiated with respect to its latents.
 
     Attributes:
-        latent_size: L, the length of a latent. Latents are drawn from a standard normal distribution.
+        latent_size: L, the length of a latent, which is drawn from a standard normal.
         num_classes: C, the number of its own (source) classes; 0 where it is not conditional.
     """
 

@@ -1,0 +1,101 @@
+"""The command line."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from examples.metapseudo.compare import compare
+from examples.metapseudo.variants import VARIANTS, RunConfig, variant_config
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or zip of images (default: built-in ones). The first half of its classes is "
+        "the source, the other half the target."
+    ),
+]
+
+
+@app.command()
+def main(
+    variants: Annotated[
+        list[str] | None, typer.Argument(help=f"Which of {', '.join(VARIANTS)} (default: all).")
+    ] = None,
+    labels_per_class: Annotated[
+        list[int] | None, typer.Option(help="Labelled images of a class; may be given repeatedly.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    solver: Annotated[
+        str, typer.Option(help="Of cross-entropy and regulariser, such as PCGrad.")
+    ] = RunConfig.solver,
+    meta_solver: Annotated[
+        str, typer.Option(help="Of validation loss and feature gap, such as MGDA.")
+    ] = RunConfig.meta_solver,
+    meta_gradient: Annotated[
+        str, typer.Option(help="exact or finite-difference.")
+    ] = RunConfig.meta_gradient,
+    validation_share: Annotated[
+        float, typer.Option(help="Share of the labelled images kept for the validation loss.")
+    ] = RunConfig.validation_share,
+    num_steps: Annotated[int, typer.Option(help="Iterations.")] = RunConfig.num_steps,
+    batch_size: Annotated[int, typer.Option(help="Labelled images in a step.")] = (
+        RunConfig.batch_size
+    ),
+    num_samples: Annotated[int, typer.Option(help="Unlabelled images in a step.")] = (
+        RunConfig.num_samples
+    ),
+    weight: Annotated[float, typer.Option(help="Of the regulariser.")] = RunConfig.weight,
+    gap_weight: Annotated[float, typer.Option(help="Of the feature gap.")] = RunConfig.gap_weight,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = RunConfig.lr,
+    meta_lr: Annotated[float, typer.Option(help="That of the mapping network.")] = (
+        RunConfig.meta_lr
+    ),
+    data: Data = None,
+    generator: Annotated[
+        str | None, typer.Option(help="File that `train-source` wrote (default: built-in).")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/metapseudo"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue runs that were interrupted.")
+    ] = False,
+) -> None:
+    """Train a classifier on few labels with synthetic samples, and compare ways to get them.
+
+    Without arguments: all variants with four labels a class, on built-in images.
+    """
+    console = Console()
+    options = {
+        "solver": solver,
+        "meta_solver": meta_solver,
+        "meta_gradient": meta_gradient,
+        "validation_share": validation_share,
+        "num_steps": num_steps,
+        "batch_size": batch_size,
+        "num_samples": num_samples,
+        "weight": weight,
+        "gap_weight": gap_weight,
+        "lr": lr,
+        "meta_lr": meta_lr,
+        "data": data,
+        "generator": generator,
+    }
+    try:
+        configs = [
+            variant_config(variant, labels_per_class=labels, seed=seed, **options)
+            for labels in labels_per_class or [RunConfig.labels_per_class]
+            for variant in variants or VARIANTS
+            for seed in range(seeds)
+        ]
+        if len({config.name for config in configs}) < len(configs):
+            raise ValueError("each variant and number of labels can be given once")
+        command = shlex.join(["python", "-m", "examples.metapseudo", *sys.argv[1:]])
+        compare(configs, out, command=command, resume=resume, jobs=jobs, console=console)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -1,0 +1,87 @@
+"""Do runs in processes, and hold them against each other."""
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from examples.common.run_folder import RunFolder
+from examples.metapseudo.data import load_target
+from examples.metapseudo.pictures import draw_accuracy, draw_gap, draw_samples
+from examples.metapseudo.source import BUILT_IN, load_source_networks
+from examples.metapseudo.tables import as_markdown, print_table
+from examples.metapseudo.train import train
+from examples.metapseudo.variants import RunConfig
+
+Result = dict[str, Any]
+
+
+def run(config: RunConfig, out: Path, *, resume: bool) -> Result:
+    """Train one run on one thread; its folder then holds results and pictures.
+
+    Args:
+        config: The run.
+        out: The folder of all runs.
+        resume: Continue an interrupted run.
+
+    Returns:
+        Its configuration, and its evaluations in order.
+    """
+    torch.set_num_threads(config.threads or 1)
+    source = load_source_networks(Path(config.generator) if config.generator else BUILT_IN)
+    target = load_target(config.data, labels_per_class=config.labels_per_class, seed=config.seed)
+    folder = RunFolder(out / config.name)
+    training = train(config, target, source, folder, resume=resume, console=Console())
+    evaluations = [record for record in folder.metrics() if record["kind"] == "evaluation"]
+    result = {"config": config.as_dict(), "evaluations": evaluations}
+    folder.save_results(result)
+    folder.history().plot(folder.path / "history.png")
+    if training.latents is not None:
+        draw_samples(training.latents.samples, target.labelled, folder.path / "samples.png")
+    return result
+
+
+def compare(
+    configs: Sequence[RunConfig],
+    out: Path,
+    *,
+    command: str,
+    resume: bool,
+    jobs: int,
+    console: Console,
+) -> list[Result]:
+    """Do every run, print the comparison and write it as JSON, Markdown and pictures.
+
+    Args:
+        configs: The runs.
+        out: The folder of all runs.
+        command: What was typed, to be written beside the table.
+        resume: Continue interrupted runs; those that are done are not done again.
+        jobs: Number of processes.
+        console: Where to show the table.
+    """
+    started = time.perf_counter()
+    by_name: dict[str, Result] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(run, config, out, resume=resume): config for config in configs}
+        for future in as_completed(futures):
+            by_name[futures[future].name] = future.result()
+            console.print(f"{len(by_name)} of {len(configs)} runs done", highlight=False)
+    results = [by_name[config.name] for config in configs]
+    lines = ",\n".join(json.dumps(result) for result in results)
+    (out / "comparison.json").write_text(
+        f'{{"command": {json.dumps(command)}, "results": [\n{lines}\n]}}\n'
+    )
+    (out / "comparison.md").write_text(as_markdown(results, command))
+    draw_accuracy(results, out / "accuracy.png")
+    draw_gap(results, out / "gap.png")
+    print_table(results, console)
+    seconds = time.perf_counter() - started
+    console.print(f"{seconds:.0f} s; tables, pictures and runs are in {out}/", soft_wrap=True)
+    return results

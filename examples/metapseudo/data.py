@@ -1,0 +1,138 @@
+"""Source and target: what the generator was trained on, and the few labelled images that matter.
+
+Built in, the source is broad: all shapes, textures and colours, turned by any multiple of 90
+degrees, known by their colour. The target is narrow: upright, striped, cyan or blue, and it is the
+shape that is asked for; one source image in sixty is like it. Of a folder or zip of images, the
+source is the first half of the classes by name, and the target the other half.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from examples.common import transforms
+from examples.common.data.image_set import ImageSet
+from examples.common.data.images import load_images
+from examples.common.data.procedural import make_images
+
+NARROW = {"texture": ("stripes",), "colour": ("cyan", "blue")}
+BUILT_IN_SOURCE = 20_000
+BUILT_IN_UNLABELLED = 2000
+BUILT_IN_TEST = 1500
+
+# Different images for the generator and the target, whatever the seed of a run.
+_SOURCE_SEED = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Images with one label each.
+
+    Attributes:
+        images: 8-bit images [N, 3, 32, 32].
+        labels: Integers [N].
+        classes: Names of the classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, chosen: Tensor) -> "Labelled":
+        """Return some of the images.
+
+        Args:
+            chosen: Their indexes.
+        """
+        return Labelled(
+            images=self.images[chosen], labels=self.labels[chosen], classes=self.classes
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a classifier is trained and judged on.
+
+    Attributes:
+        labelled: As many images of every class.
+        unlabelled: Other images [N, 3, 32, 32], for the oracle only.
+        test: Held-out images.
+    """
+
+    labelled: Labelled
+    unlabelled: Tensor
+    test: Labelled
+
+
+def load_source(data: str | None) -> Labelled:
+    """Return the images that a generator is trained on.
+
+    Args:
+        data: Folder or zip of images, or None for the built-in ones.
+    """
+    if data is not None:
+        return _half(_one_factor(load_images(Path(data))[0], "class"), first=True)
+    drawn = _one_factor(make_images(BUILT_IN_SOURCE, seed=_SOURCE_SEED), "colour")
+    turns = torch.randint(4, (len(drawn),), generator=torch.Generator().manual_seed(0))
+    images = transforms.rotate(drawn.images, turns)
+    return Labelled(images=images, labels=drawn.labels, classes=drawn.classes)
+
+
+def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target:
+    """Return the target with few labels.
+
+    Args:
+        data: Folder or zip of images, or None for the built-in ones.
+        labels_per_class: Labelled images of every class.
+        seed: Draws the built-in images, or chooses the labelled ones.
+
+    Raises:
+        ValueError: There are fewer images of a class than are to be labelled.
+    """
+    if data is None:
+        # Enough for the rarest class; its first images do not depend on how many are drawn.
+        pool = make_images(BUILT_IN_UNLABELLED, seed=2 * seed, only=NARROW)
+        held_out = make_images(BUILT_IN_TEST, seed=2 * seed + 1, only=NARROW)
+        train, test = _one_factor(pool, "shape"), _one_factor(held_out, "shape")
+    else:
+        train, test = (
+            _half(_one_factor(images, "class"), first=False) for images in load_images(Path(data))
+        )
+    draws = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(train), generator=draws)
+    of_class = [order[train.labels[order] == index] for index in range(len(train.classes))]
+    fewest = min(len(members) for members in of_class)
+    if not 1 <= labels_per_class < fewest:
+        raise ValueError(
+            f"labels_per_class must be from 1 to {fewest - 1}, one less than the images of the "
+            f"rarest class, got {labels_per_class}"
+        )
+    return Target(
+        labelled=train.take(torch.cat([members[:labels_per_class] for members in of_class])),
+        unlabelled=train.images[torch.cat([members[labels_per_class:] for members in of_class])],
+        test=test,
+    )
+
+
+def _one_factor(images: ImageSet, factor: str) -> Labelled:
+    labels = torch.from_numpy(np.asarray(images.labels[factor]))
+    return Labelled(images=images.images, labels=labels, classes=images.classes[factor])
+
+
+def _half(images: Labelled, *, first: bool) -> Labelled:
+    half = len(images.classes) // 2
+    start, end = (0, half) if first else (half, len(images.classes))
+    if half == 0:
+        raise ValueError(f"source and target need two classes, found {list(images.classes)}")
+    chosen = (images.labels >= start) & (images.labels < end)
+    return Labelled(
+        images=images.images[chosen],
+        labels=images.labels[chosen] - start,
+        classes=images.classes[start:end],
+    )

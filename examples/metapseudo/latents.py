@@ -1,0 +1,115 @@
+"""Latent meta-optimization: the mapping network is trained for what the samples do to a classifier.
+
+Yamaguchi, Generative Semi-supervised Learning with Meta-Optimized Synthetic Samples, ACML 2023
+(arXiv 2309.16143).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional
+
+import gradbalance as gb
+from examples.common.solvers import build_solver
+from examples.metapseudo import augment
+from examples.metapseudo.batch import Batch
+from examples.metapseudo.classifier import Classifier
+from examples.metapseudo.consistency import consistency, feature_gap
+from examples.metapseudo.meta_gradient import META_GRADIENTS, Parameters, detached
+from examples.metapseudo.samples import GeneratedImages
+from examples.metapseudo.stepping import Losses, balanced_step
+from examples.metapseudo.variants import RunConfig
+
+
+class LatentOptimization:
+    r"""The problem of the mapping network M, whose samples are x̃ = G(M(z), c).
+
+    .. math::
+        \theta' = \theta - \eta \nabla_\theta \big[ \mathrm{CE}(f_\theta(x), y) +
+        \lambda\, \text{consistency}(\tilde x) \big], \qquad
+        \min_M \; \mathrm{CE}(f_{\theta'}(x_v), y_v) +
+        \lambda_\text{gap} \| \overline{h_\theta(x)} - \overline{h_\theta(\tilde x)} \|^2
+
+    Args:
+        config: The run; its objectives say which of the two terms there are.
+        samples: With the mapping network.
+        model: The classifier, a constant here.
+    """
+
+    def __init__(self, config: RunConfig, samples: GeneratedImages, model: Classifier) -> None:
+        assert samples.mapping is not None
+        self.config = config
+        self.samples = samples
+        self.model = model
+        self.optimizer = torch.optim.Adam(samples.mapping.parameters(), lr=config.meta_lr)
+        tasks = ["validation", "gap"] if config.objectives == "both" else [config.objectives]
+        self.balancer = gb.Balancer(build_solver(config.meta_solver), scale="sum", tasks=tasks)
+
+    def parts(self) -> dict[str, Any]:
+        """Return by name what a checkpoint holds."""
+        return {
+            "mapping": self.samples.mapping,
+            "meta_optimizer": self.optimizer,
+            "meta_balancer": self.balancer,
+        }
+
+    def step(
+        self, labelled: Batch, validation: Batch, lr: float, draws: torch.Generator
+    ) -> gb.Report:
+        """Take a step of the mapping network.
+
+        Args:
+            labelled: What the virtual step is taken on.
+            validation: What it is judged on.
+            lr: Of the virtual step, η.
+            draws: Of latents and augmentations, on the CPU.
+        """
+        latents, classes = self.samples.latents(self.config.num_samples, draws)
+        state = draws.get_state()
+
+        def losses() -> Losses:
+            draws.set_state(state)  # the same augmentations, however often it is called
+            synthetic = self.samples.synthesize(latents, classes)
+            return self._losses(synthetic, labelled, validation, lr, draws)
+
+        return balanced_step(self.balancer, self.optimizer, losses)
+
+    def _losses(
+        self,
+        synthetic: Tensor,
+        labelled: Batch,
+        validation: Batch,
+        lr: float,
+        draws: torch.Generator,
+    ) -> Losses:
+        config = self.config
+        parameters = detached(dict(self.model.named_parameters()))
+        features = self._call(parameters, augment.weak(synthetic, draws))[0]
+        found: Losses = {}
+        if config.objectives in ("validation", "both"):
+            strong = augment.strong(synthetic, draws)
+            targets = features.detach()
+
+            def inner(theta: Parameters) -> Tensor:
+                both, logits = self._call(theta, torch.cat([labelled.images, strong]))
+                num_labelled = len(labelled.labels)
+                on_labels = functional.cross_entropy(logits[:num_labelled], labelled.labels)
+                return on_labels + config.weight * consistency(both[num_labelled:], targets)
+
+            def outer(theta: Parameters) -> Tensor:
+                logits = self._call(theta, validation.images)[1]
+                return functional.cross_entropy(logits, validation.labels)
+
+            virtual = META_GRADIENTS[config.meta_gradient]
+            found["validation"] = virtual(inner, outer, parameters, lr)
+        if config.objectives in ("gap", "both"):
+            with torch.no_grad():
+                real = self._call(parameters, labelled.images)[0]
+            found["gap"] = config.gap_weight * feature_gap(real, features)
+        return found
+
+    def _call(self, parameters: Parameters, images: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = functional_call(self.model, parameters, (images,))
+        return features, logits

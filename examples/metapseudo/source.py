@@ -1,0 +1,112 @@
+"""What was made of the source: its generator and its classifier, trained once and kept as files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch.nn import functional
+
+from examples.common import transforms
+from examples.common.checkpoint import load_checkpoint, save_checkpoint
+from examples.metapseudo import augment
+from examples.metapseudo.classifier import Classifier, build_classifier
+from examples.metapseudo.data import Labelled
+from examples.metapseudo.generators.adversarial import train_generator
+from examples.metapseudo.generators.conditional import ConditionalGenerator
+
+BUILT_IN = Path(__file__).parent / "weights" / "built_in.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A generator, and a classifier of the same classes; both frozen.
+
+    Attributes:
+        generator: Of source images.
+        classifier: Of source images.
+    """
+
+    generator: ConditionalGenerator
+    classifier: Classifier
+
+
+def train_source(
+    images: Labelled,
+    path: Path,
+    *,
+    generator_steps: int,
+    classifier_steps: int,
+    console: Console | None = None,
+) -> None:
+    """Train both networks of a source, and write them to a file.
+
+    Args:
+        images: Of the source.
+        path: The file.
+        generator_steps: Of the adversarial training.
+        classifier_steps: Of the classifier.
+        console: Where to show the progress.
+    """
+    generator = train_generator(
+        images.images, images.labels, images.classes, num_steps=generator_steps, console=console
+    )
+    classifier = train_classifier(images, num_steps=classifier_steps, console=console)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = {name: value.half() for name, value in classifier.state_dict().items()}
+    save_checkpoint(path, {"generator": generator.as_state(), "classifier": half})
+
+
+def load_source_networks(path: Path) -> Source:
+    """Read both networks of a source.
+
+    Args:
+        path: What ``train_source`` wrote. No code in it is run.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    if not path.exists():
+        raise ValueError(
+            f"there is no generator in {str(path)!r}: train one by "
+            "`python -m examples.metapseudo.train_source --data … --out …`"
+        )
+    state = load_checkpoint(path)
+    generator = ConditionalGenerator.of_state(state["generator"])
+    classifier = build_classifier(generator.num_classes, seed=0)
+    classifier.load_state_dict(state["classifier"])
+    return Source(generator=generator, classifier=classifier.requires_grad_(False))
+
+
+def train_classifier(
+    images: Labelled,
+    *,
+    num_steps: int,
+    batch_size: int = 64,
+    lr: float = 0.05,
+    console: Console | None = None,
+) -> Classifier:
+    """Return a classifier trained on labelled images.
+
+    Args:
+        images: All that it is to know.
+        num_steps: Steps of SGD, on a cosine schedule.
+        batch_size: Images in a step.
+        lr: Learning rate at the start.
+        console: Where to show the progress.
+    """
+    console = console or Console(quiet=True)
+    draws = torch.Generator().manual_seed(0)
+    classifier = build_classifier(len(images.classes), seed=0)
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    for _ in track(range(num_steps), "classifier", console=console, disable=console.quiet):
+        chosen = torch.randint(len(images), (batch_size,), generator=draws)
+        shown = augment.weak(transforms.to_float(images.images[chosen]), draws)
+        loss = functional.cross_entropy(classifier(shown)[1], images.labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    return classifier

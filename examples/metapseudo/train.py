@@ -1,0 +1,218 @@
+"""Train one run: latents are optimised for the classifier, and the classifier on what they give."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch.nn import functional
+
+import gradbalance as gb
+from examples.common import transforms
+from examples.common.run_folder import RunFolder
+from examples.common.solvers import build_solver
+from examples.metapseudo import augment
+from examples.metapseudo.batch import Batch, draw_batch, split
+from examples.metapseudo.classifier import accuracy, build_classifier
+from examples.metapseudo.consistency import consistency, feature_gap
+from examples.metapseudo.data import Labelled, Target
+from examples.metapseudo.freematch import FreeMatch
+from examples.metapseudo.latents import LatentOptimization
+from examples.metapseudo.mapping import build_mapping
+from examples.metapseudo.samples import GeneratedImages, RealImages, shares_of
+from examples.metapseudo.source import Source
+from examples.metapseudo.stepping import Losses, balanced_step
+from examples.metapseudo.variants import RunConfig
+
+NUM_PARTS = 8  # Of a run: a checkpoint and an evaluation after each.
+_NUM_FOR_GAP = 256
+
+
+class Training:
+    """A run between two of its steps: all that changes, and so all that a checkpoint holds.
+
+    Args:
+        config: The run.
+        target: What is learned; its unlabelled images are looked at by the oracle only.
+        source: Where samples come from.
+    """
+
+    def __init__(self, config: RunConfig, target: Target, source: Source) -> None:
+        self.config = config
+        self.target = target
+        self.step_done = 0
+        classes = target.labelled.classes
+        self.train_set, self.validation_set = split(target.labelled, config.num_validation)
+        self.model = build_classifier(len(classes), seed=config.seed)
+        self.samples = build_samples(config, target, source)
+        self.freematch = FreeMatch(len(classes))
+        self.draws = torch.Generator().manual_seed(config.seed)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=config.lr, momentum=0.9, weight_decay=config.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, config.num_steps)
+        names = ["labels"] if config.regularizer == "none" else ["labels", config.regularizer]
+        self.balancer = gb.Balancer(build_solver(config.solver), scale="sum", tasks=names)
+        self._parts: dict[str, Any] = {
+            "model": self.model,
+            "freematch": self.freematch,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "balancer": self.balancer,
+        }
+        self.latents: LatentOptimization | None = None
+        if config.objectives != "none":
+            assert isinstance(self.samples, GeneratedImages)
+            self.latents = LatentOptimization(config, self.samples, self.model)
+            self._parts |= self.latents.parts()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides how the run goes on."""
+        return {
+            "step": self.step_done,
+            "draws": self.draws.get_state(),
+            **{name: part.state_dict() for name, part in self._parts.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state.
+
+        Args:
+            state: What ``state_dict`` returned.
+        """
+        self.step_done = state["step"]
+        self.draws.set_state(state["draws"])
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+    def step(self) -> tuple[gb.Report, gb.Report | None]:
+        """Take one step, first of the latents, if they are optimised, and then of the classifier.
+
+        Returns:
+            The classifier's report and the latents'.
+        """
+        batch = self._draw(self.train_set)
+        latents_report = None
+        if self.latents is not None:
+            validation = self._draw(self.validation_set)
+            lr = float(self.schedule.get_last_lr()[0])
+            latents_report = self.latents.step(batch, validation, lr, self.draws)
+        report = balanced_step(self.balancer, self.optimizer, self._losses(batch))
+        self.schedule.step()
+        self.step_done += 1
+        return report, latents_report
+
+    def _losses(self, batch: Batch) -> Callable[[], Losses]:
+        """What the classifier is trained on; pseudo-labels and targets are those of now."""
+        if self.samples is None:
+            return lambda: {
+                "labels": functional.cross_entropy(self.model(batch.images)[1], batch.labels)
+            }
+        unlabelled = self.samples.draw(self.config.num_samples, self.draws)
+        with torch.no_grad():
+            weak_features, weak_logits = self.model(augment.weak(unlabelled, self.draws))
+        strong = augment.strong(unlabelled, self.draws)
+        if self.config.regularizer == "pseudo-labels":
+            labels, passed = self.freematch.targets(weak_logits)
+
+        def losses() -> Losses:
+            features, logits = self.model(torch.cat([batch.images, strong]))
+            num_labelled = len(batch.labels)
+            if self.config.regularizer == "pseudo-labels":
+                regularizer = self.freematch.loss(logits[num_labelled:], labels, passed)
+            else:
+                regularizer = consistency(features[num_labelled:], weak_features)
+            return {
+                "labels": functional.cross_entropy(logits[:num_labelled], batch.labels),
+                self.config.regularizer: self.config.weight * regularizer,
+            }
+
+        return losses
+
+    def _draw(self, images: Labelled) -> Batch:
+        return draw_batch(images, self.config.batch_size, self.draws)
+
+    @torch.no_grad()
+    def judge(self) -> dict[str, float]:
+        """Return the test accuracy, and how far the samples' features are from the real ones.
+
+        ``gap`` is the squared distance of the mean features over the square of the real mean.
+        """
+        found = {"accuracy": accuracy(self.model, self.target.test.images, self.target.test.labels)}
+        if self.samples is not None:
+            draws = torch.Generator().manual_seed(self.config.seed)
+            synthetic = self.model.features(self.samples.draw(_NUM_FOR_GAP, draws))
+            shown = self.target.test.images[:_NUM_FOR_GAP]
+            real = self.model.features(transforms.to_float(shown))
+            square = real.mean(dim=0).square().sum()
+            found["gap"] = float(feature_gap(real, synthetic) / square)
+        return found
+
+
+def build_samples(
+    config: RunConfig, target: Target, source: Source
+) -> RealImages | GeneratedImages | None:
+    """Return where a run's unlabelled images come from.
+
+    Args:
+        config: The run.
+        target: What is learned.
+        source: The generator and the classifier of the source.
+    """
+    if config.samples == "none":
+        return None
+    if config.samples == "real":
+        return RealImages(target.unlabelled)
+    shares = shares_of(source.classifier, target) if config.samples == "classifier" else None
+    mapping = None
+    if config.samples == "mapped":
+        mapping = build_mapping(source.generator.latent_size, seed=config.seed)
+    return GeneratedImages(source.generator, shares, mapping)
+
+
+def train(
+    config: RunConfig,
+    target: Target,
+    source: Source,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Training:
+    """Train a run to its end, with an evaluation and a checkpoint after every eighth of it.
+
+    Args:
+        config: The run.
+        target: What is learned.
+        source: Where samples come from.
+        folder: Where its files go.
+        resume: Continue the run in the folder, if there is one.
+        console: Where to show the progress.
+    """
+    training = Training(config, target, source)
+    checkpoint = folder.start(config, resume=resume)
+    if checkpoint is not None:
+        training.load_state_dict(checkpoint)
+    console = console or Console(quiet=True)
+    if training.step_done == 0:
+        folder.log({"kind": "evaluation", "step": 0, **training.judge()})
+    ends = sorted({-(-config.num_steps * part // NUM_PARTS) for part in range(1, NUM_PARTS + 1)})
+    for end in (end for end in ends if end > training.step_done):
+        while training.step_done < end:
+            report, of_latents = training.step()
+            record = {"kind": "step", "step": training.step_done, **report.as_dict()}
+            if of_latents is not None:
+                record |= {f"latents/{key}": value for key, value in of_latents.as_dict().items()}
+            folder.log(record)
+        found = training.judge()
+        folder.log({"kind": "evaluation", "step": end, **found})
+        folder.save_checkpoint(training.state_dict())
+        console.print(_line(config, end, report, found), soft_wrap=True, highlight=False)
+    return training
+
+
+def _line(config: RunConfig, step: int, report: gb.Report, found: dict[str, float]) -> str:
+    losses = "  ".join(f"{n} {v:.3f}" for n, v in zip(report.names, report.losses, strict=True))
+    gap = f"  feature gap {found['gap']:.3f}" if "gap" in found else ""
+    accuracy = f"test accuracy {100 * found['accuracy']:.1f} %"
+    return f"{config.name}  step {step}/{config.num_steps}  {losses}  {accuracy}{gap}"

@@ -1,0 +1,40 @@
+"""``python -m examples.metapseudo.train_source``: a generator and a classifier for other images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from examples.metapseudo.data import load_source
+from examples.metapseudo.source import BUILT_IN, train_source
+
+
+def main(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or zip of images, the first half of whose classes is the source "
+            "(default: built-in ones)."
+        ),
+    ] = None,
+    generator_steps: Annotated[int, typer.Option(help="Of the adversarial training.")] = 5000,
+    classifier_steps: Annotated[int, typer.Option(help="Of the source classifier.")] = 600,
+    out: Annotated[Path, typer.Option(help="File of the weights.")] = BUILT_IN,
+) -> None:
+    """Train the generator and the classifier of a source, and write their weights."""
+    try:
+        images = load_source(data)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    train_source(
+        images,
+        out,
+        generator_steps=generator_steps,
+        classifier_steps=classifier_steps,
+        console=Console(),
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
