@@ -1,9 +1,10 @@
 """Source and target: what the generator was trained on, and the few labelled images that matter.
 
 Built in, the source is broad: all shapes, textures and colours, turned by any multiple of 90
-degrees, known by their colour. The target is narrow: upright, striped, cyan or blue, and it is the
-shape that is asked for; one source image in sixty is like it. Of a folder or zip of images, the
-source is the first half of the classes by name, and the target the other half.
+degrees, known by their shape. The target is narrow: upright houses and hearts, striped or
+chequered, and it is the colour that is asked for; one source image in thirty is like it. Of a
+folder or zip of images, the source is the first half of the classes by name, and the target the
+other half.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from examples.common.data.image_set import ImageSet
 from examples.common.data.images import load_images
 from examples.common.data.procedural import make_images
 
-NARROW = {"texture": ("stripes",), "colour": ("cyan", "blue")}
+NARROW = {"shape": ("house", "heart"), "texture": ("stripes", "checker")}
 BUILT_IN_SOURCE = 20_000
 BUILT_IN_UNLABELLED = 2000
 BUILT_IN_TEST = 1500
@@ -78,7 +79,7 @@ def load_source(data: str | None) -> Labelled:
     """
     if data is not None:
         return _half(_one_factor(load_images(Path(data))[0], "class"), first=True)
-    drawn = _one_factor(make_images(BUILT_IN_SOURCE, seed=_SOURCE_SEED), "colour")
+    drawn = _one_factor(make_images(BUILT_IN_SOURCE, seed=_SOURCE_SEED), "shape")
     turns = torch.randint(4, (len(drawn),), generator=torch.Generator().manual_seed(0))
     images = transforms.rotate(drawn.images, turns)
     return Labelled(images=images, labels=drawn.labels, classes=drawn.classes)
@@ -96,10 +97,9 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
         ValueError: There are fewer images of a class than are to be labelled.
     """
     if data is None:
-        # Enough for the rarest class; its first images do not depend on how many are drawn.
         pool = make_images(BUILT_IN_UNLABELLED, seed=2 * seed, only=NARROW)
         held_out = make_images(BUILT_IN_TEST, seed=2 * seed + 1, only=NARROW)
-        train, test = _one_factor(pool, "shape"), _one_factor(held_out, "shape")
+        train, test = _one_factor(pool, "colour"), _one_factor(held_out, "colour")
     else:
         train, test = (
             _half(_one_factor(images, "class"), first=False) for images in load_images(Path(data))

@@ -17,7 +17,7 @@ from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch
 from examples.metapseudo.classifier import Classifier
 from examples.metapseudo.consistency import consistency, feature_gap
-from examples.metapseudo.meta_gradient import META_GRADIENTS, Parameters, detached
+from examples.metapseudo.meta_gradient import META_GRADIENTS, Loss, Parameters, detached
 from examples.metapseudo.samples import GeneratedImages
 from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
@@ -56,7 +56,13 @@ class LatentOptimization:
         }
 
     def step(
-        self, labelled: Batch, validation: Batch, lr: float, draws: torch.Generator
+        self,
+        labelled: Batch,
+        validation: Batch,
+        *,
+        lr: float,
+        weight: float,
+        draws: torch.Generator,
     ) -> gb.Report:
         """Take a step of the mapping network.
 
@@ -64,51 +70,49 @@ class LatentOptimization:
             labelled: What the virtual step is taken on.
             validation: What it is judged on.
             lr: Of the virtual step, η.
+            weight: Of the consistency term in it, λ.
             draws: Of latents and augmentations, on the CPU.
         """
         latents, classes = self.samples.latents(self.config.num_samples, draws)
         state = draws.get_state()
+        parameters = detached(dict(self.model.named_parameters()))
 
         def losses() -> Losses:
             draws.set_state(state)  # the same augmentations, however often it is called
             synthetic = self.samples.synthesize(latents, classes)
-            return self._losses(synthetic, labelled, validation, lr, draws)
+            features = self._call(parameters, augment.weak(synthetic, draws))[0]
+            found: Losses = {}
+            if self.config.objectives in ("validation", "both"):
+                strong = augment.strong(synthetic, draws)
+                step = self._virtual_step(labelled, strong, features.detach(), weight)
+                outer = self._on_labels(validation)
+                virtual = META_GRADIENTS[self.config.meta_gradient]
+                found["validation"] = virtual(step, outer, parameters, lr)
+            if self.config.objectives in ("gap", "both"):
+                with torch.no_grad():
+                    real = self._call(parameters, labelled.images)[0]
+                found["gap"] = self.config.gap_weight * feature_gap(real, features)
+            return found
 
         return balanced_step(self.balancer, self.optimizer, losses)
 
-    def _losses(
-        self,
-        synthetic: Tensor,
-        labelled: Batch,
-        validation: Batch,
-        lr: float,
-        draws: torch.Generator,
-    ) -> Losses:
-        config = self.config
-        parameters = detached(dict(self.model.named_parameters()))
-        features = self._call(parameters, augment.weak(synthetic, draws))[0]
-        found: Losses = {}
-        if config.objectives in ("validation", "both"):
-            strong = augment.strong(synthetic, draws)
-            targets = features.detach()
+    def _virtual_step(
+        self, labelled: Batch, strong: Tensor, targets: Tensor, weight: float
+    ) -> Loss:
+        """What the classifier's step descends; the targets are constants."""
 
-            def inner(theta: Parameters) -> Tensor:
-                both, logits = self._call(theta, torch.cat([labelled.images, strong]))
-                num_labelled = len(labelled.labels)
-                on_labels = functional.cross_entropy(logits[:num_labelled], labelled.labels)
-                return on_labels + config.weight * consistency(both[num_labelled:], targets)
+        def inner(theta: Parameters) -> Tensor:
+            features, logits = self._call(theta, torch.cat([labelled.images, strong]))
+            num_labelled = len(labelled.labels)
+            on_labels = functional.cross_entropy(logits[:num_labelled], labelled.labels)
+            return on_labels + weight * consistency(features[num_labelled:], targets)
 
-            def outer(theta: Parameters) -> Tensor:
-                logits = self._call(theta, validation.images)[1]
-                return functional.cross_entropy(logits, validation.labels)
+        return inner
 
-            virtual = META_GRADIENTS[config.meta_gradient]
-            found["validation"] = virtual(inner, outer, parameters, lr)
-        if config.objectives in ("gap", "both"):
-            with torch.no_grad():
-                real = self._call(parameters, labelled.images)[0]
-            found["gap"] = config.gap_weight * feature_gap(real, features)
-        return found
+    def _on_labels(self, batch: Batch) -> Loss:
+        return lambda theta: functional.cross_entropy(
+            self._call(theta, batch.images)[1], batch.labels
+        )
 
     def _call(self, parameters: Parameters, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = functional_call(self.model, parameters, (images,))

@@ -13,7 +13,7 @@ from examples.common.checkpoint import load_checkpoint, save_checkpoint
 from examples.metapseudo import augment
 from examples.metapseudo.classifier import Classifier, build_classifier
 from examples.metapseudo.data import Labelled
-from examples.metapseudo.generators.adversarial import train_generator
+from examples.metapseudo.generators.autoencoder import train_generator
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 
 BUILT_IN = Path(__file__).parent / "weights" / "built_in.pt"
@@ -45,7 +45,7 @@ def train_source(
     Args:
         images: Of the source.
         path: The file.
-        generator_steps: Of the adversarial training.
+        generator_steps: Of the generator.
         classifier_steps: Of the classifier.
         console: Where to show the progress.
     """

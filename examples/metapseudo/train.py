@@ -96,7 +96,10 @@ class Training:
         if self.latents is not None:
             validation = self._draw(self.validation_set)
             lr = float(self.schedule.get_last_lr()[0])
-            latents_report = self.latents.step(batch, validation, lr, self.draws)
+            weight = self.config.weight_at(self.step_done)
+            latents_report = self.latents.step(
+                batch, validation, lr=lr, weight=weight, draws=self.draws
+            )
         report = balanced_step(self.balancer, self.optimizer, self._losses(batch))
         self.schedule.step()
         self.step_done += 1
@@ -112,6 +115,7 @@ class Training:
         with torch.no_grad():
             weak_features, weak_logits = self.model(augment.weak(unlabelled, self.draws))
         strong = augment.strong(unlabelled, self.draws)
+        weight = self.config.weight_at(self.step_done)
         if self.config.regularizer == "pseudo-labels":
             labels, passed = self.freematch.targets(weak_logits)
 
@@ -124,7 +128,7 @@ class Training:
                 regularizer = consistency(features[num_labelled:], weak_features)
             return {
                 "labels": functional.cross_entropy(logits[:num_labelled], batch.labels),
-                self.config.regularizer: self.config.weight * regularizer,
+                self.config.regularizer: weight * regularizer,
             }
 
         return losses

@@ -18,7 +18,7 @@ def main(
             "(default: built-in ones)."
         ),
     ] = None,
-    generator_steps: Annotated[int, typer.Option(help="Of the adversarial training.")] = 5000,
+    generator_steps: Annotated[int, typer.Option(help="Of the generator.")] = 8000,
     classifier_steps: Annotated[int, typer.Option(help="Of the source classifier.")] = 600,
     out: Annotated[Path, typer.Option(help="File of the weights.")] = BUILT_IN,
 ) -> None:

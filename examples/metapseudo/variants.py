@@ -33,6 +33,8 @@ class RunConfig(Config):
         meta_solver: Of validation loss and gap, likewise.
         meta_gradient: Whether the virtual step is differentiated exactly.
         weight: Of the regulariser, λ.
+        warmup: Share of the steps in which the regulariser's weight grows to λ: it must not rule
+            before the labels have begun to.
         gap_weight: Of the feature gap, λ_gap.
         num_steps: Iterations.
         batch_size: Labelled images in a step; as many for the validation loss.
@@ -56,11 +58,12 @@ class RunConfig(Config):
     meta_solver: str = "Uniform"
     meta_gradient: MetaGradient = "exact"
     weight: float = 1.0
+    warmup: float = 0.25
     gap_weight: float = 1.0
-    num_steps: int = 400
+    num_steps: int = 300
     batch_size: int = 32
     num_samples: int = 32
-    lr: float = 0.05
+    lr: float = 0.02
     meta_lr: float = 1e-3
     weight_decay: float = 5e-4
     data: str | None = None
@@ -103,13 +106,23 @@ class RunConfig(Config):
             value = getattr(self, option)
             if value is not None and value <= 0:
                 raise ValueError(f"{option} must be positive, got {value}")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
+        for option in ("validation_share", "warmup"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"{option} must be in [0, 1), got {getattr(self, option)}")
 
     @property
     def name(self) -> str:
         """Name of the run and of its folder."""
         return f"{self.variant}-{self.labels_per_class}-{self.seed}"
+
+    def weight_at(self, step: int) -> float:
+        """Return the weight of the regulariser at a step.
+
+        Args:
+            step: From 0.
+        """
+        num_growing = round(self.warmup * self.num_steps)
+        return self.weight * min(1.0, (step + 1) / max(1, num_growing))
 
     @property
     def num_validation(self) -> int:

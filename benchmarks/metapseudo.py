@@ -1,0 +1,86 @@
+"""What an iteration of the second example costs, variant by variant.
+
+All variants of ``examples.metapseudo`` and the finite-difference form of the full method, four
+labels a class, the sizes of its default run, one thread. All take their steps in turns, so that
+what the machine does meets them all; times are ratios to the step on labels alone of that turn.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.environment import environment, heading
+from benchmarks.timing import Spread
+from examples.metapseudo.data import load_target
+from examples.metapseudo.source import BUILT_IN, load_source_networks
+from examples.metapseudo.train import Training
+from examples.metapseudo.variants import VARIANTS, variant_config
+
+LABELLED = "labelled"
+FINITE = "meta, finite difference"
+
+
+def trainings() -> dict[str, Training]:
+    target = load_target(None, labels_per_class=4, seed=0)
+    source = load_source_networks(BUILT_IN)
+    configs = {variant: variant_config(variant) for variant in VARIANTS}
+    configs[FINITE] = variant_config("meta", meta_gradient="finite-difference")
+    return {name: Training(config, target, source) for name, config in configs.items()}
+
+
+def measure(num_turns: int) -> dict[str, Any]:
+    runs = trainings()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(-2, num_turns):  # the first ones are not counted
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run.step()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    base = np.array(seconds[LABELLED])
+    steps = {
+        name: {
+            "ms": vars(Spread.of([1e3 * value for value in values])),
+            "over_labelled": vars(Spread.of(list(np.array(values) / base))),
+        }
+        for name, values in seconds.items()
+    }
+    return {"turns": num_turns, "steps": steps}
+
+
+def as_markdown(result: dict[str, Any]) -> str:
+    def spread(value: dict[str, float], form: str) -> str:
+        return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
+
+    lines = heading("The second example's iteration", __doc__, result["environment"])
+    lines += [
+        f"- {result['turns']} turns; medians (quartiles)",
+        "",
+        "| variant | ms | over labelled |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, found in result["steps"].items():
+        cells = [name, spread(found["ms"], ".0f"), spread(found["over_labelled"], ".2f")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--turns", type=int, default=40, help="steps of each variant")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = {"environment": environment(), **measure(options.turns)}
+    (options.out / "metapseudo.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / "metapseudo.md").write_text(as_markdown(result))
+    print(as_markdown(result))
+
+
+if __name__ == "__main__":
+    main()
