@@ -17,7 +17,7 @@ import torch
 from benchmarks.environment import environment, heading
 from benchmarks.timing import Spread
 from examples.metapseudo.data import load_target
-from examples.metapseudo.source import BUILT_IN, load_source_networks
+from examples.metapseudo.source import load_source_networks
 from examples.metapseudo.train import Training
 from examples.metapseudo.variants import VARIANTS, variant_config
 
@@ -27,7 +27,7 @@ FINITE = "meta, finite difference"
 
 def trainings() -> dict[str, Training]:
     target = load_target(None, labels_per_class=4, seed=0)
-    source = load_source_networks(BUILT_IN)
+    source = load_source_networks(None)
     configs = {variant: variant_config(variant) for variant in VARIANTS}
     configs[FINITE] = variant_config("meta", meta_gradient="finite-difference")
     return {name: Training(config, target, source) for name, config in configs.items()}

@@ -80,6 +80,13 @@ def test_the_benchmark_of_the_example_runs(tmp_path):
     assert "| MGDA, representation |" in text
 
 
+def test_the_benchmark_of_the_second_example_runs(tmp_path):
+    data, text = run(tmp_path, "metapseudo", "--turns", "1")
+    assert data["steps"]["labelled"]["over_labelled"]["median"] == 1
+    assert data["steps"]["meta"]["over_labelled"]["median"] > 0
+    assert "| meta, finite difference |" in text
+
+
 def test_the_benchmark_of_steps_runs(tmp_path):
     options = ["--turns", "1", "--families", "transformer", "--tasks", "2"]
     data, text = run(tmp_path, "step_cost", *options)

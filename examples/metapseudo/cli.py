@@ -58,7 +58,7 @@ def main(
     ),
     data: Data = None,
     generator: Annotated[
-        str | None, typer.Option(help="File that `train-source` wrote (default: built-in).")
+        str | None, typer.Option(help="File of `train_source`, or faces (default: built-in).")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/metapseudo"),
@@ -97,5 +97,5 @@ def main(
             raise ValueError("each variant and number of labels can be given once")
         command = shlex.join(["python", "-m", "examples.metapseudo", *sys.argv[1:]])
         compare(configs, out, command=command, resume=resume, jobs=jobs, console=console)
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error

@@ -14,7 +14,7 @@ from rich.console import Console
 from examples.common.run_folder import RunFolder
 from examples.metapseudo.data import load_target
 from examples.metapseudo.pictures import draw_accuracy, draw_gap, draw_samples
-from examples.metapseudo.source import BUILT_IN, load_source_networks
+from examples.metapseudo.source import load_source_networks
 from examples.metapseudo.tables import as_markdown, print_table
 from examples.metapseudo.train import train
 from examples.metapseudo.variants import RunConfig
@@ -34,7 +34,7 @@ def run(config: RunConfig, out: Path, *, resume: bool) -> Result:
         Its configuration, and its evaluations in order.
     """
     torch.set_num_threads(config.threads or 1)
-    source = load_source_networks(Path(config.generator) if config.generator else BUILT_IN)
+    source = load_source_networks(config.generator)
     target = load_target(config.data, labels_per_class=config.labels_per_class, seed=config.seed)
     folder = RunFolder(out / config.name)
     training = train(config, target, source, folder, resume=resume, console=Console())

@@ -1,4 +1,4 @@
-"""What was made of the source: its generator and its classifier, trained once and kept as files."""
+"""What there is of the source: its generator and its classifier, trained once and kept as files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,23 @@ from examples.metapseudo.classifier import Classifier, build_classifier
 from examples.metapseudo.data import Labelled
 from examples.metapseudo.generators.autoencoder import train_generator
 from examples.metapseudo.generators.conditional import ConditionalGenerator
+from examples.metapseudo.generators.generator import Generator
+from examples.metapseudo.generators.published import FaceGenerator
 
 BUILT_IN = Path(__file__).parent / "weights" / "built_in.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A generator, and a classifier of the same classes; both frozen.
+    """A generator and a classifier of the same classes, both frozen.
 
     Attributes:
         generator: Of source images.
-        classifier: Of source images.
+        classifier: Of source images; None where there is none, as for a published generator.
     """
 
-    generator: ConditionalGenerator
-    classifier: Classifier
+    generator: Generator
+    classifier: Classifier | None
 
 
 def train_source(
@@ -58,15 +60,19 @@ def train_source(
     save_checkpoint(path, {"generator": generator.as_state(), "classifier": half})
 
 
-def load_source_networks(path: Path) -> Source:
-    """Read both networks of a source.
+def load_source_networks(name: str | None) -> Source:
+    """Read the networks of a source.
 
     Args:
-        path: What ``train_source`` wrote. No code in it is run.
+        name: A file that ``train_source`` wrote, of which no code is run; "faces" for a published
+            generator; or None for the built-in source.
 
     Raises:
         ValueError: There is no such file.
     """
+    if name == "faces":
+        return Source(generator=FaceGenerator.load(), classifier=None)
+    path = BUILT_IN if name is None else Path(name)
     if not path.exists():
         raise ValueError(
             f"there is no generator in {str(path)!r}: train one by "

@@ -167,7 +167,11 @@ def build_samples(
         return None
     if config.samples == "real":
         return RealImages(target.unlabelled)
-    shares = shares_of(source.classifier, target) if config.samples == "classifier" else None
+    shares = None
+    if config.samples == "classifier":
+        if source.classifier is None:
+            raise ValueError("samples='classifier' needs a classifier of the generator's classes")
+        shares = shares_of(source.classifier, target)
     mapping = None
     if config.samples == "mapped":
         mapping = build_mapping(source.generator.latent_size, seed=config.seed)

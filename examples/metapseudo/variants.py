@@ -43,7 +43,8 @@ class RunConfig(Config):
         meta_lr: Learning rate of the mapping network, by Adam.
         weight_decay: Of SGD.
         data: Folder or zip of images, or None for the built-in ones.
-        generator: File of the generator's weights, or None for those that come with the data.
+        generator: File of the source's networks, "faces" for a published generator, or None for
+            the built-in source.
         seed: Of the weights, the data and every draw.
         threads: CPU threads, or None for torch's default; sums depend on it in the last bits.
     """

@@ -1,0 +1,131 @@
+"""The command, as a person runs it: its files, and its answers to mistakes."""
+
+import json
+import re
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from examples.metapseudo import compare, train
+from examples.metapseudo.cli import app
+
+TINY = ["--num-steps", "2", "--batch-size", "8", "--num-samples", "8", "--jobs", "1"]
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def in_this_process(jobs: int, mp_context: object) -> Executor:
+    return ThreadPoolExecutor(jobs)
+
+
+def test_variants_are_compared_in_files_and_pictures(
+    tmp_path: Path, source_file: Path, folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "runs"
+    files = ["--data", str(folder_of_images), "--generator", str(source_file)]
+    arguments = ["labelled", "meta", *TINY, *files, "--out", str(out)]
+    result = invoke(*arguments)
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in out.iterdir()} == {
+        *("comparison.json", "comparison.md", "accuracy.png", "gap.png"),
+        *("labelled-4-0", "meta-4-0"),
+    }
+    files = {"config.json", "metrics.jsonl", "checkpoint.pt", "results.json", "history.png"}
+    assert {file.name for file in (out / "labelled-4-0").iterdir()} == files
+    assert {file.name for file in (out / "meta-4-0").iterdir()} == {*files, "samples.png"}
+    for picture in out.rglob("*.png"):
+        with Image.open(picture) as image:
+            assert min(image.size) > 150, picture
+
+    comparison = json.loads((out / "comparison.json").read_text())
+    assert "python -m examples.metapseudo" in comparison["command"]
+    runs = comparison["results"]
+    assert [run["config"]["variant"] for run in runs] == ["labelled", "meta"]
+    for run in runs:
+        assert [evaluation["step"] for evaluation in run["evaluations"]] == [0, 1, 2]
+        assert run["config"]["num_steps"] == 2
+    markdown = (out / "comparison.md").read_text()
+    for run in runs:
+        accuracy = f"{100 * run['evaluations'][-1]['accuracy']:.1f}"
+        assert f"| {run['config']['variant']} | {accuracy} |" in markdown
+        assert accuracy in result.output
+
+    # Runs that are done are not done again, and give the same.
+    written = (out / "comparison.md").read_bytes()
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(train.Training, "step", None)  # who calls it fails
+    result = invoke(*arguments, "--resume")
+    assert result.exit_code == 0, result.output
+    assert (out / "comparison.md").read_bytes() == written
+    assert json.loads((out / "comparison.json").read_text()) == comparison
+
+
+def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
+    tmp_path: Path, source_file: Path, folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(train, "_NUM_FOR_GAP", 16)
+    labels = ["--labels-per-class", "1", "--labels-per-class", "2", "--seeds", "2"]
+    files = ["--data", str(folder_of_images), "--generator", str(source_file)]
+    result = invoke("naive", *labels, *TINY, *files, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 runs done" in result.output
+    runs = json.loads((tmp_path / "comparison.json").read_text())["results"]
+    names = [(run["config"]["labels_per_class"], run["config"]["seed"]) for run in runs]
+    assert names == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    header, _, row = (tmp_path / "comparison.md").read_text().splitlines()[-3:]
+    assert [cell.strip() for cell in header.split("|")[1:-1]] == [
+        "variant",
+        *("accuracy (%), 1 labels", "gap, 1 labels", "accuracy (%), 2 labels", "gap, 2 labels"),
+    ]
+    assert row.count("±") == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["best"], "variant must be one of"),
+        (["meta", "meta"], "each variant and number of labels can be given once"),
+        (["meta", "--labels-per-class", "4", "--labels-per-class", "4"], "can be given once"),
+        (["meta", "--solver", "Sum"], "no solver 'Sum'"),
+        (["meta", "--meta-solver", "Sum"], "no solver 'Sum'"),
+        (["meta", "--meta-gradient", "first"], "meta_gradient must be one of"),
+        (["meta", "--lr", "-1"], "lr must be positive, got -1"),
+        (["meta", "--validation-share", "1"], "validation_share must be in [0, 1), got 1"),
+    ],
+)
+def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = invoke(*arguments, *TINY, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--generator", "nowhere.pt"], "there is no generator in 'nowhere.pt'"),
+        (["--data", "nowhere.zip"], "nowhere.zip"),
+        (["--labels-per-class", "6"], "from 1 to 5"),
+    ],
+)
+def test_a_mistake_that_a_run_finds_is_answered_in_words(
+    tmp_path: Path,
+    source_file: Path,
+    folder_of_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", in_this_process)
+    files = ["--data", str(folder_of_images), "--generator", str(source_file)]
+    result = invoke("naive", *TINY, *files, *arguments, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+    assert "Traceback" not in result.output

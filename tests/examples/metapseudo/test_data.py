@@ -1,0 +1,169 @@
+"""Source and target: what tells their images, and which of them are labelled."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from examples.common.data.procedural import FACTORS, make_images
+from examples.metapseudo import data
+from examples.metapseudo.data import NARROW, Target, load_source, load_target
+
+FACTOR_OF = {names: factor for factor, names in FACTORS.items()}
+
+
+def as_bytes(images: Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
+
+
+def test_the_source_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "BUILT_IN_SOURCE", 100)
+    source, upright = load_source(None), make_images(100, seed=data._SOURCE_SEED)
+    assert source.labels.tolist() == upright.labels[FACTOR_OF[source.classes]].tolist()
+    turned = torch.stack([torch.rot90(upright.images, turns, (2, 3)) for turns in range(4)])
+    is_turned = (turned == source.images).flatten(2).all(dim=2)
+    assert (is_turned.sum(dim=0) == 1).all()
+    assert is_turned.sum(dim=1).min() > 10, "by any number of quarter turns"
+
+
+def test_source_and_target_are_told_by_different_factors(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "BUILT_IN_SOURCE", 100)
+    asked = FACTOR_OF[target.labelled.classes]
+    assert FACTOR_OF[load_source(None).classes] != asked
+    assert asked not in NARROW, "all of its classes occur"
+
+
+@pytest.mark.parametrize(
+    "only", [NARROW, {"texture": ("stripes",), "colour": ("cyan", "blue")}, {"shape": ("pawn",)}]
+)
+def test_only_the_classes_asked_for_occur(only: Mapping[str, Sequence[str]]) -> None:
+    images = make_images(200, seed=3, only=only)
+    assert images.classes == FACTORS
+    for factor, names in FACTORS.items():
+        found = {names[label] for label in images.labels[factor]}
+        assert found == set(only.get(factor, names))
+
+
+def test_what_occurs_is_what_is_drawn() -> None:
+    images = make_images(100, seed=3, only={"texture": ("plain",), "colour": ("cyan", "blue")})
+    middle = images.images[:, :, 14:18, 14:18].double().mean(dim=(2, 3))
+    assert (middle[:, 0] < middle[:, 2]).double().mean() > 0.9, "less red than blue"
+
+
+def test_images_with_all_classes_allowed_are_the_default_ones() -> None:
+    default = make_images(50, seed=3)
+    everything: tuple[Any, ...] = ({}, FACTORS)
+    for only in everything:
+        same = make_images(50, seed=3, only=only)
+        assert torch.equal(same.images, default.images)
+        for factor in FACTORS:
+            assert np.array_equal(same.labels[factor], default.labels[factor])
+    assert not torch.equal(make_images(50, seed=3, only=NARROW).images, default.images)
+
+
+def test_the_target_is_narrow_and_its_labels_are_right(target: Target) -> None:
+    pool, held_out = make_images(250, seed=0, only=NARROW), make_images(48, seed=1, only=NARROW)
+    factor = FACTOR_OF[target.labelled.classes]
+    assert target.test.classes == target.labelled.classes
+    assert torch.equal(target.test.images, held_out.images)
+    assert target.test.labels.tolist() == held_out.labels[factor].tolist()
+    label_of = dict(zip(as_bytes(pool.images), pool.labels[factor].tolist(), strict=True))
+    labels = [label_of[image] for image in as_bytes(target.labelled.images)]
+    assert target.labelled.labels.tolist() == labels
+    num_classes = len(target.labelled.classes)
+    assert {label_of[image] for image in as_bytes(target.unlabelled)} == set(range(num_classes))
+
+
+def test_as_many_images_of_every_class_are_labelled_and_all_others_are_not(
+    target: Target,
+) -> None:
+    num_classes = len(target.labelled.classes)
+    expected = [label for label in range(num_classes) for _ in range(4)]
+    assert target.labelled.labels.tolist() == expected
+    labelled, unlabelled = (
+        set(as_bytes(images)) for images in (target.labelled.images, target.unlabelled)
+    )
+    assert len(labelled) == len(target.labelled) == 4 * num_classes
+    assert len(unlabelled) == len(target.unlabelled) == 250 - 4 * num_classes
+    assert not labelled & unlabelled
+    assert not (labelled | unlabelled) & set(as_bytes(target.test.images))
+
+
+def test_the_seed_decides_the_target(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "BUILT_IN_UNLABELLED", 250)
+    monkeypatch.setattr(data, "BUILT_IN_TEST", 48)
+    torch.manual_seed(12345)  # The global generator plays no part.
+    same, other = (load_target(None, labels_per_class=4, seed=seed) for seed in (0, 1))
+    assert torch.equal(same.labelled.images, target.labelled.images)
+    assert torch.equal(same.unlabelled, target.unlabelled)
+    known = set(as_bytes(target.unlabelled)) | set(as_bytes(target.test.images))
+    for its in (other.labelled.images, other.unlabelled, other.test.images):
+        assert not set(as_bytes(its)) & known
+
+
+@pytest.mark.parametrize("labels_per_class", [0, 6])
+def test_more_labels_than_images_are_refused(folder_of_images: Path, labels_per_class: int) -> None:
+    with pytest.raises(ValueError, match=f"from 1 to 5, .*, got {labels_per_class}"):
+        load_target(str(folder_of_images), labels_per_class=labels_per_class, seed=0)
+
+
+def test_half_of_the_classes_of_a_folder_are_the_source_and_half_the_target(
+    folder_of_images: Path,
+) -> None:
+    source = load_source(str(folder_of_images))
+    assert source.classes == ("ant", "bee")
+    assert source.labels.bincount().tolist() == [6, 6]
+    assert (source.images[:, 0, 0, 0] == 60 * source.labels).all()
+    assert (source.images[:, 1] == 0).all(), "training images"
+
+    target = load_target(str(folder_of_images), labels_per_class=4, seed=0)
+    assert target.labelled.classes == target.test.classes == ("cat", "dog")
+    assert target.labelled.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    for images in (target.labelled, target.test):
+        assert (images.images[:, 0, 0, 0] == 120 + 60 * images.labels).all()
+    assert (target.test.images[:, 1] == 200).all()
+    assert target.test.labels.bincount().tolist() == [3, 3]
+    assert sorted(target.unlabelled[:, 0, 0, 0].tolist()) == [120, 120, 180, 180]
+    everything = as_bytes(target.labelled.images) + as_bytes(target.unlabelled)
+    assert len(set(everything)) == 12
+
+
+def test_the_seed_chooses_the_labelled_images_of_a_folder(folder_of_images: Path) -> None:
+    chosen = {
+        tuple(
+            as_bytes(
+                load_target(str(folder_of_images), labels_per_class=1, seed=seed).labelled.images
+            )
+        )
+        for seed in range(3)
+    }
+    assert len(chosen) > 1
+
+
+def test_of_an_odd_number_of_classes_the_target_has_more(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("ant", "bee", "cat"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(2):
+                Image.new("RGB", (8, 8)).save(tmp_path / split / name / f"{number}.png")
+    assert load_source(str(tmp_path)).classes == ("ant",)
+    target = load_target(str(tmp_path), labels_per_class=1, seed=0)
+    assert target.labelled.classes == ("bee", "cat")
+
+
+def test_one_class_is_not_enough(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        path = tmp_path / split / "only"
+        path.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(path / "0.png")
+    with pytest.raises(ValueError, match=r"two classes, found \['only'\]"):
+        load_source(str(tmp_path))
+    with pytest.raises(ValueError, match=r"two classes, found \['only'\]"):
+        load_target(str(tmp_path), labels_per_class=1, seed=0)

@@ -1,0 +1,207 @@
+"""The small generator: its interface, its file, and its training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from examples.metapseudo.classifier import probabilities
+from examples.metapseudo.data import Labelled
+from examples.metapseudo.generators.autoencoder import train_generator
+from examples.metapseudo.generators.conditional import ConditionalGenerator
+from examples.metapseudo.generators.generator import frozen
+from examples.metapseudo.source import Source, load_source_networks, train_classifier
+
+CLASSES = torch.arange(6) % 3
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def generator(source: Source) -> ConditionalGenerator:
+    return source.generator
+
+
+@pytest.fixture
+def latents() -> Tensor:
+    return torch.randn(6, 8, generator=draws())
+
+
+def test_images_have_the_shape_and_the_range_of_the_interface(
+    generator: ConditionalGenerator, latents: Tensor
+) -> None:
+    assert (generator.latent_size, generator.num_classes) == (8, 3)
+    images = generator(1000 * latents, CLASSES)
+    assert images.shape == (6, 3, 32, 32)
+    assert images.dtype == torch.float32
+    assert 0 <= images.min() < 0.01
+    assert 0.99 < images.max() <= 1
+
+
+def test_classes_are_needed(generator: ConditionalGenerator, latents: Tensor) -> None:
+    with pytest.raises(ValueError, match="integers below 3, got None"):
+        generator(latents)
+
+
+def test_an_image_depends_on_its_own_latent_and_class_only(
+    generator: ConditionalGenerator, latents: Tensor
+) -> None:
+    images = generator(latents, CLASSES)
+    alone = generator(latents[1:2], CLASSES[1:2])
+    torch.testing.assert_close(alone, images[1:2], rtol=0, atol=1e-5)
+    for other in (generator(latents, (CLASSES + 1) % 3), generator(latents + 1, CLASSES)):
+        assert (other - images).abs().amax(dim=(1, 2, 3)).min() > 0.01
+
+
+def test_gradients_reach_the_latents_and_not_the_frozen_weights(
+    generator: ConditionalGenerator, latents: Tensor
+) -> None:
+    latents.requires_grad_()
+    generator(latents, CLASSES).square().mean().backward()  # type: ignore[no-untyped-call]
+    assert latents.grad is not None
+    assert latents.grad.isfinite().all()
+    assert (latents.grad.abs().sum(1) > 0).all()
+    assert all(weight.grad is None for weight in generator.parameters())
+
+
+def test_an_image_is_decoded_from_a_draw_of_the_gaussian_of_its_class(
+    generator: ConditionalGenerator, latents: Tensor
+) -> None:
+    codes = torch.stack(
+        [
+            generator.means[label] + generator.factors[label] @ latent
+            for latent, label in zip(latents, CLASSES, strict=True)
+        ]
+    )
+    torch.testing.assert_close(generator(latents, CLASSES), generator.decoder(codes))
+
+
+def test_the_gaussians_are_those_of_the_codes(generator: ConditionalGenerator) -> None:
+    scales = torch.tensor([0.5, 1.0, 2.0])
+    mixing = torch.randn(8, 8, generator=draws(1))
+    labels = torch.arange(300) % 3
+    codes = scales[labels, None] * torch.randn(300, 8, generator=draws(2)) @ mixing + 5
+    generator.fit(codes, labels)
+    for label in range(3):
+        mine = codes[labels == label]
+        torch.testing.assert_close(generator.means[label], mine.mean(dim=0))
+        covariance = generator.factors[label] @ generator.factors[label].T
+        torch.testing.assert_close(covariance, mine.T.cov(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_state_in_half_precision_gives_nearly_the_same_images(
+    generator: ConditionalGenerator, latents: Tensor
+) -> None:
+    state = generator.as_state()
+    assert {value.dtype for value in state["weights"].values()} <= {torch.float16, torch.int64}
+    restored = ConditionalGenerator.of_state(state)
+    assert restored.classes == ("a", "b", "c")
+    assert restored.latent_size == 8
+    assert {weight.dtype for weight in restored.parameters()} == {torch.float32}
+    torch.testing.assert_close(
+        restored(latents, CLASSES), generator(latents, CLASSES), rtol=0, atol=0.01
+    )
+    again = restored.as_state()["weights"]
+    assert all(torch.equal(value, again[name]) for name, value in state["weights"].items())
+
+
+def test_a_generator_of_a_state_is_frozen() -> None:
+    trainable = ConditionalGenerator(("a", "b"), latent_size=8, width=4)
+    assert trainable.training
+    assert all(weight.requires_grad for weight in trainable.parameters())
+    restored = ConditionalGenerator.of_state(trainable.as_state())
+    assert frozen(trainable) is trainable
+    for generator in (restored, trainable):
+        assert not any(module.training for module in generator.modules())
+        assert not any(weight.requires_grad for weight in generator.parameters())
+
+
+def test_latents_are_normal_and_classes_equally_likely(generator: ConditionalGenerator) -> None:
+    latents, classes = generator.draw(3000, draws())
+    assert latents.shape == (3000, 8)
+    assert abs(float(latents.mean())) < 0.03
+    assert float(latents.std()) == pytest.approx(1, abs=0.02)
+    assert classes is not None
+    assert (classes.bincount(minlength=3) / 3000).tolist() == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
+def test_classes_are_drawn_by_their_shares(generator: ConditionalGenerator) -> None:
+    _, classes = generator.draw(3000, draws(), torch.tensor([0.2, 0.0, 0.8]))
+    assert classes is not None
+    counts = classes.bincount(minlength=3)
+    assert counts[1] == 0
+    assert (counts / 3000).tolist() == pytest.approx([0.2, 0, 0.8], abs=0.03)
+
+
+def test_the_generator_of_the_draws_decides(generator: ConditionalGenerator) -> None:
+    torch.manual_seed(0)
+    latents, classes = generator.draw(5, draws(1))
+    torch.manual_seed(1)
+    same_latents, same_classes = generator.draw(5, draws(1))
+    assert classes is not None
+    assert same_classes is not None
+    assert torch.equal(latents, same_latents)
+    assert torch.equal(classes, same_classes)
+    assert not torch.equal(latents, generator.draw(5, draws(2))[0])
+
+
+def test_training_is_decided_by_its_seed_and_leaves_the_global_generator_alone(
+    source_images: Labelled,
+) -> None:
+    def trained(seed: int) -> ConditionalGenerator:
+        images = (source_images.images, source_images.labels, source_images.classes)
+        return train_generator(*images, num_steps=2, batch_size=8, seed=seed)
+
+    state = torch.get_rng_state()
+    first = trained(0)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(12345)
+    again, other = trained(0).state_dict(), trained(1).state_dict()
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, again[name]), name
+        assert weight.isfinite().all(), name
+    assert not torch.equal(first.means, other["means"])
+    assert not any(weight.requires_grad for weight in first.parameters())
+    assert not first.training
+
+
+def test_training_learns_what_the_classes_look_like() -> None:
+    images = torch.full((60, 3, 32, 32), 40, dtype=torch.uint8)
+    labels = torch.arange(60) % 2
+    images[labels == 0, 0] = 220  # red
+    images[labels == 1, 2] = 220  # blue
+    generator = train_generator(images, labels, ("red", "blue"), num_steps=60, batch_size=8)
+    latents, _ = generator.draw(10, draws())
+    for label, channel in ((0, 0), (1, 2)):
+        shown = generator(latents, torch.full((10,), label)).mean(dim=(2, 3))
+        assert (shown.argmax(dim=1) == channel).all()
+        assert (shown[:, channel] > 0.5).all()
+
+
+def test_what_is_trained_is_read_back_frozen(source_images: Labelled, source_file: Path) -> None:
+    source = load_source_networks(str(source_file))
+    assert source.generator.classes == ("a", "b", "c")
+    networks = (source.generator, source.classifier)
+    assert not any(weight.requires_grad for network in networks for weight in network.parameters())
+    expected = probabilities(train_classifier(source_images, num_steps=2), source_images.images)
+    found = probabilities(source.classifier, source_images.images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
+    numbers = sum(value.numel() for network in networks for value in network.state_dict().values())
+    assert source_file.stat().st_size < 2.5 * numbers, "in half precision"
+
+
+def test_the_source_classifier_learns_its_classes() -> None:
+    images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+    labels = torch.arange(8) % 2
+    images[labels == 1] = 200
+    flat = Labelled(images=images, labels=labels, classes=("dark", "bright"))
+    seen = probabilities(train_classifier(flat, num_steps=10, batch_size=8), images)
+    assert torch.equal(seen.argmax(dim=1), labels)
+
+
+def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no generator in '.*none\.pt'.*train_source"):
+        load_source_networks(str(tmp_path / "none.pt"))

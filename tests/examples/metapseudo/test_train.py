@@ -1,0 +1,413 @@
+"""Training: what a step of each variant does, and that an interrupted run goes on exactly."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import gradbalance as gb
+from examples.common.run_folder import RunFolder
+from examples.metapseudo import augment
+from examples.metapseudo import train as train_module
+from examples.metapseudo.batch import draw_batch
+from examples.metapseudo.classifier import probabilities
+from examples.metapseudo.consistency import consistency, feature_gap
+from examples.metapseudo.data import Target
+from examples.metapseudo.latents import LatentOptimization
+from examples.metapseudo.samples import GeneratedImages, RealImages
+from examples.metapseudo.source import Source
+from examples.metapseudo.train import Training, train
+from examples.metapseudo.variants import VARIANTS, RunConfig
+
+Small = Callable[..., RunConfig]
+
+TASKS = {
+    "labelled": ("labels",),
+    "naive": ("labels", "pseudo-labels"),
+    "p-ssl": ("labels", "pseudo-labels"),
+    "consistency": ("labels", "consistency"),
+    "meta-gap": ("labels", "consistency"),
+    "meta-validation": ("labels", "consistency"),
+    "meta": ("labels", "consistency"),
+    "oracle": ("labels", "pseudo-labels"),
+}
+META_TASKS = {
+    "meta-gap": ("gap",),
+    "meta-validation": ("validation",),
+    "meta": ("validation", "gap"),
+}
+
+
+def draws(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_takes_a_step_and_leaves_the_source_as_it_was(
+    small: Small, target: Target, blind: Target, source: Source, variant: str
+) -> None:
+    # Who is not the oracle never sees an unlabelled image.
+    training = Training(small(variant), target if variant == "oracle" else blind, source)
+    networks = (source.generator, source.classifier)
+    before = [copy.deepcopy(network.state_dict()) for network in networks]
+    start = copy.deepcopy(training.model.state_dict())
+    report, of_latents = training.step()
+    assert training.step_done == 1
+    assert report.names == TASKS[variant]
+    assert (report.losses > 0).all()
+    for name, weight in training.model.state_dict().items():
+        assert not torch.equal(weight, start[name]), name
+    if of_latents is None:
+        assert variant not in META_TASKS
+    else:
+        assert of_latents.names == META_TASKS[variant]
+    for network, state in zip(networks, before, strict=True):
+        assert all(parameter.grad is None for parameter in network.parameters())
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, state[name]), name
+
+
+@pytest.mark.parametrize("variant", META_TASKS)
+def test_the_latents_step_moves_the_mapping_and_not_the_classifier(
+    small: Small, blind: Target, source: Source, variant: str
+) -> None:
+    training = Training(small(variant), blind, source)
+    assert training.latents is not None
+    mapping = training.latents.samples.mapping
+    assert mapping is not None
+    start = copy.deepcopy(training.model.state_dict())
+    batch = draw_batch(training.train_set, 8, draws())
+    # V and c move at the first step, and U and b, whose gradient has the factor V, at the second.
+    for moving in ((mapping.out.weight, mapping.out.bias), mapping.parameters()):
+        before = {parameter: parameter.detach().clone() for parameter in moving}
+        training.latents.step(batch, batch, lr=0.05, weight=1.0, draws=draws())
+        for parameter, value in before.items():
+            assert not torch.equal(parameter, value)
+    for name, parameter in training.model.named_parameters():
+        assert parameter.grad is None, name
+        assert torch.equal(parameter, start[name]), name
+    latents, classes = training.latents.samples.latents(4, draws())
+    moved = training.latents.samples.synthesize(latents, classes)
+    assert not torch.equal(moved, source.generator(latents, classes))
+
+
+def test_only_the_oracle_is_given_the_unlabelled_images(
+    small: Small, target: Target, blind: Target, source: Source
+) -> None:
+    samples = Training(small("oracle"), target, source).samples
+    assert isinstance(samples, RealImages)
+    known = {image.numpy().tobytes() for image in target.unlabelled}
+    drawn = (255 * samples.draw(20, draws())).round().to(torch.uint8)
+    assert {image.numpy().tobytes() for image in drawn} <= known
+    with pytest.raises(TypeError):
+        Training(small("oracle"), blind, source).step()
+
+
+def test_where_the_samples_of_each_variant_come_from(
+    small: Small, target: Target, source: Source
+) -> None:
+    for variant, options in VARIANTS.items():
+        samples = Training(small(variant), target, source).samples
+        if options["samples"] in ("none", "real"):
+            assert not isinstance(samples, GeneratedImages)
+            assert (samples is None) == (options["samples"] == "none")
+            continue
+        assert isinstance(samples, GeneratedImages)
+        assert (samples.mapping is not None) == (options["samples"] == "mapped")
+        assert (samples.shares is not None) == (options["samples"] == "classifier")
+        if samples.shares is not None:
+            seen = probabilities(source.classifier, target.labelled.images)
+            torch.testing.assert_close(samples.shares, seen.mean(dim=0))
+            assert float(samples.shares.sum()) == pytest.approx(1)
+
+
+def test_a_uniform_step_is_that_of_the_sum(small: Small, blind: Target, source: Source) -> None:
+    config = small("consistency", weight=0.7)
+    ours, by_hand = Training(config, blind, source), Training(config, blind, source)
+    report, _ = ours.step()
+
+    model, drawn = by_hand.model, by_hand.draws
+    batch = draw_batch(blind.labelled, 8, drawn)
+    latents, classes = source.generator.draw(8, drawn)
+    images = source.generator(latents, classes)
+    weak, strong = augment.weak(images, drawn), augment.strong(images, drawn)
+    on_labels = functional.cross_entropy(model(batch.images)[1], batch.labels)
+    regularizer = 0.7 * consistency(model.features(strong), model.features(weak))
+    (on_labels + regularizer).backward()
+    by_hand.optimizer.step()
+    assert report.losses == pytest.approx([on_labels.item(), regularizer.item()], rel=1e-5)
+    for one, other in zip(ours.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_latents_are_judged_by_what_a_step_of_sgd_on_them_does(
+    small: Small, blind: Target, source: Source
+) -> None:
+    training = Training(small("meta", weight=0.7, gap_weight=3.0), blind, source)
+    assert training.latents is not None
+    train_set, validation_set = training.train_set, training.validation_set
+    assert (len(train_set), len(validation_set)) == (18, 6)
+    batch, validation = draw_batch(train_set, 8, draws(1)), draw_batch(validation_set, 8, draws(2))
+    report = training.latents.step(batch, validation, lr=0.2, weight=0.7, draws=draws(3))
+
+    model, drawn = copy.deepcopy(training.model), draws(3)
+    latents, classes = source.generator.draw(8, drawn)
+    images = source.generator(latents, classes)  # the mapping began as the identity
+    weak, strong = augment.weak(images, drawn), augment.strong(images, drawn)
+    features = model.features(weak).detach()
+    gap = feature_gap(model.features(batch.images), features)
+    loss = functional.cross_entropy(model(batch.images)[1], batch.labels)
+    loss = loss + 0.7 * consistency(model.features(strong), features)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(model.parameters(), lr=0.2).step()
+    after = functional.cross_entropy(model(validation.images)[1], validation.labels)
+    assert report.losses == pytest.approx([after.item(), 3 * gap.item()], rel=1e-4)
+
+
+def test_the_virtual_step_is_taken_on_the_training_and_judged_on_the_validation_images(
+    small: Small, blind: Target, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(small("meta"), blind, source)
+    assert training.latents is not None
+    seen = {}
+
+    def step(labelled: object, validation: object, **others: object) -> None:
+        seen.update(labelled=labelled, validation=validation, **others)
+
+    monkeypatch.setattr(training.latents, "step", step)
+    training.step()
+    state = training.draws.get_state()
+    training.step()
+    training.draws.set_state(state)
+    for name, images in (("labelled", training.train_set), ("validation", training.validation_set)):
+        expected = draw_batch(images, 8, training.draws)
+        assert torch.equal(seen[name].images, expected.images), name
+    assert seen["lr"] == pytest.approx(0.02 * 0.853553), "that of the step to come"
+    assert seen["weight"] == training.config.weight_at(1)
+
+
+class Smooth(nn.Module):
+    """A classifier without kinks, whose finite differences are close to its derivatives."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 16), nn.Tanh())
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.trunk(images)
+        return features, self.head(features)
+
+
+def test_both_meta_gradients_move_the_mapping_the_same_way(
+    small: Small, blind: Target, source: Source
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Smooth(len(blind.labelled.classes))
+    found = []
+    for meta_gradient in ("exact", "finite-difference"):
+        config = small("meta-validation", meta_gradient=meta_gradient)
+        training = Training(config, blind, source)
+        assert isinstance(training.samples, GeneratedImages)
+        latents = LatentOptimization(config, training.samples, model)  # type: ignore[arg-type]
+        batches = [draw_batch(training.train_set, 8, draws(seed)) for seed in (1, 2)]
+        latents.step(*batches, lr=0.05, weight=1.0, draws=draws(3))
+        assert training.samples.mapping is not None
+        gradient = training.samples.mapping.out.weight.grad
+        assert gradient is not None
+        found.append(gradient.flatten())
+    assert not torch.equal(found[0], found[1])
+    # It would be less, were the features that are to be kept not those of the unmoved classifier.
+    assert functional.cosine_similarity(found[0], found[1], dim=0) > 0.98
+
+
+def test_the_head_gets_no_gradient_from_consistency(
+    small: Small, blind: Target, source: Source
+) -> None:
+    training = Training(small("consistency"), blind, source)
+    losses = training._losses(draw_batch(training.train_set, 8, draws()))()
+    head, trunk = training.model.head.parameters(), training.model.trunk.parameters()
+    weights = [*head, *trunk]
+    of_labels, of_consistency = (
+        torch.autograd.grad(losses[name], weights, retain_graph=True, allow_unused=True)
+        for name in ("labels", "consistency")
+    )
+    assert all(gradient is not None for gradient in of_labels)
+    assert of_consistency[:2] == (None, None)
+    assert all(gradient.abs().max() > 0 for gradient in of_consistency[2:])
+
+
+def test_pseudo_labels_under_their_threshold_give_no_gradient(
+    small: Small, blind: Target, source: Source
+) -> None:
+    training = Training(small("naive"), blind, source)
+    training.freematch.threshold = torch.tensor(1e6)
+    losses = training._losses(draw_batch(training.train_set, 8, draws()))()
+    assert losses["pseudo-labels"] == 0
+    assert float(training.freematch.threshold) < 1e6, "updated once a step"
+
+
+@pytest.mark.parametrize("solver", ["FAMO", "PCGrad", "MGDA(normalization='loss+')", "GradNorm"])
+@pytest.mark.parametrize("variant", ["labelled", "naive", "meta", "meta-gap"])
+def test_any_solver_balances_the_classifier_and_the_latents(
+    small: Small, blind: Target, source: Source, solver: str, variant: str
+) -> None:
+    config = small(variant, solver=solver, meta_solver=solver)
+    training = Training(config, blind, source)
+    for _ in range(2):
+        for report in training.step():
+            if report is not None:
+                assert report.solver == solver.partition("(")[0]
+                assert report.weights.sum() == pytest.approx(len(report.names)), "scaled"
+
+
+def test_a_solver_is_told_the_same_losses_after_the_step(
+    small: Small, blind: Target, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    monkeypatch.setattr(gb.FAMO, "after_step", lambda self, losses: told.append(dict(losses)))
+    # Steps that are too small to change much: the losses are of the same draws then.
+    config = small("meta", solver="FAMO", meta_solver="FAMO", lr=1e-6, meta_lr=1e-6)
+    reports = Training(config, blind, source).step()
+    classifier, latents = reports
+    assert latents is not None
+    for report, losses in zip((latents, classifier), told, strict=True):
+        assert list(losses) == list(report.names)
+        assert list(losses.values()) == pytest.approx(report.losses, rel=1e-3)
+        assert any(losses[n] != loss for n, loss in zip(report.names, report.losses, strict=True))
+
+
+def test_the_run_is_judged_at_its_start_and_after_every_eighth(
+    small: Small, tmp_path: Path, blind: Target, source: Source
+) -> None:
+    folder = RunFolder(tmp_path)
+    training = train(small("naive", num_steps=10), blind, source, folder)
+    records = list(folder.metrics())
+    judged = [record["step"] for record in records if record["kind"] == "evaluation"]
+    assert judged == [0, 2, 3, 4, 5, 7, 8, 9, 10]
+    steps = [record["step"] for record in records if record["kind"] == "step"]
+    assert steps == list(range(1, 11))
+    assert {"loss/labels", "weight/pseudo-labels"} <= set(records[1])
+    assert records[-1] == {"kind": "evaluation", "step": 10, **training.judge()}
+    right = probabilities(training.model, blind.test.images).argmax(dim=1) == blind.test.labels
+    assert records[-1]["accuracy"] == int(right.sum()) / 48
+    assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0), "a whole cosine"
+
+
+def test_the_gap_is_relative_and_not_known_without_samples(
+    small: Small, target: Target, source: Source
+) -> None:
+    assert "gap" not in Training(small("labelled"), target, source).judge()
+    same = replace(
+        target,
+        unlabelled=target.test.images[:1],
+        test=target.test.take(torch.zeros(9, dtype=torch.long)),
+    )
+    assert Training(small("oracle"), same, source).judge()["gap"] == pytest.approx(0, abs=1e-8)
+    training = Training(small("naive"), target, source)
+    with torch.no_grad():
+        shown = target.test.images / 255
+        real = training.model.features(shown).mean(dim=0)
+        assert isinstance(training.samples, GeneratedImages)
+        drawn = training.samples.draw(256, draws(0))
+        distance = (training.model.features(drawn).mean(dim=0) - real).norm() / real.norm()
+    assert training.judge()["gap"] == pytest.approx(float(distance**2), rel=1e-4)
+
+
+def test_the_latents_are_logged_beside_the_classifier(
+    small: Small, tmp_path: Path, blind: Target, source: Source
+) -> None:
+    folder = RunFolder(tmp_path)
+    train(small("meta", num_steps=1, meta_solver="MGDA"), blind, source, folder)
+    record = next(record for record in folder.metrics() if record["kind"] == "step")
+    assert {
+        "loss/labels",
+        "loss/consistency",
+        "latents/loss/validation",
+        "latents/weight/gap",
+        "latents/cosine/validation/gap",
+    } <= set(record)
+    assert folder.history().names == ("labels", "consistency")
+
+
+class InterruptionError(Exception):
+    """What ends a run between two checkpoints."""
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        ("meta", {"meta_solver": "MGDA"}),
+        ("naive", {}),
+        ("meta", {"solver": "FAMO", "meta_solver": "FAMO", "meta_gradient": "finite-difference"}),
+    ],
+)
+def test_a_resumed_run_equals_the_unbroken_one(
+    small: Small,
+    tmp_path: Path,
+    blind: Target,
+    source: Source,
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str,
+    options: dict[str, str],
+) -> None:
+    monkeypatch.setattr(train_module, "NUM_PARTS", 2)
+    config = small(variant, num_steps=6, **options)
+    whole, broken = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "broken")
+    expected = train(config, blind, source, whole)
+    whole_step = Training.step
+
+    def step(self: Training) -> tuple[gb.Report, gb.Report | None]:
+        if self.step_done == 4:  # one step after a checkpoint
+            raise InterruptionError
+        return whole_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", step)
+        with pytest.raises(InterruptionError):
+            train(config, blind, source, broken)
+    assert list(broken.metrics())[-1]["step"] == 4
+    torch.manual_seed(12345)  # The global generator plays no part.
+    resumed = train(config, blind, source, broken, resume=True)
+    assert broken.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
+    networks = [(expected.model, resumed.model)]
+    if variant == "meta":
+        networks.append((expected._parts["mapping"], resumed._parts["mapping"]))
+    for one, other in networks:
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_the_thresholds_are_part_of_a_checkpoint(
+    small: Small, blind: Target, source: Source
+) -> None:
+    one, other = (Training(small("naive"), blind, source) for _ in range(2))
+    one.step()
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.freematch.shares, other.freematch.shares)
+    one_report, other_report = one.step()[0], other.step()[0]
+    assert (one_report.losses == other_report.losses).all()
+
+
+def test_resuming_with_other_options_is_refused(
+    small: Small, tmp_path: Path, blind: Target, source: Source
+) -> None:
+    folder = RunFolder(tmp_path)
+    train(small("labelled", num_steps=1), blind, source, folder)
+    with pytest.raises(ValueError, match=r"its lr was 0\.02, got 0\.1"):
+        train(small("labelled", num_steps=1, lr=0.1), blind, source, folder, resume=True)
+
+
+def test_classes_cannot_be_chosen_without_a_source_classifier(
+    small: Small, blind: Target, source: Source
+) -> None:
+    published = replace(source, classifier=None)
+    Training(small("meta"), blind, published).step()
+    with pytest.raises(ValueError, match="needs a classifier of the generator's classes"):
+        Training(small("p-ssl"), blind, published)
