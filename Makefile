@@ -25,10 +25,11 @@ types: $(VENV)/dev
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2
 
-## The example on a few images, start to end.
+## The examples on a few images, start to end.
 smoke: $(VENV)/dev
 	rm -rf build/smoke
-	$(BIN)/python -m examples.mpssl --max-train 64 --max-test 64 --epochs 1 --out build/smoke
+	$(BIN)/python -m examples.mpssl --max-train 64 --max-test 64 --epochs 1 --out build/smoke/mpssl
+	$(BIN)/python -m examples.metapseudo --num-steps 2 --batch-size 8 --num-samples 8 --out build/smoke/metapseudo
 
 ## A wheel, installed without extras in a clean environment and used from outside the checkout.
 wheel: $(VENV)/dev

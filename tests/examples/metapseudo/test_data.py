@@ -68,6 +68,13 @@ def test_images_with_all_classes_allowed_are_the_default_ones() -> None:
     assert not torch.equal(make_images(50, seed=3, only=NARROW).images, default.images)
 
 
+def test_the_default_images_are_those_of_earlier_versions() -> None:
+    images, rng = make_images(50, seed=3), np.random.default_rng([3, 0])
+    for factor, names in FACTORS.items():
+        expected = rng.integers(len(names), size=250)[:50]
+        assert images.labels[factor].tolist() == expected.tolist(), factor
+
+
 def test_the_target_is_narrow_and_its_labels_are_right(target: Target) -> None:
     pool, held_out = make_images(250, seed=0, only=NARROW), make_images(48, seed=1, only=NARROW)
     factor = FACTOR_OF[target.labelled.classes]

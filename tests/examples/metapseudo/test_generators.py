@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from examples.metapseudo import source as source_module
 from examples.metapseudo.classifier import probabilities
 from examples.metapseudo.data import Labelled
 from examples.metapseudo.generators.autoencoder import train_generator
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import frozen
+from examples.metapseudo.generators.published import FaceGenerator
 from examples.metapseudo.source import Source, load_source_networks, train_classifier
 
 CLASSES = torch.arange(6) % 3
@@ -191,6 +193,18 @@ def test_what_is_trained_is_read_back_frozen(source_images: Labelled, source_fil
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-3)
     numbers = sum(value.numel() for network in networks for value in network.state_dict().values())
     assert source_file.stat().st_size < 2.5 * numbers, "in half precision"
+
+
+def test_without_a_name_the_source_is_built_in_and_faces_are_published(
+    source_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "BUILT_IN", source_file)
+    assert load_source_networks(None).generator.num_classes == 3
+    faces = FaceGenerator(torch.nn.Identity(), latent_size=5)
+    monkeypatch.setattr(FaceGenerator, "load", lambda: faces)
+    published = load_source_networks("faces")
+    assert published.generator is faces
+    assert published.classifier is None
 
 
 def test_the_source_classifier_learns_its_classes() -> None:

@@ -126,8 +126,17 @@ def test_where_the_samples_of_each_variant_come_from(
             assert float(samples.shares.sum()) == pytest.approx(1)
 
 
+def test_classes_by_a_source_classifier_need_one(
+    small: Small, blind: Target, source: Source
+) -> None:
+    alone = replace(source, classifier=None)
+    Training(small("naive"), blind, alone)
+    with pytest.raises(ValueError, match="needs a classifier of the generator's classes"):
+        Training(small("p-ssl"), blind, alone)
+
+
 def test_a_uniform_step_is_that_of_the_sum(small: Small, blind: Target, source: Source) -> None:
-    config = small("consistency", weight=0.7)
+    config = small("consistency", weight=2.8, num_steps=8, warmup=0.5)  # 0.7 at the first step
     ours, by_hand = Training(config, blind, source), Training(config, blind, source)
     report, _ = ours.step()
 
@@ -172,7 +181,7 @@ def test_the_latents_are_judged_by_what_a_step_of_sgd_on_them_does(
 def test_the_virtual_step_is_taken_on_the_training_and_judged_on_the_validation_images(
     small: Small, blind: Target, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = Training(small("meta"), blind, source)
+    training = Training(small("meta", warmup=0.75), blind, source)
     assert training.latents is not None
     seen = {}
 
@@ -188,7 +197,7 @@ def test_the_virtual_step_is_taken_on_the_training_and_judged_on_the_validation_
         expected = draw_batch(images, 8, training.draws)
         assert torch.equal(seen[name].images, expected.images), name
     assert seen["lr"] == pytest.approx(0.02 * 0.853553), "that of the step to come"
-    assert seen["weight"] == training.config.weight_at(1)
+    assert seen["weight"] == pytest.approx(2 / 3)
 
 
 class Smooth(nn.Module):

@@ -74,6 +74,7 @@ def test_the_variants_differ_and_show_every_choice() -> None:
             )
         ),
         ({"validation_share": 1.0}, r"validation_share must be in \[0, 1\), got 1.0"),
+        ({"warmup": 1.0}, r"warmup must be in \[0, 1\), got 1.0"),
         ({"validation_share": -0.1}, r"validation_share must be in \[0, 1\), got -0.1"),
     ],
 )
