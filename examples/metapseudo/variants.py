@@ -61,7 +61,7 @@ class RunConfig(Config):
     weight: float = 1.0
     warmup: float = 0.25
     gap_weight: float = 1.0
-    num_steps: int = 300
+    num_steps: int = 240
     batch_size: int = 32
     num_samples: int = 32
     lr: float = 0.02
