@@ -62,6 +62,9 @@ def main(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/metapseudo"),
+    report: Annotated[
+        Path | None, typer.Option(help="Folder of tables and pictures (default: that of the runs).")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs that were interrupted.")
     ] = False,
@@ -96,6 +99,14 @@ def main(
         if len({config.name for config in configs}) < len(configs):
             raise ValueError("each variant and number of labels can be given once")
         command = shlex.join(["python", "-m", "examples.metapseudo", *sys.argv[1:]])
-        compare(configs, out, command=command, resume=resume, jobs=jobs, console=console)
+        compare(
+            configs,
+            out,
+            report or out,
+            command=command,
+            resume=resume,
+            jobs=jobs,
+            console=console,
+        )
     except (ValueError, ModuleNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error

@@ -1,6 +1,7 @@
 """Do runs in processes, and hold them against each other."""
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -50,6 +51,7 @@ def run(config: RunConfig, out: Path, *, resume: bool) -> Result:
 def compare(
     configs: Sequence[RunConfig],
     out: Path,
+    report: Path,
     *,
     command: str,
     resume: bool,
@@ -61,6 +63,7 @@ def compare(
     Args:
         configs: The runs.
         out: The folder of all runs.
+        report: The folder of the comparison.
         command: What was typed, to be written beside the table.
         resume: Continue interrupted runs; those that are done are not done again.
         jobs: Number of processes.
@@ -74,14 +77,19 @@ def compare(
             by_name[futures[future].name] = future.result()
             console.print(f"{len(by_name)} of {len(configs)} runs done", highlight=False)
     results = [by_name[config.name] for config in configs]
+    report.mkdir(parents=True, exist_ok=True)
+    # A line for each run: it can be read, and compared line by line.
     lines = ",\n".join(json.dumps(result) for result in results)
-    (out / "comparison.json").write_text(
+    (report / "comparison.json").write_text(
         f'{{"command": {json.dumps(command)}, "results": [\n{lines}\n]}}\n'
     )
-    (out / "comparison.md").write_text(as_markdown(results, command))
-    draw_accuracy(results, out / "accuracy.png")
-    draw_gap(results, out / "gap.png")
+    (report / "comparison.md").write_text(as_markdown(results, command))
+    draw_accuracy(results, report / "accuracy.png")
+    draw_gap(results, report / "gap.png")
+    mapped = [config.name for config in configs if config.objectives == "both"]
+    if mapped:
+        shutil.copyfile(out / mapped[0] / "samples.png", report / "samples.png")
     print_table(results, console)
     seconds = time.perf_counter() - started
-    console.print(f"{seconds:.0f} s; tables, pictures and runs are in {out}/", soft_wrap=True)
+    console.print(f"{seconds:.0f} s; tables and pictures are in {report}/", soft_wrap=True)
     return results

@@ -383,7 +383,15 @@ def test_a_resumed_run_equals_the_unbroken_one(
             train(config, blind, source, broken)
     assert list(broken.metrics())[-1]["step"] == 4
     torch.manual_seed(12345)  # The global generator plays no part.
+    begun = []
+
+    def counted(self: Training) -> tuple[gb.Report, gb.Report | None]:
+        begun.append(self.step_done)
+        return whole_step(self)
+
+    monkeypatch.setattr(Training, "step", counted)
     resumed = train(config, blind, source, broken, resume=True)
+    assert begun == [3, 4, 5], "from the checkpoint in the middle"
     assert broken.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
     networks = [(expected.model, resumed.model)]
     if variant == "meta":
