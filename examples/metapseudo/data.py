@@ -8,6 +8,7 @@ other half.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def load_source(data: str | None) -> Labelled:
         data: Folder or zip of images, or None for the built-in ones.
     """
     if data is not None:
-        return _half(_one_factor(load_images(Path(data))[0], "class"), first=True)
+        return _half(_one_factor(_images(data)[0], "class"), first=True)
     drawn = _one_factor(make_images(BUILT_IN_SOURCE, seed=_SOURCE_SEED), "shape")
     turns = torch.randint(4, (len(drawn),), generator=torch.Generator().manual_seed(0))
     images = transforms.rotate(drawn.images, turns)
@@ -101,9 +102,7 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
         held_out = make_images(BUILT_IN_TEST, seed=2 * seed + 1, only=NARROW)
         train, test = _one_factor(pool, "colour"), _one_factor(held_out, "colour")
     else:
-        train, test = (
-            _half(_one_factor(images, "class"), first=False) for images in load_images(Path(data))
-        )
+        train, test = (_half(_one_factor(images, "class"), first=False) for images in _images(data))
     draws = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=draws)
     of_class = [order[train.labels[order] == index] for index in range(len(train.classes))]
@@ -118,6 +117,11 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
         unlabelled=train.images[torch.cat([members[labels_per_class:] for members in of_class])],
         test=test,
     )
+
+
+@lru_cache(maxsize=1)  # A process has many runs on the same files.
+def _images(data: str) -> tuple[ImageSet, ImageSet]:
+    return load_images(Path(data))
 
 
 def _one_factor(images: ImageSet, factor: str) -> Labelled:

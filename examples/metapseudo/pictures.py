@@ -50,20 +50,22 @@ def draw_accuracy(results: Results, path: Path) -> None:
         path: File of the picture.
     """
     names, labels = variants(results), budgets(results)
-    figure = Figure(figsize=(7.2, 0.42 * len(names) * max(1, len(labels) / 2) + 1.2))
+    figure = Figure(figsize=(7.2, 0.2 * len(names) * (len(labels) + 1) + 1.0))
     axes = figure.subplots()
-    height = 0.8 / len(labels)
     for index, number in enumerate(labels):
+        shift = (index + 1) / (len(labels) + 1) - 0.5
         for place, name in enumerate(names):
             last = [100 * values[-1] for values in of(results, name, number, "accuracy")]
-            y = place + (index + 0.5) * height - 0.4
+            axes.plot(last, [place + shift] * len(last), ".", color=f"C{index}", alpha=0.6)
             label = f"{number} labels a class" if place == 0 else None
-            axes.barh(y, np.mean(last), height, color=f"C{index}", alpha=0.7, label=label)
-            axes.plot(last, [y] * len(last), ".", color="0.2", markersize=4)
+            mean = np.mean(last)
+            axes.plot(mean, place + shift, "D", color=f"C{index}", markersize=5, label=label)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="test accuracy (%)")
+    axes.set(xlabel="test accuracy (%), mean and seeds")
     axes.grid(axis="x", alpha=0.3)
+    for place in range(1, len(names)):
+        axes.axhline(place - 0.5, color="0.9", linewidth=1, zorder=0)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
     figure.savefig(path, dpi=120, bbox_inches="tight")
 

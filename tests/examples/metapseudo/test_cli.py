@@ -33,12 +33,14 @@ def test_variants_are_compared_in_files_and_pictures(
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     assert {file.name for file in out.iterdir()} == {
-        *("comparison.json", "comparison.md", "accuracy.png", "gap.png"),
+        *("comparison.json", "comparison.md", "accuracy.png", "gap.png", "samples.png"),
         *("labelled-4-0", "meta-4-0"),
     }
     files = {"config.json", "metrics.jsonl", "checkpoint.pt", "results.json", "history.png"}
     assert {file.name for file in (out / "labelled-4-0").iterdir()} == files
     assert {file.name for file in (out / "meta-4-0").iterdir()} == {*files, "samples.png"}
+    samples = (out / "samples.png").read_bytes()
+    assert samples == (out / "meta-4-0" / "samples.png").read_bytes()
     for picture in out.rglob("*.png"):
         with Image.open(picture) as image:
             assert min(image.size) > 150, picture
@@ -73,13 +75,20 @@ def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
     monkeypatch.setattr(train, "_NUM_FOR_GAP", 16)
     labels = ["--labels-per-class", "1", "--labels-per-class", "2", "--seeds", "2"]
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
-    result = invoke("naive", *labels, *TINY, *files, "--out", str(tmp_path))
+    folders = ["--out", str(tmp_path / "runs"), "--report", str(tmp_path / "the" / "report")]
+    result = invoke("naive", *labels, *TINY, *files, *folders)
     assert result.exit_code == 0, result.output
+    folders_of_runs = {file.name for file in (tmp_path / "runs").iterdir()}
+    assert folders_of_runs == {"naive-1-0", "naive-1-1", "naive-2-0", "naive-2-1"}
+    report = tmp_path / "the" / "report"
+    assert {file.name for file in report.iterdir()} == {
+        *("comparison.json", "comparison.md", "accuracy.png", "gap.png"),
+    }
     assert "4 of 4 runs done" in result.output
-    runs = json.loads((tmp_path / "comparison.json").read_text())["results"]
+    runs = json.loads((report / "comparison.json").read_text())["results"]
     names = [(run["config"]["labels_per_class"], run["config"]["seed"]) for run in runs]
     assert names == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    header, _, row = (tmp_path / "comparison.md").read_text().splitlines()[-3:]
+    header, _, row = (report / "comparison.md").read_text().splitlines()[-3:]
     assert [cell.strip() for cell in header.split("|")[1:-1]] == [
         "variant",
         *("accuracy (%), 1 labels", "gap, 1 labels", "accuracy (%), 2 labels", "gap, 2 labels"),
