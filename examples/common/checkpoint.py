@@ -1,10 +1,22 @@
 """Checkpoints that are either the old one or the new one, never half of one."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+
+# What reading a file raises, and using what it holds, that is not what it should be.
+DAMAGED = (
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AssertionError,
+)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

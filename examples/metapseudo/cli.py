@@ -30,7 +30,7 @@ def main(
     labels_per_class: Annotated[
         list[int] | None, typer.Option(help="Labelled images of a class; may be given repeatedly.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     solver: Annotated[
         str, typer.Option(help="Of cross-entropy and regulariser, such as PCGrad.")
     ] = RunConfig.solver,
@@ -60,7 +60,7 @@ def main(
     generator: Annotated[
         str | None, typer.Option(help="File of `train_source`, or faces (default: built-in).")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, one thread each.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/metapseudo"),
     report: Annotated[
         Path | None, typer.Option(help="Folder of tables and pictures (default: that of the runs).")

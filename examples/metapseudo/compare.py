@@ -73,9 +73,13 @@ def compare(
     by_name: dict[str, Result] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         futures = {pool.submit(run, config, out, resume=resume): config for config in configs}
-        for future in as_completed(futures):
-            by_name[futures[future].name] = future.result()
-            console.print(f"{len(by_name)} of {len(configs)} runs done", highlight=False)
+        try:
+            for future in as_completed(futures):
+                by_name[futures[future].name] = future.result()
+                console.print(f"{len(by_name)} of {len(configs)} runs done", highlight=False)
+        except Exception:
+            pool.shutdown(cancel_futures=True)  # what fails in one run would in the others
+            raise
     results = [by_name[config.name] for config in configs]
     report.mkdir(parents=True, exist_ok=True)
     # A line for each run: it can be read, and compared line by line.

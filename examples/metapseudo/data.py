@@ -24,6 +24,7 @@ NARROW = {"shape": ("house", "heart"), "texture": ("stripes", "checker")}
 BUILT_IN_SOURCE = 20_000
 BUILT_IN_UNLABELLED = 2000
 BUILT_IN_TEST = 1500
+MOST_FOR_TEST = 2000  # Images of files.
 
 # Different images for the generator and the target, whatever the seed of a run.
 _SOURCE_SEED = 1_000_000
@@ -103,14 +104,17 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
         train, test = _one_factor(pool, "colour"), _one_factor(held_out, "colour")
     else:
         train, test = (_half(_one_factor(images, "class"), first=False) for images in _images(data))
+        # Files come class by class; the first test images are to be of all classes.
+        mixed = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))
+        test = test.take(mixed[:MOST_FOR_TEST])
     draws = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=draws)
     of_class = [order[train.labels[order] == index] for index in range(len(train.classes))]
     fewest = min(len(members) for members in of_class)
     if not 1 <= labels_per_class < fewest:
         raise ValueError(
-            f"labels_per_class must be from 1 to {fewest - 1}, one less than the images of the "
-            f"rarest class, got {labels_per_class}"
+            f"labels_per_class must be at least 1 and less than {fewest}, the number of images of "
+            f"the rarest class, got {labels_per_class}"
         )
     return Target(
         labelled=train.take(torch.cat([members[:labels_per_class] for members in of_class])),
@@ -132,8 +136,8 @@ def _one_factor(images: ImageSet, factor: str) -> Labelled:
 def _half(images: Labelled, *, first: bool) -> Labelled:
     half = len(images.classes) // 2
     start, end = (0, half) if first else (half, len(images.classes))
-    if half == 0:
-        raise ValueError(f"source and target need two classes, found {list(images.classes)}")
+    if half < 2:
+        raise ValueError(f"source and target need two classes each, found {list(images.classes)}")
     chosen = (images.labels >= start) & (images.labels < end)
     return Labelled(
         images=images.images[chosen],

@@ -40,7 +40,7 @@ def exact(inner: Loss, outer: Loss, parameters: Parameters, lr: float) -> Tensor
 
 
 def finite_difference(
-    inner: Loss, outer: Loss, parameters: Parameters, lr: float, *, length: float = 0.01
+    inner: Loss, outer: Loss, parameters: Parameters, lr: float, *, length: float = 0.03
 ) -> Tensor:
     r"""Return the outer loss with the finite-difference approximation of its gradient.
 
@@ -51,7 +51,8 @@ def finite_difference(
 
     It needs first derivatives only, and no graph of a backward (Liu et al., DARTS, ICLR 2019, arXiv
     1806.09055, equation 8). Whatever ``inner`` takes for a constant must be one at both
-    perturbations: targets that are computed anew at θ ± εv make the result wrong.
+    perturbations: targets that are computed anew at θ ± εv make the result wrong. Where the network
+    has kinks, as those of ReLU and max pooling, it is an approximation however short the length.
 
     Args:
         inner: The training loss at some parameters; its graph leads to φ.

@@ -9,7 +9,7 @@ from rich.progress import track
 from torch.nn import functional
 
 from examples.common import transforms
-from examples.common.checkpoint import load_checkpoint, save_checkpoint
+from examples.common.checkpoint import DAMAGED, load_checkpoint, save_checkpoint
 from examples.metapseudo import augment
 from examples.metapseudo.classifier import Classifier, build_classifier
 from examples.metapseudo.data import Labelled
@@ -68,7 +68,7 @@ def load_source_networks(name: str | None) -> Source:
             generator; or None for the built-in source.
 
     Raises:
-        ValueError: There is no such file.
+        ValueError: There is no such file, or it is another kind of file.
     """
     if name == "faces":
         return Source(generator=FaceGenerator.load(), classifier=None)
@@ -78,10 +78,15 @@ def load_source_networks(name: str | None) -> Source:
             f"there is no generator in {str(path)!r}: train one by "
             "`python -m examples.metapseudo.train_source --data … --out …`"
         )
-    state = load_checkpoint(path)
-    generator = ConditionalGenerator.of_state(state["generator"])
-    classifier = build_classifier(generator.num_classes, seed=0)
-    classifier.load_state_dict(state["classifier"])
+    try:
+        state = load_checkpoint(path)
+        generator = ConditionalGenerator.of_state(state["generator"])
+        classifier = build_classifier(generator.num_classes, seed=0)
+        classifier.load_state_dict(state["classifier"])
+    except DAMAGED as error:
+        raise ValueError(
+            f"{str(path)!r} is not a file that `train_source` wrote: {error!r}"
+        ) from error
     return Source(generator=generator, classifier=classifier.requires_grad_(False))
 
 

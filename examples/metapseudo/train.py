@@ -105,6 +105,12 @@ class Training:
         self.step_done += 1
         return report, latents_report
 
+    def end_epoch(self) -> None:
+        """Tell the balancers that an epoch is over: an eighth of the run, here."""
+        self.balancer.end_epoch()
+        if self.latents is not None:
+            self.latents.balancer.end_epoch()
+
     def _losses(self, batch: Batch) -> Callable[[], Losses]:
         """What the classifier is trained on; pseudo-labels and targets are those of now."""
         if self.samples is None:
@@ -212,6 +218,7 @@ def train(
             if of_latents is not None:
                 record |= {f"latents/{key}": value for key, value in of_latents.as_dict().items()}
             folder.log(record)
+        training.end_epoch()
         found = training.judge()
         folder.log({"kind": "evaluation", "step": end, **found})
         folder.save_checkpoint(training.state_dict())

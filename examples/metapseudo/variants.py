@@ -131,7 +131,10 @@ class RunConfig(Config):
         uses = self.objectives in ("validation", "both")
         if not uses or self.labels_per_class < FEWEST_FOR_VALIDATION:
             return 0
-        return round(self.validation_share * self.labels_per_class)
+        if self.validation_share == 0:
+            return 0
+        wanted = round(self.validation_share * self.labels_per_class)
+        return min(max(1, wanted), self.labels_per_class - 1)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -64,10 +64,15 @@ class ConditionalGenerator(Generator):
 
         Args:
             codes: What the decoder is to be given for some images [N, L].
-            labels: Their classes [N]; every class has more than L.
+            labels: Their classes [N].
+
+        Raises:
+            ValueError: A class has fewer than two images.
         """
-        for index in range(self.num_classes):
+        for index, name in enumerate(self.classes):
             mine = codes[labels == index].double()
+            if len(mine) < 2:
+                raise ValueError(f"a class needs two images, found {len(mine)} of {name!r}")
             covariance = torch.cov(mine.T) + 1e-6 * torch.eye(self.latent_size, dtype=mine.dtype)
             self.means[index] = mine.mean(dim=0).float()
             self.factors[index] = torch.linalg.cholesky(covariance).float()
@@ -88,7 +93,9 @@ class ConditionalGenerator(Generator):
         Args:
             state: What ``as_state`` returned.
         """
-        generator = cls(state["classes"], latent_size=state["latent_size"], width=state["width"])
+        sizes = {key: state[key] for key in ("latent_size", "width")}
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and replaced
+            generator = cls(state["classes"], **sizes)
         generator.load_state_dict(state["weights"])
         frozen(generator)
         return generator

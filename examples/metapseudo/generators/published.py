@@ -12,7 +12,6 @@ It is also the example of an adapter for any other published generator:
 4. ``load`` returns it frozen: in evaluation mode an image does not depend on the rest of its batch.
 """
 
-import pickle
 from importlib import resources
 from pathlib import Path
 
@@ -20,10 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.common.checkpoint import DAMAGED
 from examples.metapseudo.generators.generator import Generator, frozen
-
-# What reading a file raises that is not what it should be.
-_DAMAGED = (pickle.UnpicklingError, EOFError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class FaceGenerator(Generator):
@@ -72,7 +69,7 @@ class FaceGenerator(Generator):
             latent_size, width = len(weights["main.0.weight"]), len(weights["main.12.weight"])
             network = Network(ngpu=0, nc=3, nz=latent_size, ngf=width)
             network.load_state_dict(weights)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise ValueError(f"{file} does not hold the weights of faces: {error!r}") from error
         generator = cls(network, latent_size)
         frozen(generator)

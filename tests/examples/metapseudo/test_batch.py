@@ -7,7 +7,7 @@ import torch
 
 from examples.metapseudo.batch import draw_batch, split
 from examples.metapseudo.data import Labelled, Target
-from examples.metapseudo.variants import RunConfig
+from examples.metapseudo.variants import RunConfig, variant_config
 
 
 def labels_of(images: Labelled) -> dict[bytes, int]:
@@ -67,3 +67,11 @@ def test_a_batch_shows_an_image_in_several_ways(target: Target) -> None:
     one = target.labelled.take(torch.tensor([0]))
     batch = draw_batch(one, 20, torch.Generator().manual_seed(0))
     assert len({image.numpy().tobytes() for image in batch.images}) > 10
+
+
+@pytest.mark.parametrize(("share", "labels", "kept"), [(0.9, 4, 3), (0.1, 4, 1), (0.0, 16, 0)])
+def test_neither_part_of_the_labelled_images_is_empty_by_rounding(
+    share: float, labels: int, kept: int
+) -> None:
+    config = variant_config("meta", validation_share=share, labels_per_class=labels)
+    assert config.num_validation == kept

@@ -121,7 +121,7 @@ def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], me
     [
         (["--generator", "nowhere.pt"], "there is no generator in 'nowhere.pt'"),
         (["--data", "nowhere.zip"], "nowhere.zip"),
-        (["--labels-per-class", "6"], "from 1 to 5"),
+        (["--labels-per-class", "6"], "less than 6"),
     ],
 )
 def test_a_mistake_that_a_run_finds_is_answered_in_words(

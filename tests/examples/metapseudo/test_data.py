@@ -117,7 +117,7 @@ def test_the_seed_decides_the_target(target: Target, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("labels_per_class", [0, 6])
 def test_more_labels_than_images_are_refused(folder_of_images: Path, labels_per_class: int) -> None:
-    with pytest.raises(ValueError, match=f"from 1 to 5, .*, got {labels_per_class}"):
+    with pytest.raises(ValueError, match=f"less than 6, .*, got {labels_per_class}"):
         load_target(str(folder_of_images), labels_per_class=labels_per_class, seed=0)
 
 
@@ -156,21 +156,29 @@ def test_the_seed_chooses_the_labelled_images_of_a_folder(folder_of_images: Path
 
 def test_of_an_odd_number_of_classes_the_target_has_more(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        for name in ("ant", "bee", "cat"):
+        for name in ("ant", "bee", "cat", "dog", "elk"):
             (tmp_path / split / name).mkdir(parents=True)
             for number in range(2):
                 Image.new("RGB", (8, 8)).save(tmp_path / split / name / f"{number}.png")
-    assert load_source(str(tmp_path)).classes == ("ant",)
+    assert load_source(str(tmp_path)).classes == ("ant", "bee")
     target = load_target(str(tmp_path), labels_per_class=1, seed=0)
-    assert target.labelled.classes == ("bee", "cat")
+    assert target.labelled.classes == ("cat", "dog", "elk")
 
 
-def test_one_class_is_not_enough(tmp_path: Path) -> None:
+def test_three_classes_are_not_enough(tmp_path: Path) -> None:
     for split in ("train", "test"):
-        path = tmp_path / split / "only"
-        path.mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(path / "0.png")
-    with pytest.raises(ValueError, match=r"two classes, found \['only'\]"):
+        for name in ("ant", "bee", "cat"):
+            path = tmp_path / split / name
+            path.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(path / "0.png")
+    with pytest.raises(ValueError, match=r"two classes each, found \['ant', 'bee', 'cat'\]"):
         load_source(str(tmp_path))
-    with pytest.raises(ValueError, match=r"two classes, found \['only'\]"):
+    with pytest.raises(ValueError, match=r"two classes each, found \['ant', 'bee', 'cat'\]"):
         load_target(str(tmp_path), labels_per_class=1, seed=0)
+
+
+def test_the_test_images_of_files_are_not_class_by_class(folder_of_images: Path) -> None:
+    labels = load_target(str(folder_of_images), labels_per_class=1, seed=0).test.labels
+    assert labels.tolist() != sorted(labels.tolist())
+    other = load_target(str(folder_of_images), labels_per_class=1, seed=1).test.labels
+    assert torch.equal(labels, other), "the same for all seeds"

@@ -222,3 +222,29 @@ def test_the_source_classifier_learns_its_classes() -> None:
 def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no generator in '.*none\.pt'.*train_source"):
         load_source_networks(str(tmp_path / "none.pt"))
+
+
+@pytest.mark.parametrize("content", [b"no checkpoint", None])
+def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "other.pt"
+    if content is None:
+        torch.save({"weights": torch.ones(2)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"other\.pt' is not a file that `train_source` wrote"):
+        load_source_networks(str(path))
+
+
+def test_a_class_of_one_image_is_refused(generator: ConditionalGenerator) -> None:
+    before = generator.means.clone()
+    with pytest.raises(ValueError, match="needs two images, found 1 of 'a'"):
+        generator.fit(torch.ones(5, 8), torch.tensor([0, 1, 1, 2, 2]))
+    assert torch.equal(generator.means, before)
+
+
+def test_reading_a_generator_leaves_the_global_generator_alone(
+    generator: ConditionalGenerator,
+) -> None:
+    before = torch.get_rng_state()
+    ConditionalGenerator.of_state(generator.as_state())
+    assert torch.equal(torch.get_rng_state(), before)

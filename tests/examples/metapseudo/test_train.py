@@ -428,3 +428,14 @@ def test_classes_cannot_be_chosen_without_a_source_classifier(
     Training(small("meta"), blind, published).step()
     with pytest.raises(ValueError, match="needs a classifier of the generator's classes"):
         Training(small("p-ssl"), blind, published)
+
+
+@pytest.mark.parametrize("options", [{"solver": "DWA"}, {"meta_solver": "DWA"}])
+def test_solvers_that_look_at_epochs_are_told_of_them(
+    small: Small, tmp_path: Path, blind: Target, source: Source, options: dict[str, str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    train(small("meta", num_steps=8, **options), blind, source, folder)
+    key = "weight/labels" if "solver" in options else "latents/weight/gap"
+    weights = {record[key] for record in folder.metrics() if record["kind"] == "step"}
+    assert len(weights) > 1
