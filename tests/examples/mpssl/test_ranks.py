@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,15 @@ from tests.distributed.processes import run
 OPTIONS: dict[str, Any] = {"batch_size": 16, "epochs": 4}  # 20 steps of 80 images
 
 
-class OfSamples(nn.GroupNorm):
+def of_samples(width: int) -> nn.Module:
     """In place of batch norm, whose means over a rank's share are not those over the batch."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(8, width)
+    return nn.GroupNorm(8, width)
 
 
 def trained(folder: str, interrupted: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trunk.nn, "BatchNorm2d", OfSamples)
+        patch.setattr(trunk, "Trunk", partial(trunk.Trunk, norm=of_samples))
         config = preset_config("mp-ssl", **OPTIONS)
         images = make_images(80, seed=0)
         if interrupted:
