@@ -12,6 +12,8 @@ from examples.metapseudo.variants import VARIANTS, variant_config
 FOLDER = Path(examples.metapseudo.__file__).parent
 COMPARISONS = sorted(path.name for path in (FOLDER / "results").iterdir())
 
+CHOSEN = ("labels_per_class", "seed", "data", "generator", "validation_share")
+
 
 @pytest.fixture(params=COMPARISONS)
 def results(request: pytest.FixtureRequest) -> Path:
@@ -35,7 +37,7 @@ def test_the_results_are_of_the_variants_as_they_are(results: Path) -> None:
     assert len({result["config"]["seed"] for result in found}) >= 3
     for result in found:
         config = result["config"]
-        options = {key: config[key] for key in ("labels_per_class", "seed", "data", "generator")}
+        options = {key: config[key] for key in CHOSEN}
         assert config["variant"] in VARIANTS
         assert config == variant_config(config["variant"], **options).as_dict()
 
