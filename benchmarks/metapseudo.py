@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.environment import environment, heading
-from benchmarks.timing import Spread
+from benchmarks.timing import Spread, as_text
 from examples.metapseudo.data import load_target
 from examples.metapseudo.source import load_source_networks
 from examples.metapseudo.train import Training
@@ -54,9 +54,6 @@ def measure(num_turns: int) -> dict[str, Any]:
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    def spread(value: dict[str, float], form: str) -> str:
-        return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
-
     lines = heading("The second example's iteration", __doc__, result["environment"])
     lines += [
         f"- {result['turns']} turns; medians (quartiles)",
@@ -65,7 +62,7 @@ def as_markdown(result: dict[str, Any]) -> str:
         "| --- | ---: | ---: |",
     ]
     for name, found in result["steps"].items():
-        cells = [name, spread(found["ms"], ".0f"), spread(found["over_labelled"], ".2f")]
+        cells = [name, as_text(found["ms"], ".0f"), as_text(found["over_labelled"], ".2f")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

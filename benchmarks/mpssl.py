@@ -20,7 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.environment import environment, heading
-from benchmarks.timing import Spread
+from benchmarks.timing import Spread, as_text
 from examples.common.data.procedural import make_images
 from examples.mpssl.presets import preset_config
 from examples.mpssl.train import Training
@@ -105,9 +105,6 @@ def _seconds(call: Callable[[torch.Tensor], object], images: torch.Tensor) -> fl
 
 
 def as_markdown(result: dict[str, Any]) -> str:
-    def spread(value: dict[str, float], form: str) -> str:
-        return f"{value['median']:{form}} ({value['low']:{form}} to {value['high']:{form}})"
-
     lines = heading("The flagship example's step", __doc__, result["environment"])
     lines += [
         f"- {result['turns']} turns of {result['batch_size']} images; medians (quartiles)",
@@ -116,13 +113,13 @@ def as_markdown(result: dict[str, Any]) -> str:
         "| --- | ---: | ---: | ---: |",
     ]
     for kind, found in result["steps"].items():
-        ratio = spread(found["over_plain"], ".2f")
+        ratio = as_text(found["over_plain"], ".2f")
         lines.append(
-            f"| {kind} | {spread(found['ms'], '.1f')} | {ratio} | {found['images_per_second']} |"
+            f"| {kind} | {as_text(found['ms'], '.1f')} | {ratio} | {found['images_per_second']} |"
         )
     lines += [
         "",
-        f"Data and transformations: {spread(result['data_ms'], '.1f')} ms of a step, "
+        f"Data and transformations: {as_text(result['data_ms'], '.1f')} ms of a step, "
         f"{100 * result['data_share']['median']:.1f} % of that with {PROFILED}.",
         "",
         f"| operator, step with {PROFILED} | share of the time |",

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,11 @@ class Spread:
         """Of these values."""
         low, median, high = np.percentile(values, [25, 50, 75])
         return cls(float(median), float(low), float(high))
+
+
+def as_text(spread: Mapping[str, float], form: str) -> str:
+    """A median with its quartiles in brackets; `spread` has the fields of a `Spread`."""
+    return f"{spread['median']:{form}} ({spread['low']:{form}} to {spread['high']:{form}})"
 
 
 @dataclass(frozen=True)

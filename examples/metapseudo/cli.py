@@ -13,14 +13,6 @@ from examples.metapseudo.variants import VARIANTS, RunConfig, variant_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="Folder or zip of images (default: built-in ones). The first half of its classes is "
-        "the source, the other half the target."
-    ),
-]
-
 
 @app.command()
 def main(
@@ -56,7 +48,13 @@ def main(
     meta_lr: Annotated[float, typer.Option(help="That of the mapping network.")] = (
         RunConfig.meta_lr
     ),
-    data: Data = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or zip of images, the latter half of whose classes is the target "
+            "(default: built-in ones)."
+        ),
+    ] = None,
     generator: Annotated[
         str | None, typer.Option(help="File of `train_source`, or faces (default: built-in).")
     ] = None,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from examples.common.choices import check_one_of
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
 
@@ -79,11 +80,7 @@ class RunConfig(Config):
             ("objectives", Objectives),
             ("meta_gradient", MetaGradient),
         ):
-            if getattr(self, option) not in get_args(choices):
-                raise ValueError(
-                    f"{option} must be one of {list(get_args(choices))}, "
-                    f"got {getattr(self, option)!r}"
-                )
+            check_one_of(option, getattr(self, option), get_args(choices))
         if (self.samples == "none") != (self.regularizer == "none"):
             raise ValueError(
                 "samples and a regularizer need each other, got "
@@ -163,7 +160,6 @@ def variant_config(variant: str, **options: Any) -> RunConfig:
     Raises:
         ValueError: The variant or one of the options is not possible.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"variant must be one of {list(VARIANTS)}, got {variant!r}")
+    check_one_of("variant", variant, VARIANTS)
     given = {key: value for key, value in options.items() if value is not None}
     return RunConfig(**{"variant": variant, **VARIANTS[variant], **given})

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from examples.common import transforms
+from examples.common.choices import check_one_of
 from examples.mpssl import pretext
 from examples.mpssl.pretext import PretextTask
 
@@ -40,11 +41,7 @@ class Recipe:
             tasks: Names of the pretext tasks.
         """
         for option, choices in (("mixing", Mixing), ("rotations", Rotations), ("order", Order)):
-            if getattr(self, option) not in get_args(choices):
-                raise ValueError(
-                    f"{option} must be one of {list(get_args(choices))}, "
-                    f"got {getattr(self, option)!r}"
-                )
+            check_one_of(option, getattr(self, option), get_args(choices))
         if self.rotations == "all" and ("rotation" not in tasks or self.mixing == "separate"):
             raise ValueError("rotations='all' needs the task 'rotation' and mixing='mixed'")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import gradbalance as gb
+from examples.common.choices import check_one_of
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
 from examples.common.trunk import PretextModel, Trunk
@@ -70,9 +71,9 @@ class RunConfig(Config):
             pretext.select_tasks(self.tasks)
         self.recipe.check(self.tasks)
         build_solver(self.solver)
-        _one_of("source", self.source, SOURCES)
-        _one_of("scale", self.scale, get_args(Scale))
-        _one_of("precision", self.precision, get_args(Precision))
+        check_one_of("source", self.source, SOURCES)
+        check_one_of("scale", self.scale, get_args(Scale))
+        check_one_of("precision", self.precision, get_args(Precision))
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\"):
             raise ValueError(f"name must be the name of a folder, got {self.name!r}")
         for option in ("epochs", "batch_size", "max_train", "max_test", "threads", "lr"):
@@ -136,7 +137,7 @@ def preset_config(preset: str, **options: Any) -> RunConfig:
     Raises:
         ValueError: The preset or one of the options is not possible.
     """
-    _one_of("preset", preset, PRESETS)
+    check_one_of("preset", preset, PRESETS)
     given = {key: value for key, value in options.items() if value is not None}
     return RunConfig(**{"name": preset, **PRESETS[preset], **given})
 
@@ -154,8 +155,3 @@ def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
         scale=None if config.scale == "none" else config.scale,
         tasks=tuple(model.heads),
     )
-
-
-def _one_of(option: str, found: object, choices: Any) -> None:
-    if found not in choices:
-        raise ValueError(f"{option} must be one of {list(choices)}, got {found!r}")

@@ -15,8 +15,8 @@ from examples.metapseudo.generators.generator import Generator, frozen
 class ConditionalGenerator(Generator):
     r"""Decodes draws of its class's Gaussian: x = g(μ_c + A_c z), z standard normal.
 
-    The decoder g is a perceptron of three layers, which costs a tenth of what convolutions cost and
-    does as well for so few pixels.
+    The decoder g is a perceptron of three layers, which costs little beside convolutions and
+    serves for so few pixels.
 
     Args:
         classes: Names of its C classes.
