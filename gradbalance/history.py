@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradbalance.report import Array, Report
+from gradbalance.numerics.array import Array
+from gradbalance.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

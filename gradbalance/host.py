@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradbalance.gradients import TaskGradients
 from gradbalance.gradients.ranks import Ranks
-from gradbalance.report import Array
+from gradbalance.numerics.array import Array
 
 
 def overflowed_in_gramians(losses: Mapping[str, float], grams: Mapping[str, Array | None]) -> bool:

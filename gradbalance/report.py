@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradbalance.numerics import Status
-
-Array = NDArray[np.float64]
+from gradbalance.numerics.array import Array
 
 
 @dataclass(frozen=True, eq=False)

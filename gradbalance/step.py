@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from gradbalance.numerics import Status
-from gradbalance.report import Array, Report
+from gradbalance.numerics.array import Array
+from gradbalance.report import Report
 from gradbalance.solvers import Problem, Solution, Solver
 
 Scale = Literal["sum", "norm"]

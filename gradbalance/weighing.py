@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradbalance.report import Array
+from gradbalance.numerics.array import Array
 from gradbalance.solvers import AfterStep, EndEpoch, Solver
 from gradbalance.step import (
     NonFinite,

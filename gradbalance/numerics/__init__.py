@@ -7,7 +7,7 @@ from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
 from gradbalance.numerics.projections import GivenProjections, given_projections
-from gradbalance.numerics.rank import Spectrum, spectrum
+from gradbalance.numerics.spectrum import Spectrum, spectrum
 from gradbalance.numerics.status import Status
 
 __all__ = [

@@ -1,17 +1,15 @@
 """An exact active-set method for the point of least norm in a convex hull."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT, Certificate, certify
-
-_Array = NDArray[np.float64]
 
 
 def active_set(
-    gram: _Array, norms: _Array, tol: float, max_steps: int
-) -> tuple[_Array, Certificate, int]:
+    gram: Array, norms: Array, tol: float, max_steps: int
+) -> tuple[Array, Certificate, int]:
     """Solve min wᵀGw over the simplex by a sequence of problems on the affine hull of a support.
 
     Wolfe's method on the Gramian: the row that gains most joins the support, the point moves
@@ -61,8 +59,8 @@ def active_set(
 
 
 def _exchange(
-    gram: _Array, norms: _Array, tol: float, max_steps: int
-) -> tuple[_Array, Certificate, int]:
+    gram: Array, norms: Array, tol: float, max_steps: int
+) -> tuple[Array, Certificate, int]:
     """The same in haste, as long as the norm falls: all rows that gain join at once.
 
     Those of negative weight leave at once, too. Beside the shortest row alone, a row is of use
@@ -96,7 +94,7 @@ def _exchange(
     return best, certify(gram, norms, best, tol), num_steps
 
 
-def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_Array, float]:
+def _newton_direction(gram: Array, products: Array, num_tasks: int) -> tuple[Array, float]:
     """The step δ from w with products Gw to the minimiser over Σw = 1, and its best multiple."""
     right_sides = np.ones((2, products.size))
     right_sides[0] = products
@@ -109,7 +107,7 @@ def _newton_direction(gram: _Array, products: _Array, num_tasks: int) -> tuple[_
     return direction, max(1.0, -slope / curvature) if curvature > 0.0 else np.inf
 
 
-def damped_solve(gram: _Array, right_sides: _Array, num_tasks: int) -> tuple[_Array, bool]:
+def damped_solve(gram: Array, right_sides: Array, num_tasks: int) -> tuple[Array, bool]:
     """Solve for right sides [K, T] with G made positive definite, which moves no minimiser.
 
     A constant added to all of G changes nothing between weights of equal sum, and makes the matrix

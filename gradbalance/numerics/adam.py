@@ -1,9 +1,9 @@
 """One step of Adam on a small vector, free of scale."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-_Array = NDArray[np.float64]
+from gradbalance.numerics.array import Array
 
 
 def adam_step(
@@ -14,7 +14,7 @@ def adam_step(
     *,
     lr: float,
     betas: tuple[float, float] = (0.9, 0.999),
-) -> tuple[_Array, tuple[_Array, _Array]]:
+) -> tuple[Array, tuple[Array, Array]]:
     """Take one step of Adam, elementwise and without a stabilising constant.
 
         m ← β₁m + (1 − β₁)g,   v ← β₂v + (1 − β₂)g²,

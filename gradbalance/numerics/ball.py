@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradbalance.numerics.active_set import active_set, damped_solve
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 
-_Array = NDArray[np.float64]
 _MAX_EXCHANGES = 8  # more than are needed where it works
 _MAX_SCALES = 60  # a dozen were seen
 
@@ -17,7 +17,7 @@ _MAX_SCALES = 60  # a dozen were seen
 class Point(NamedTuple):
     """Weights on the simplex and the scale μ, with what they are worth."""
 
-    weights: _Array
+    weights: Array
     scale: float
     worst: float  # certified up to 1, see `MaxMinVector`
     stationary: bool
@@ -26,16 +26,16 @@ class Point(NamedTuple):
 class Ball(NamedTuple):
     """The ball ‖d − Jᵀp‖ ≤ radius, of rows none of which is zero."""
 
-    gram: _Array
-    norms: _Array
-    center: _Array  # p
-    products: _Array  # b = Gp
+    gram: Array
+    norms: Array
+    center: Array  # p
+    products: Array  # b = Gp
     square: float  # ‖Jᵀp‖²
     radius: float  # c‖Jᵀp‖, zero where ‖Jᵀp‖ is zero to rounding
     tol: float
 
     @classmethod
-    def around(cls, center: _Array, gram: _Array, radius: float, tol: float) -> "Ball":
+    def around(cls, center: Array, gram: Array, radius: float, tol: float) -> "Ball":
         """The ball around Jᵀp whose radius is a multiple of ‖Jᵀp‖."""
         norms = np.sqrt(gram.diagonal())
         products = gram @ center
@@ -44,7 +44,7 @@ class Ball(NamedTuple):
             square = 0.0
         return cls(gram, norms, center, products, square, radius * math.sqrt(square), tol)
 
-    def certify(self, weights: _Array, scale: float) -> Point:
+    def certify(self, weights: Array, scale: float) -> Point:
         """Compare w and μ with the optimality conditions."""
         rounding = 2 * self.norms.size * UNIT
         total = self.center + weights / scale
@@ -64,7 +64,7 @@ class Ball(NamedTuple):
             rests, misfit = rests or rest <= 1.0, min(misfit, rest)
         return Point(weights, scale, max(gap, misfit), rests)
 
-    def on_support(self, support: NDArray[np.intp]) -> tuple[_Array, float]:
+    def on_support(self, support: NDArray[np.intp]) -> tuple[Array, float]:
         """The solution on the affine hull of a support: weights [t] of sum 1 and μ.
 
         There w = w₀ + μw₁ and ‖Jᵀw‖² = ‖Jᵀw₀‖² + μ²‖Jᵀw₁‖². Where that is nowhere c‖g₀‖μ, the
@@ -145,7 +145,7 @@ def bracket(ball: Ball, scale: float) -> tuple[Point, int]:
     return best, num_steps
 
 
-def _nearest(ball: Ball, scale: float) -> _Array:
+def _nearest(ball: Ball, scale: float) -> Array:
     """The weights of the min-norm point of the rows g_i + μg₀."""
     gram = ball.gram + scale * (ball.products[:, None] + ball.products) + scale**2 * ball.square
     # Rounding must not leave a row that is (nearly) zero with a negative square.

@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.damped_newton import damped_newton
 from gradbalance.numerics.min_norm import min_norm_point
 from gradbalance.numerics.status import Status
-
-_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,14 @@ class BarrierPoint:
         True
     """
 
-    weights: _Array
+    weights: Array
     status: Status
     num_steps: int
     certificate: float
 
 
 def barrier_point(
-    gram: _Array,
+    gram: Array,
     *,
     power: float = 1.0,
     preferences: ArrayLike | None = None,
@@ -121,7 +120,7 @@ def barrier_point(
     return BarrierPoint(end.x * (scale / norms), status, num_steps, end.worst)
 
 
-def _at_rest(cosines: _Array, x: _Array) -> tuple[_Array, float]:
+def _at_rest(cosines: Array, x: Array) -> tuple[Array, float]:
     """The x scaled to the sum T, and xᵀGx over what counts as zero: at most 1 at rest."""
     x = x * (x.size / float(x.sum()))
     return x, max(float(x @ cosines @ x), 0.0) / (UNIT * x.size**3)

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.complementarity import complementary
 from gradbalance.numerics.status import Status
-
-_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,13 @@ class BoundedMinima:
         True
     """
 
-    points: _Array
+    points: Array
     status: Status
     num_steps: int
     certificate: float
 
 
-def bounded_minima(gram: _Array, lower: ArrayLike) -> BoundedMinima:
+def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
     """Minimise a quadratic form above lower bounds, exactly, for K bounds that share it.
 
         min_v vᵀGv   over v ≥ u,   with G = J Jᵀ
@@ -94,7 +93,7 @@ def bounded_minima(gram: _Array, lower: ArrayLike) -> BoundedMinima:
     return BoundedMinima(bounds + excess / norms, status, num_steps, certificate)
 
 
-def _made_definite(cosines: _Array) -> tuple[_Array, float]:
+def _made_definite(cosines: Array) -> tuple[Array, float]:
     """Add to the diagonal what rounding may have taken from it, and tell how much that was.
 
     T·ε is what rounding the entries may do to an eigenvalue, so that it says nothing new. Where it

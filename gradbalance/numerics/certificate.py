@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gradbalance.numerics.array import Array
 
 UNIT = float(np.finfo(np.float64).eps)
 
@@ -11,16 +12,14 @@ UNIT = float(np.finfo(np.float64).eps)
 class Certificate(NamedTuple):
     """How far weights are from the optimum, row by row; holds where `worst` is at most 1."""
 
-    gaps: NDArray[np.float64]  # wᵀGw − (Gw)_i
-    ratios: NDArray[np.float64]  # the same over what is allowed to row i
+    gaps: Array  # wᵀGw − (Gw)_i
+    ratios: Array  # the same over what is allowed to row i
     worst: float
     val: float  # wᵀGw
     stationary: bool
 
 
-def certify(
-    gram: NDArray[np.float64], norms: NDArray[np.float64], weights: NDArray[np.float64], tol: float
-) -> Certificate:
+def certify(gram: Array, norms: Array, weights: Array, tol: float) -> Certificate:
     """Compare weights on the simplex with the optimality conditions of the min-norm problem.
 
     With val = wᵀGw, s_i = √G_ii, S = Σ_j w_j s_j, T rows and ε the float64 unit, row i holds if

@@ -4,13 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 
-_Array = NDArray[np.float64]
+from gradbalance.numerics.array import Array
+
 _MAX_EXCHANGES = 10  # more than are needed where it works
 
 
-def complementary(
-    matrix: _Array, offsets: _Array, sizes: _Array, unit: float
-) -> tuple[_Array, int]:
+def complementary(matrix: Array, offsets: Array, sizes: Array, unit: float) -> tuple[Array, int]:
     """Find the x of each of K problems with x ≥ 0, y = Mx + q ≥ 0 and x_i y_i = 0.
 
     These are the optimality conditions of min ½xᵀMx + qᵀx over x ≥ 0. Which entries are free, that
@@ -57,7 +56,7 @@ def complementary(
     return points, num_steps
 
 
-def _likely_free(matrix: _Array, offsets: _Array) -> NDArray[np.bool_]:
+def _likely_free(matrix: Array, offsets: Array) -> NDArray[np.bool_]:
     """Guess: those that a few steps of accelerated projected gradients make positive.
 
     Where there are few entries, or few problems, exchanging is cheaper than a good guess.
@@ -77,7 +76,7 @@ def _likely_free(matrix: _Array, offsets: _Array) -> NDArray[np.bool_]:
     return np.asarray(point > 0.0)
 
 
-def _minimiser(matrix: _Array, offset: _Array, free: NDArray[np.bool_]) -> _Array:
+def _minimiser(matrix: Array, offset: Array, free: NDArray[np.bool_]) -> Array:
     """The x that minimises ½xᵀMx + qᵀx where all but the free entries are 0."""
     point = np.zeros_like(offset)
     chosen = free.nonzero()[0]
@@ -88,8 +87,8 @@ def _minimiser(matrix: _Array, offset: _Array, free: NDArray[np.bool_]) -> _Arra
 
 
 def _descend(
-    matrix: _Array, offset: _Array, point: _Array, size: float, unit: float
-) -> tuple[_Array, int]:
+    matrix: Array, offset: Array, point: Array, size: float, unit: float
+) -> tuple[Array, int]:
     """Descend from a point x ≥ 0: to the minimiser over the free entries, freeing one at a time.
 
     Where an entry reaches 0 on the way, it is held there and the way goes on from there.

@@ -4,12 +4,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 
-_Array = NDArray[np.float64]
 _DOUBT = 1e-8  # the least that rounding may be, relative to a row's target, to be felt
 _LEAST = 1e-250  # of a variable, for its powers and quotients to stay within float64
 
@@ -17,16 +16,16 @@ _LEAST = 1e-250  # of a variable, for its powers and quotients to stay within fl
 class Descent(NamedTuple):
     """Where the steps ended; solved where `worst` is at most 1."""
 
-    x: NDArray[np.float64]
+    x: Array
     worst: float
     num_steps: int
     in_doubt: bool  # whether rounding leaves it open if there is a solution
 
 
 def damped_newton(
-    gram: _Array,
-    x: _Array,
-    units: _Array,
+    gram: Array,
+    x: Array,
+    units: Array,
     power: float,
     tol: float,
     max_steps: int,
@@ -90,11 +89,11 @@ def damped_newton(
         x = _moved(x, direction, power)
 
 
-def _smallest(values: _Array) -> float:
+def _smallest(values: Array) -> float:
     return float(values[values.argmin()])  # a few times faster than min()
 
 
-def _newton_direction(gram: _Array, curvatures: _Array, residuals: _Array) -> _Array:
+def _newton_direction(gram: Array, curvatures: Array, residuals: Array) -> Array:
     """Solve (G + diag(curvatures)) δ = −residuals.
 
     Where rounding has left nothing of a curvature, damping at its level keeps the step downhill.
@@ -110,7 +109,7 @@ def _newton_direction(gram: _Array, curvatures: _Array, residuals: _Array) -> _A
         damping *= 100.0
 
 
-def _moved(x: _Array, direction: _Array, power: float) -> _Array:
+def _moved(x: Array, direction: Array, power: float) -> Array:
     """Go as far along the direction as is sure to be downhill."""
     changes = direction / x
     shrinkage = -_smallest(changes)

@@ -1,16 +1,14 @@
 """Frank-Wolfe methods with exact line search for the point of least norm in a convex hull."""
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import Certificate, certify
-
-_Array = NDArray[np.float64]
 
 
 def frank_wolfe(
-    gram: _Array, norms: _Array, tol: float, max_steps: int
-) -> tuple[_Array, Certificate, int]:
+    gram: Array, norms: Array, tol: float, max_steps: int
+) -> tuple[Array, Certificate, int]:
     """Move from the mean of the rows towards one row at a time, each time as far as is best.
 
         t = argmin_i (Gw)_i,   w ← (1 − γ)w + γe_t,   γ = argmin_{γ ∈ [0, 1]} wᵀGw
@@ -28,7 +26,7 @@ def frank_wolfe(
         Sener and Koltun, 2018, arXiv:1810.04650, Algorithm 2. Their code stops when a step is
         short; this one when the certificate holds.
     """
-    weights: _Array = np.full(norms.size, 1.0 / norms.size)
+    weights: Array = np.full(norms.size, 1.0 / norms.size)
     certificate = certify(gram, norms, weights, tol)
     num_steps = 0
     while certificate.worst > 1.0 and num_steps < max_steps:
@@ -43,8 +41,8 @@ def frank_wolfe(
 
 
 def away_steps(
-    gram: _Array, norms: _Array, tol: float, max_steps: int
-) -> tuple[_Array, Certificate, int]:
+    gram: Array, norms: Array, tol: float, max_steps: int
+) -> tuple[Array, Certificate, int]:
     """As `frank_wolfe`, or away from the worst row that carries weight where that gains more.
 
         a = argmax_{i: w_i > 0} (Gw)_i;   away from a if (Gw)_a − wᵀGw > wᵀGw − (Gw)_t
@@ -86,13 +84,13 @@ def away_steps(
     return weights, certificate, num_steps
 
 
-def _from_to(weights: _Array, vertex: int) -> _Array:
+def _from_to(weights: Array, vertex: int) -> Array:
     direction = -weights
     direction[vertex] += 1.0
     return direction
 
 
-def _length(gram: _Array, direction: _Array, slope: float, longest: float) -> float:
+def _length(gram: Array, direction: Array, slope: float, longest: float) -> float:
     """The best length of a step along which wᵀGw/2 first falls by `slope` a unit."""
     curvature = float(direction @ gram @ direction)
     return longest if curvature * longest <= slope else slope / curvature

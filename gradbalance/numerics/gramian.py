@@ -1,13 +1,13 @@
 """What counts as a Gramian."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
 
-_Array = NDArray[np.float64]
+from gradbalance.numerics.array import Array
 
 
-def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> _Array:
+def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> Array:
     """Return a Gramian as a symmetric float64 array, or say why it is none.
 
         G = J Jᵀ:   G_ij = G_ji,   xᵀGx ≥ 0 for all x
@@ -82,7 +82,7 @@ def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> _Array
 _REMEDY = "Pass J @ J.T, with one row of J for each task."
 
 
-def _symmetrised(matrix: _Array, slack: float) -> _Array:
+def _symmetrised(matrix: Array, slack: float) -> Array:
     norms = np.sqrt(np.abs(matrix.diagonal()))
     norms = np.maximum(norms, 1e-15 * norms.max())
     excess = np.abs(matrix - matrix.T) - slack * np.outer(norms, norms)
@@ -95,7 +95,7 @@ def _symmetrised(matrix: _Array, slack: float) -> _Array:
     return 0.5 * (matrix + matrix.T)
 
 
-def _defect(matrix: _Array, slack: float) -> str:
+def _defect(matrix: Array, slack: float) -> str:
     """The simplest thing that is wrong with a matrix that is not positive semi-definite."""
     diagonal = matrix.diagonal()
     lowest = int(diagonal.argmin())

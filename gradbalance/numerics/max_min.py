@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.ball import Ball, bracket, exchange
 from gradbalance.numerics.status import Status
-
-_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,14 @@ class MaxMinVector:
         True
     """
 
-    weights: _Array
+    weights: Array
     status: Status
     num_steps: int
     certificate: float
 
 
 def max_min_vector(
-    gram: _Array, center: ArrayLike, *, radius: float, tol: float = 1e-10
+    gram: Array, center: ArrayLike, *, radius: float, tol: float = 1e-10
 ) -> MaxMinVector:
     """Find the vector that is best for the row that it is worst for.
 

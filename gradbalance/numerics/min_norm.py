@@ -4,14 +4,12 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gradbalance.numerics.active_set import active_set
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import Certificate, certify
 from gradbalance.numerics.frank_wolfe import away_steps, frank_wolfe
 from gradbalance.numerics.status import Status
-
-_Array = NDArray[np.float64]
 
 
 class MinNormPoint(NamedTuple):
@@ -33,14 +31,14 @@ class MinNormPoint(NamedTuple):
         True
     """
 
-    weights: _Array
+    weights: Array
     status: Status
     num_steps: int
     certificate: float
 
 
 def min_norm_point(
-    gram: _Array,
+    gram: Array,
     *,
     method: Literal["active_set", "frank_wolfe", "away_steps"] = "active_set",
     tol: float = 1e-10,
@@ -114,7 +112,7 @@ _METHODS = {
 }
 
 
-def _closed_form(gram: _Array) -> _Array:
+def _closed_form(gram: Array) -> Array:
     if gram.size == 1:
         return np.ones(1)
     (square, inner), (_, other_square) = gram.tolist()
@@ -124,7 +122,7 @@ def _closed_form(gram: _Array) -> _Array:
     return np.array([first / total, second / total]) if total > 0.0 else np.full(2, 0.5)
 
 
-def _result(weights: _Array, certificate: Certificate, num_steps: int) -> MinNormPoint:
+def _result(weights: Array, certificate: Certificate, num_steps: int) -> MinNormPoint:
     if certificate.worst > 1.0:
         status = Status.STEP_LIMIT
     else:

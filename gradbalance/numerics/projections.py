@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from gradbalance.numerics.rank import spectrum
+from gradbalance.numerics.array import Array
+from gradbalance.numerics.spectrum import spectrum
 from gradbalance.numerics.status import Status
-
-_Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class GivenProjections:
         <Status.STATIONARY: 'stationary'>
     """
 
-    weights: _Array
-    projections: _Array
+    weights: Array
+    projections: Array
     status: Status
 
 
 def given_projections(
-    gram: _Array, targets: ArrayLike, *, rank_tol: float = 1e-12
+    gram: Array, targets: ArrayLike, *, rank_tol: float = 1e-12
 ) -> GivenProjections:
     """Find the shortest vector of the rows' span with given projections onto the rows.
 

@@ -5,7 +5,7 @@ from typing import final
 import numpy as np
 
 from gradbalance.numerics import Status, spectrum
-from gradbalance.numerics.rank import check_rank_tol
+from gradbalance.numerics.spectrum import check_rank_tol
 from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 

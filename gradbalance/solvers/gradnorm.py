@@ -7,7 +7,8 @@ from typing import Any, final
 import numpy as np
 
 from gradbalance.numerics import adam_step
-from gradbalance.solvers.solver import Array, Problem, Solution, Solver, State
+from gradbalance.numerics.array import Array
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
 
 _SMALLEST_WEIGHT = 1e-4  # of the mean weight: a weight at 0 would have no gradient to come back by
 _SMALLEST_START = 1e-12  # of the largest first loss: below it a ratio L_i/L_i(0) says nothing

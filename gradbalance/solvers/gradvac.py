@@ -6,8 +6,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from gradbalance.numerics.array import Array
 from gradbalance.solvers.orders import random_orders
-from gradbalance.solvers.solver import Array, Problem, Solution, Solver, State
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
 
 _UNIT = float(np.finfo(np.float64).eps)
 _LARGEST_TARGET = 1 - 1e-6  # beyond, rounding decides about length and not only about angle

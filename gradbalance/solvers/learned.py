@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradbalance.numerics import adam_step
-from gradbalance.solvers.solver import Array
+from gradbalance.numerics.array import Array
 
 
 @dataclass

@@ -6,8 +6,9 @@ from typing import Literal, final, get_args
 import numpy as np
 
 from gradbalance.numerics import as_gramian, min_norm_point
+from gradbalance.numerics.array import Array
 from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
-from gradbalance.solvers.solver import Array, Problem, Solution, StatelessSolver, check_choice
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver, check_choice
 
 Method = Literal["active_set", "frank_wolfe", "away_steps"]
 Normalization = Literal["none", "l2", "loss", "loss+"]

@@ -6,8 +6,9 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from gradbalance.numerics.array import Array
 from gradbalance.solvers.orders import random_orders
-from gradbalance.solvers.solver import Array, Problem, Solution, Solver, State, check_choice
+from gradbalance.solvers.solver import Problem, Solution, Solver, State, check_choice
 
 Reduction = Literal["sum", "mean"]
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gradbalance.solvers.solver import Array, Problem
+from gradbalance.numerics.array import Array
+from gradbalance.solvers.solver import Problem
 
 PerTask = Mapping[str, float] | Sequence[float]
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from gradbalance.numerics.array import Array
 from gradbalance.solvers.per_task import PerTask, per_task
-from gradbalance.solvers.solver import Array, Problem
+from gradbalance.solvers.solver import Problem
 
 Preferences = PerTask
 

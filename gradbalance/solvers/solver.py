@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gradbalance.numerics import Status, as_gramian
+from gradbalance.numerics.array import Array
 
-Array = NDArray[np.float64]
 State = dict[str, Any]
 Needs = Literal["losses", "gramian"]
 Weighs = Literal["gradients", "losses"]

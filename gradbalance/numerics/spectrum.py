@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-_Array = NDArray[np.float64]
+from gradbalance.numerics.array import Array
 
 
 class Spectrum(NamedTuple):
@@ -19,8 +19,8 @@ class Spectrum(NamedTuple):
                [0., 3.]])
     """
 
-    values: _Array  # [r] the diagonal of Λ, ascending
-    vectors: _Array  # [T, r] the columns of V
+    values: Array  # [r] the diagonal of Λ, ascending
+    vectors: Array  # [T, r] the columns of V
 
 
 def spectrum(gram: ArrayLike, *, rank_tol: float = 1e-12) -> Spectrum:
