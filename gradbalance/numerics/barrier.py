@@ -1,7 +1,7 @@
 """The point where a quadratic form and a barrier at zero balance."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +13,7 @@ from gradbalance.numerics.min_norm import min_norm_point
 from gradbalance.numerics.status import Status
 
 
-@dataclass(frozen=True)
-class BarrierPoint:
+class BarrierPoint(NamedTuple):
     """Positive weights w with Gw = p ∘ w^(−power), and what certifies them.
 
     Attributes:

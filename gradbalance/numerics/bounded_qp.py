@@ -1,6 +1,6 @@
 """The least of a quadratic form above lower bounds, for many bounds that share one Gramian."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,8 +12,7 @@ from gradbalance.numerics.complementarity import complementary
 from gradbalance.numerics.status import Status
 
 
-@dataclass(frozen=True)
-class BoundedMinima:
+class BoundedMinima(NamedTuple):
     """Points of least vᵀGv above their bounds, with what certifies them.
 
     Attributes:

@@ -1,7 +1,7 @@
 """The vector in the span of rows whose projections onto the rows are given."""
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,8 +11,7 @@ from gradbalance.numerics.spectrum import spectrum
 from gradbalance.numerics.status import Status
 
 
-@dataclass(frozen=True)
-class GivenProjections:
+class GivenProjections(NamedTuple):
     """Weights whose direction has given projections, or projections as near as there are.
 
     Attributes:
