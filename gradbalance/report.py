@@ -159,7 +159,7 @@ def join_groups(reports: Mapping[str, Report]) -> Report:
     parts = list(reports.values())
     grams = [report.gram for report in parts if report.gram is not None]
     certificates = [r.certificate for r in parts if r.certificate is not None]
-    worst = max(parts, key=lambda report: _SEVERITY.index(report.status))
+    worst = max(parts, key=lambda r: -1 if r.status is None else r.status.severity)
     zero_everywhere = set.intersection(*(set(report.left_out) for report in parts))
     return replace(
         parts[0],
@@ -171,8 +171,3 @@ def join_groups(reports: Mapping[str, Report]) -> Report:
         left_out={k: v for k, v in parts[0].left_out.items() if k in zero_everywhere},
         groups=dict(reports),
     )
-
-
-# A step is stationary only where all its groups are.
-_SEVERITY = [None, Status.STATIONARY, Status.REUSED, Status.CONVERGED, Status.STEP_LIMIT,
-             Status.ILL_POSED, Status.ASCENT, Status.SKIPPED]  # fmt: skip

@@ -10,7 +10,10 @@ class Status(enum.Enum):
     `STATIONARY` are statements about the result and not about how the method went. `ASCENT` and
     `ILL_POSED` tell of methods that are not defined, or not useful, for all gradients; `REUSED` of
     weights that come from an earlier step and promise nothing for this one; `SKIPPED` of a step
-    whose scaled gradients overflowed, which the `GradScaler` leaves out.
+    without usable gradients, in which nothing was solved.
+
+    Attributes:
+        advice: what to do about this status; empty where nothing needs doing.
 
     Example:
         >>> from gradbalance.numerics import Status
@@ -18,30 +21,44 @@ class Status(enum.Enum):
         ''
         >>> Status("step limit").advice
         'raise max_steps or tol, or choose an exact method'
+        >>> max(Status.STATIONARY, Status.CONVERGED, key=lambda status: status.severity)
+        <Status.CONVERGED: 'converged'>
     """
 
-    CONVERGED = "converged"
-    STATIONARY = "stationary"
-    STEP_LIMIT = "step limit"
-    ASCENT = "ascent"
-    ILL_POSED = "ill-posed"
-    REUSED = "reused"
-    SKIPPED = "skipped"
+    # In the order of their severity.
+    STATIONARY = (
+        "stationary",
+        "no direction serves all tasks: they have reached a trade-off, or a gradient is zero",
+    )
+    REUSED = ("reused", "")
+    CONVERGED = ("converged", "")
+    STEP_LIMIT = ("step limit", "raise max_steps or tol, or choose an exact method")
+    ILL_POSED = (
+        "ill-posed",
+        "the equations that define this method have no usable solution here",
+    )
+    ASCENT = (
+        "ascent",
+        "this direction raises every loss; choose a method that promises descent",
+    )
+    SKIPPED = (
+        "skipped",
+        "the gradients overflowed at this loss scale, or the loss was multiplied by zero; nothing "
+        "was learned from the step",
+    )
+
+    advice: str
+
+    def __new__(cls, value: str, advice: str) -> "Status":
+        """A status whose value is the text that reports print."""
+        status = object.__new__(cls)
+        status._value_, status.advice = value, advice
+        return status
 
     @property
-    def advice(self) -> str:
-        """What to do about this status; empty where nothing needs doing."""
-        return _ADVICE[self]
+    def severity(self) -> int:
+        """How much it says against the result; of a step's parts, the largest counts.
 
-
-_ADVICE = {
-    Status.CONVERGED: "",
-    Status.STATIONARY: (
-        "no direction serves all tasks: they have reached a trade-off, or a gradient is zero"
-    ),
-    Status.STEP_LIMIT: "raise max_steps or tol, or choose an exact method",
-    Status.ASCENT: "this method's direction raises every loss here; MGDA or UPGrad would not",
-    Status.ILL_POSED: "the equations that define this method have no usable solution here",
-    Status.REUSED: "",
-    Status.SKIPPED: "the scaled gradients overflowed; scaler.update() lowers the scale",
-}
+        A step is stationary only where all its parts are, so that `STATIONARY` is the smallest.
+        """
+        return list(Status).index(self)
