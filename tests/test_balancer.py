@@ -66,11 +66,11 @@ def test_a_missing_task_keeps_its_state():
     balancer = gb.Balancer(gb.GradNorm(lr=0.1), gb.SharedParameters(model.trunk))
     for _ in range(3):
         balancer.backward(model.losses())
-    before = balancer.solver.state_dict()["tasks"]["task1"]
+    before = balancer.solver.state_dict()["weights"]["task1"]
     losses = model.losses()
     del losses["task1"]
     balancer.backward(losses)
-    assert balancer.solver.state_dict()["tasks"]["task1"] == before
+    assert balancer.solver.state_dict()["weights"]["task1"] == before
 
 
 @sources

@@ -4,6 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.checks import check_number
+
+_LARGEST = 1e150  # of a gradient, for its square to stay within float64
 
 
 def adam_step(
@@ -22,7 +25,7 @@ def adam_step(
 
     Args:
         x: The variables [T].
-        gradient: The gradient g [T].
+        gradient: The gradient g [T], taken for 1e150 where it is larger than that.
         moments: The first moments m [T] and the second moments v [T]; zeros at first.
         num_steps: The steps taken before this one, a number or, where elements have been updated
             at different times, an array [T].
@@ -45,10 +48,9 @@ def adam_step(
         Kingma and Ba, 2015, arXiv:1412.6980. Deviating, the constant ε = 1e-8 is left out: it would
         make the step depend on the gradient's scale.
     """
-    for beta in betas:
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"betas must lie in [0, 1), got {betas}.")
-    gradient = np.asarray(gradient, dtype=np.float64)
+    for index, beta in enumerate(betas):
+        check_number(f"betas[{index}]", beta, "[0, 1)")
+    gradient = np.clip(np.asarray(gradient, dtype=np.float64), -_LARGEST, _LARGEST)
     count = np.asarray(num_steps) + 1
     mean = betas[0] * np.asarray(moments[0]) + (1.0 - betas[0]) * gradient
     square = betas[1] * np.asarray(moments[1]) + (1.0 - betas[1]) * gradient**2

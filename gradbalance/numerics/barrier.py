@@ -1,6 +1,5 @@
 """The point where a quadratic form and a barrier at zero balance."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
+from gradbalance.numerics.checks import check_count, check_number
 from gradbalance.numerics.damped_newton import damped_newton
 from gradbalance.numerics.min_norm import min_norm_point
 from gradbalance.numerics.status import Status
@@ -81,12 +81,9 @@ def barrier_point(
     References:
         Navon et al., 2022, arXiv:2202.01017, for power 1; Ban and Ji, 2024, arXiv:2402.15638.
     """
-    if not (math.isfinite(power) and power > 0.0):
-        raise ValueError(f"power must be positive and finite, got {power}.")
-    if not 0.0 <= tol < 1.0:
-        raise ValueError(f"tol must lie in [0, 1), got {tol}.")
-    if max_steps < 0:
-        raise ValueError(f"max_steps must not be negative, got {max_steps}.")
+    check_number("power", power, "(0, inf)")
+    check_number("tol", tol, "[0, 1)")
+    check_count("max_steps", max_steps)
     factors = np.ones(len(gram)) if preferences is None else np.asarray(preferences, np.float64)
     if factors.shape != (len(gram),) or not (np.isfinite(factors) & (factors > 0.0)).all():
         raise ValueError(
@@ -115,7 +112,7 @@ def barrier_point(
             x, ratio = _at_rest(cosines, end.x)
         if ratio <= 1.0:
             return BarrierPoint(x / norms, Status.STATIONARY, num_steps, ratio)
-    status = Status.CONVERGED if end.worst <= 1.0 else Status.STEP_LIMIT
+    status = Status.of(end.worst, stationary=False)
     return BarrierPoint(end.x * (scale / norms), status, num_steps, end.worst)
 
 

@@ -83,12 +83,8 @@ def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
     rounding = 2.0 * damping * np.abs(points).sum(axis=1)
     missed = np.maximum(-slopes, slopes * (excess > 0.0)).max(axis=1)
     certificate = max(0.0, float((missed / np.where(rounding > 0.0, rounding, 1.0)).max()))
-    if certificate > 1.0:
-        status = Status.STEP_LIMIT
-    elif ((points * slopes).sum(axis=1) <= rounding * np.abs(points).sum(axis=1)).all():
-        status = Status.STATIONARY
-    else:
-        status = Status.CONVERGED
+    at_rest = ((points * slopes).sum(axis=1) <= rounding * np.abs(points).sum(axis=1)).all()
+    status = Status.of(certificate, stationary=bool(at_rest))
     return BoundedMinima(bounds + excess / norms, status, num_steps, certificate)
 
 

@@ -47,15 +47,6 @@ def away_steps(
 
         a = argmax_{i: w_i > 0} (Gw)_i;   away from a if (Gw)_a − wᵀGw > wᵀGw − (Gw)_t
 
-    Args:
-        gram: The Gramian G [T, T].
-        norms: The norms √G_ii [T].
-        tol: The relative gap of the certificate.
-        max_steps: The number of steps at most.
-
-    Returns:
-        The last weights [T], their certificate and the number of steps.
-
     References:
         Lacoste-Julien and Jaggi, 2015, arXiv:1511.05932, Algorithm 1, started from the shortest
         row.

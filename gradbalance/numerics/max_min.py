@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from gradbalance.numerics.active_set import active_set, damped_solve
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
+from gradbalance.numerics.checks import check_number
 from gradbalance.numerics.status import Status
 
 _MAX_EXCHANGES = 8  # more than are needed where it works
@@ -65,15 +66,15 @@ def max_min_vector(
         tol: The relative gap of the certificate, see `MaxMinVector`.
 
     Raises:
-        ValueError: If radius is negative or not finite.
+        ValueError: If an option is out of its range.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, max_min_vector
         >>> max_min_vector(as_gramian([[1.0, 0.0], [0.0, 1.0]]), [0.5, 0.5], radius=1.0).weights
         array([1., 1.])
     """
-    if not 0.0 <= radius < math.inf:
-        raise ValueError(f"radius must be a number of at least 0, got {radius}.")
+    check_number("radius", radius, "[0, inf)")
+    check_number("tol", tol, "[0, 1)")
     weights = np.array(center, dtype=np.float64)
     diagonal = gram.diagonal()
     largest = float(diagonal.max())
@@ -90,9 +91,7 @@ def max_min_vector(
         point, more = _bracket(ball, point.scale)
         num_steps += more
     weights[rows] += point.weights / point.scale
-    status = Status.STATIONARY if point.stationary else Status.CONVERGED
-    if point.worst > 1.0:
-        status = Status.STEP_LIMIT
+    status = Status.of(point.worst, stationary=point.stationary)
     return MaxMinVector(weights, status, num_steps, point.worst)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from gradbalance.numerics.active_set import active_set
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import Certificate, certify
+from gradbalance.numerics.checks import check_choice, check_count, check_number
 from gradbalance.numerics.frank_wolfe import away_steps, frank_wolfe
 from gradbalance.numerics.status import Status
 
@@ -82,12 +83,10 @@ def min_norm_point(
         ("frank_wolfe", deviating in that it stops on the certificate and not on the length of a
         step); Lacoste-Julien and Jaggi, 2015, arXiv:1511.05932, Algorithm 1 ("away_steps").
     """
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {sorted(_METHODS)}, got {method!r}.")
-    if not 0.0 <= tol < 1.0:
-        raise ValueError(f"tol must lie in [0, 1), got {tol}.")
-    if max_steps is not None and max_steps < 0:
-        raise ValueError(f"max_steps must not be negative, got {max_steps}.")
+    check_choice("method", method, list(_METHODS))
+    check_number("tol", tol, "[0, 1)")
+    if max_steps is not None:
+        check_count("max_steps", max_steps)
     diagonal = gram.diagonal()
     # A power of two, so that scaling G by one leaves the weights as they are.
     exponent = math.frexp(diagonal[diagonal.argmax()])[1]
@@ -123,8 +122,5 @@ def _closed_form(gram: Array) -> Array:
 
 
 def _result(weights: Array, certificate: Certificate, num_steps: int) -> MinNormPoint:
-    if certificate.worst > 1.0:
-        status = Status.STEP_LIMIT
-    else:
-        status = Status.STATIONARY if certificate.stationary else Status.CONVERGED
+    status = Status.of(certificate.worst, stationary=certificate.stationary)
     return MinNormPoint(weights, status, num_steps, certificate.worst)

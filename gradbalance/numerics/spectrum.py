@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.checks import check_number
 
 
 class Spectrum(NamedTuple):
@@ -42,13 +43,7 @@ def spectrum(gram: ArrayLike, *, rank_tol: float = 1e-12) -> Spectrum:
         >>> spectrum([[1.0, 1.0], [1.0, 1.0]]).values
         array([2.])
     """
-    check_rank_tol(rank_tol)
+    check_number("rank_tol", rank_tol, "(0, 1)")
     values, vectors = np.linalg.eigh(np.asarray(gram, dtype=np.float64))
     kept = values > rank_tol * max(float(values[-1]), 0.0)
     return Spectrum(values[kept], vectors[:, kept])
-
-
-def check_rank_tol(rank_tol: float) -> None:
-    """Raise a ValueError unless rank_tol lies in (0, 1)."""
-    if not 0.0 < rank_tol < 1.0:
-        raise ValueError(f"rank_tol must lie in (0, 1); found {rank_tol}.")

@@ -33,14 +33,8 @@ class Status(enum.Enum):
     REUSED = ("reused", "")
     CONVERGED = ("converged", "")
     STEP_LIMIT = ("step limit", "raise max_steps or tol, or choose an exact method")
-    ILL_POSED = (
-        "ill-posed",
-        "the equations that define this method have no usable solution here",
-    )
-    ASCENT = (
-        "ascent",
-        "this direction raises every loss; choose a method that promises descent",
-    )
+    ILL_POSED = ("ill-posed", "the equations that define this method have no usable solution here")
+    ASCENT = ("ascent", "this direction raises every loss; choose a method that promises descent")
     SKIPPED = (
         "skipped",
         "the gradients overflowed at this loss scale, or the loss was multiplied by zero; nothing "
@@ -54,6 +48,13 @@ class Status(enum.Enum):
         status = object.__new__(cls)
         status._value_, status.advice = value, advice
         return status
+
+    @classmethod
+    def of(cls, certificate: float, *, stationary: bool) -> "Status":
+        """How a method ended, by its certificate, which holds up to 1."""
+        if certificate > 1.0:
+            return cls.STEP_LIMIT
+        return cls.STATIONARY if stationary else cls.CONVERGED
 
     @property
     def severity(self) -> int:

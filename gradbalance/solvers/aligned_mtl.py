@@ -5,8 +5,8 @@ from typing import final
 import numpy as np
 
 from gradbalance.numerics import Status, spectrum
-from gradbalance.numerics.spectrum import check_rank_tol
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.numerics.checks import check_number
+from gradbalance.solvers.options import PerTask, check_preferences, shares_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -49,16 +49,15 @@ class AlignedMTL(StatelessSolver):
     needs = "gramian"
     weighs = "gradients"
 
-    def __init__(self, *, preferences: Preferences | None = None, rank_tol: float = 1e-12) -> None:
+    def __init__(self, *, preferences: PerTask | None = None, rank_tol: float = 1e-12) -> None:
         check_preferences(preferences, positive=False)
-        check_rank_tol(rank_tol)
+        check_number("rank_tol", rank_tol, "(0, 1)")
         self.preferences = preferences
         self.rank_tol = rank_tol
 
     def solve(self, problem: Problem) -> Solution:
         """The weights in closed form, from one eigendecomposition."""
-        wanted = preferences_of(self.preferences, problem)
-        wanted = wanted / (wanted.sum() or 1.0)
+        wanted = shares_of(self.preferences, problem)
         values, vectors = spectrum(problem.gramian, rank_tol=self.rank_tol)
         if values.size == 0:
             return Solution(wanted, Status.STATIONARY)

@@ -2,10 +2,9 @@
 
 from typing import final
 
-import numpy as np
-
 from gradbalance.numerics import max_min_vector
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.numerics.checks import check_choice, check_number
+from gradbalance.solvers.options import PerTask, check_preferences, shares_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -34,7 +33,7 @@ class CAGrad(StatelessSolver):
         preferences: one non-negative number a task, by name or in order.
 
     Raises:
-        ValueError: c is negative or not finite, or preferences do not fit.
+        ValueError: an option is out of range, or preferences do not fit.
 
     Example:
         >>> import gradbalance as gb
@@ -54,10 +53,10 @@ class CAGrad(StatelessSolver):
     weighs = "gradients"
 
     def __init__(
-        self, *, c: float = 0.5, rescale: bool = False, preferences: Preferences | None = None
+        self, *, c: float = 0.5, rescale: bool = False, preferences: PerTask | None = None
     ) -> None:
-        if not 0 <= c < np.inf:
-            raise ValueError(f"c must be a number of at least 0; found {c}")
+        check_number("c", c, "[0, inf)")
+        check_choice("rescale", rescale, [False, True])
         check_preferences(preferences, positive=False)
         self.c = c
         self.rescale = rescale
@@ -65,8 +64,7 @@ class CAGrad(StatelessSolver):
 
     def solve(self, problem: Problem) -> Solution:
         """Weights with their certificate."""
-        center = preferences_of(self.preferences, problem)
-        center = center / (center.sum() or 1.0)
+        center = shares_of(self.preferences, problem)
         found = max_min_vector(problem.gramian, center, radius=self.c)
         weights = found.weights / (1 + self.c**2) if self.rescale else found.weights
         return Solution(weights, found.status, found.num_steps, found.certificate)

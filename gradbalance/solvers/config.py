@@ -5,8 +5,8 @@ from typing import final
 import numpy as np
 
 from gradbalance.numerics import Status, given_projections
-from gradbalance.numerics.spectrum import check_rank_tol
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.numerics.checks import check_number
+from gradbalance.solvers.options import PerTask, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -48,9 +48,9 @@ class ConFIG(StatelessSolver):
     needs = "gramian"
     weighs = "gradients"
 
-    def __init__(self, *, preferences: Preferences | None = None, rank_tol: float = 1e-12) -> None:
+    def __init__(self, *, preferences: PerTask | None = None, rank_tol: float = 1e-12) -> None:
         check_preferences(preferences, positive=True)
-        check_rank_tol(rank_tol)
+        check_number("rank_tol", rank_tol, "(0, 1)")
         self.preferences = preferences
         self.rank_tol = rank_tol
 

@@ -5,8 +5,10 @@ from typing import Any, final
 
 import numpy as np
 
+from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.solver import Needs, Problem, Solution, Solver, State, Weighs
+from gradbalance.solvers.state import checked_state
 
 
 @final
@@ -45,8 +47,7 @@ class CRMOGM(Solver, AfterStep, EndEpoch):
     def __init__(self, solver: Solver, *, momentum: float = 0.9) -> None:
         if not isinstance(solver, Solver):
             raise ValueError(f"solver must be a Solver such as MGDA(); found {solver!r}")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum must lie in [0, 1); found {momentum}")
+        check_number("momentum", momentum, "[0, 1)")
         self.solver = solver
         self.momentum = momentum
         self._weights: dict[str, float] = {}
@@ -94,15 +95,11 @@ class CRMOGM(Solver, AfterStep, EndEpoch):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore both."""
-        if set(state) != {"weights", "solver", "state"}:
-            raise ValueError(f"CRMOGM's state has weights, solver and state; found {sorted(state)}")
+        shape = {"weights": {str: "(-inf, inf)"}, "solver": object, "state": object}
+        state = checked_state(self, state, shape)
         if state["solver"] != type(self.solver).__name__:
             raise ValueError(
                 f"the state is of CRMOGM({state['solver']}()), but this one wraps {self.solver!r}"
             )
-        try:
-            weights = {name: float(weight) for name, weight in state["weights"].items()}
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"not a state of CRMOGM: {error}") from error
         self.solver.load_state_dict(state["state"])
-        self._weights = weights
+        self._weights = state["weights"]

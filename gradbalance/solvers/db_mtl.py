@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 
-from gradbalance.solvers.checks import check_positive_losses
+from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -40,7 +40,7 @@ class DBMTL(StatelessSolver):
 
     def solve(self, problem: Problem) -> Solution:
         """The longest log gradient over each raw one."""
-        check_positive_losses("DBMTL", problem, "takes logarithms of the losses")
+        check_losses(problem, "DBMTL takes logarithms of the losses", positive=True)
         norms = np.sqrt(np.diagonal(problem.gramian))
         longest = (norms / problem.losses).max()
         zero = norms == 0

@@ -3,7 +3,7 @@
 from typing import final
 
 from gradbalance.numerics import bounded_minima
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.options import PerTask, check_preferences, shares_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -41,12 +41,11 @@ class DualProj(StatelessSolver):
     needs = "gramian"
     weighs = "gradients"
 
-    def __init__(self, *, preferences: Preferences | None = None) -> None:
+    def __init__(self, *, preferences: PerTask | None = None) -> None:
         check_preferences(preferences, positive=False)
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
         """The projection of the mean, certified row by row."""
-        wanted = preferences_of(self.preferences, problem)
-        minima = bounded_minima(problem.gramian, wanted / (wanted.sum() or 1.0))
+        minima = bounded_minima(problem.gramian, shares_of(self.preferences, problem))
         return Solution(minima.points[0], minima.status, minima.num_steps, minima.certificate)

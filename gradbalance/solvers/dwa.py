@@ -7,9 +7,11 @@ from typing import Any, final
 import numpy as np
 from scipy.special import softmax  # type: ignore[import-untyped]
 
-from gradbalance.solvers.checks import check_positive
+from gradbalance.numerics.checks import check_count, check_number
 from gradbalance.solvers.hooks import EndEpoch
+from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import checked_state
 
 _LARGEST_RATIO = 1e100  # beyond it float64 might overflow; the softmax is one-hot long before
 
@@ -67,8 +69,8 @@ class DWA(Solver, EndEpoch):
     weighs = "losses"
 
     def __init__(self, *, temperature: float = 2.0, max_epoch_steps: int = 100_000) -> None:
-        check_positive("temperature", temperature)
-        check_positive("max_epoch_steps", max_epoch_steps)
+        check_number("temperature", temperature, "(0, inf)")
+        check_count("max_epoch_steps", max_epoch_steps, least=1)
         self.temperature = temperature
         self.max_epoch_steps = max_epoch_steps
         self._num_epoch_steps = 0
@@ -82,12 +84,7 @@ class DWA(Solver, EndEpoch):
                 f"{self._num_epoch_steps} steps without. Longer epochs need "
                 f"DWA(max_epoch_steps=...)"
             )
-        for name, loss in zip(problem.names, problem.losses, strict=True):
-            if loss < 0:
-                raise ValueError(
-                    f"DWA compares losses by their ratio, so they must not be negative; found "
-                    f"{loss:g} for task {name!r}"
-                )
+        check_losses(problem, "DWA compares losses by their ratio", positive=False)
         known = self._tasks
         ratios = np.array([known[n].ratio() if n in known else 1.0 for n in problem.names])
         return Solution(len(ratios) * softmax(ratios / self.temperature))
@@ -119,9 +116,8 @@ class DWA(Solver, EndEpoch):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue in the middle of the saved epoch."""
-        try:
-            tasks = {name: _Task(**fields) for name, fields in state["tasks"].items()}
-            num_epoch_steps = int(state["num_epoch_steps"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a state of DWA: {error}") from error
-        self._tasks, self._num_epoch_steps = tasks, num_epoch_steps
+        mean = ("[0, inf)", None)
+        task = {"last": mean, "before_last": mean, "total": "[0, inf)", "count": int}
+        state = checked_state(self, state, {"num_epoch_steps": int, "tasks": {str: task}})
+        self._tasks = {name: _Task(**fields) for name, fields in state["tasks"].items()}
+        self._num_epoch_steps = state["num_epoch_steps"]

@@ -3,8 +3,8 @@
 from typing import final
 
 from gradbalance.numerics import barrier_point
-from gradbalance.solvers.checks import check_positive
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.numerics.checks import check_count, check_number
+from gradbalance.solvers.options import PerTask, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -34,7 +34,7 @@ class FairGrad(StatelessSolver):
         max_steps: limit of Newton steps; reaching it is told in the status.
 
     Raises:
-        ValueError: `alpha` or preferences are not positive, or preferences do not fit the tasks.
+        ValueError: an option is out of range, or preferences do not fit the tasks.
 
     Example:
         >>> import gradbalance as gb
@@ -59,14 +59,16 @@ class FairGrad(StatelessSolver):
         self,
         *,
         alpha: float = 1.0,
-        preferences: Preferences | None = None,
+        preferences: PerTask | None = None,
         tol: float = 1e-10,
         max_steps: int = 1000,
     ) -> None:
         if alpha == 0:
-            raise ValueError("alpha must be a positive number; for alpha = 0 use Uniform()")
-        check_positive("alpha", alpha)
+            raise ValueError(f"alpha must be a number in (0, inf); found {alpha!r}: use Uniform()")
+        check_number("alpha", alpha, "(0, inf)")
         check_preferences(preferences, positive=True)
+        check_number("tol", tol, "[0, 1)")
+        check_count("max_steps", max_steps)
         self.alpha = alpha
         self.preferences = preferences
         self.tol = tol
@@ -81,4 +83,4 @@ class FairGrad(StatelessSolver):
             tol=self.tol,
             max_steps=self.max_steps,
         )
-        return Solution(point.weights, point.status, point.num_steps, point.certificate)
+        return Solution(*point)

@@ -6,11 +6,12 @@ from typing import Any, final
 import numpy as np
 from scipy.special import softmax  # type: ignore[import-untyped]
 
-from gradbalance.solvers.checks import check_positive
+from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.hooks import AfterStep
-from gradbalance.solvers.learned import LearnedVariables
-from gradbalance.solvers.per_task import PerTask, check_per_task, per_task
+from gradbalance.solvers.learned import VARIABLES, LearnedVariables
+from gradbalance.solvers.options import PerTask, check_per_task, per_task
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import checked_state
 
 
 @final
@@ -66,15 +67,14 @@ class FAMO(Solver, AfterStep):
         weight_decay: float = 0.001,
         min_losses: PerTask | None = None,
     ) -> None:
-        check_positive("lr", lr)
-        if not 0 <= weight_decay < np.inf:
-            raise ValueError(f"weight_decay must be a number of at least 0; found {weight_decay}")
+        check_number("lr", lr, "(0, inf)")
+        check_number("weight_decay", weight_decay, "[0, inf)")
         check_per_task("min_losses", min_losses)
         self.lr = lr
         self.weight_decay = weight_decay
         self.min_losses = min_losses
         self._logits = LearnedVariables()
-        # By task, the bound and log(L − b) of the step whose outcome is not known yet.
+        # What `_above_bounds` said of the step whose outcome is not known yet.
         self._pending: dict[str, dict[str, float]] = {}
 
     def solve(self, problem: Problem) -> Solution:
@@ -84,21 +84,19 @@ class FAMO(Solver, AfterStep):
                 "FAMO was not told what the last step did: call balancer.after_step(losses) after "
                 "optimizer.step(), with the losses of the same batch computed again"
             )
-        bounds = per_task("min_losses", self.min_losses, problem, 0.0)
-        pairs = zip(problem.names, problem.losses.tolist(), bounds.tolist(), strict=True)
-        log_gaps = np.array([_log_gap(name, loss, bound) for name, loss, bound in pairs])
+        log_gaps = np.array([before["log_gap"] for before in self._above_bounds(problem).values()])
         # The softmax of log(z / (L − b)) + a constant.
         return Solution(softmax(self._logits.of(problem.names) - log_gaps))
 
     def update(self, problem: Problem, solution: Solution) -> None:
         """Remember the losses until those after the step are known."""
-        bounds = per_task("min_losses", self.min_losses, problem, 0.0)
-        self._pending = {
-            name: {"bound": bound, "log_gap": _log_gap(name, loss, bound)}
-            for name, loss, bound in zip(
-                problem.names, problem.losses.tolist(), bounds.tolist(), strict=True
-            )
-        }
+        self._pending = self._above_bounds(problem)
+
+    def _above_bounds(self, problem: Problem) -> dict[str, dict[str, float]]:
+        """By task, the bound and log(L − b)."""
+        bounds = per_task("min_losses", self.min_losses, problem, 0.0).tolist()
+        triples = zip(problem.names, problem.losses.tolist(), bounds, strict=True)
+        return {n: {"bound": b, "log_gap": _log_gap(n, loss, b)} for n, loss, b in triples}
 
     def after_step(self, losses: Mapping[str, float]) -> None:
         """One Adam step of the logits on how far each loss fell."""
@@ -109,16 +107,12 @@ class FAMO(Solver, AfterStep):
                 f"in {sorted(losses)}"
             )
         names = [name for name in self._pending if np.isfinite(losses[name])]
-        falls = np.array(
-            [
-                self._pending[name]["log_gap"]
-                - _log_gap(name, losses[name], self._pending[name]["bound"])
-                for name in names
-            ]
-        )
+        before = np.array([self._pending[name]["log_gap"] for name in names])
+        after = np.array([_log_gap(n, losses[n], self._pending[n]["bound"]) for n in names])
         if names:
             logits = self._logits.of(names)
             shares = softmax(logits)
+            falls = before - after
             gradient = shares * (falls - shares @ falls) + self.weight_decay * logits
             self._logits.descend(names, gradient, lr=self.lr)
         self._pending = {}
@@ -132,11 +126,10 @@ class FAMO(Solver, AfterStep):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue before or after `after_step`, wherever the state was saved."""
-        if set(state) != {"logits", "pending"}:
-            raise ValueError(f"FAMO's state has logits and pending; found {sorted(state)}")
-        pending = {name: dict(before) for name, before in state["pending"].items()}
-        self._logits.load_state_dict("FAMO", state["logits"])
-        self._pending = pending
+        pending = {str: {"bound": "(-inf, inf)", "log_gap": "(-inf, inf)"}}
+        state = checked_state(self, state, {"logits": VARIABLES, "pending": pending})
+        self._logits.load_state_dict(state["logits"])
+        self._pending = state["pending"]
 
 
 def _log_gap(name: str, loss: float, bound: float) -> float:

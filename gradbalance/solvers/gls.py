@@ -4,7 +4,7 @@ from typing import final
 
 import numpy as np
 
-from gradbalance.solvers.checks import check_positive_losses
+from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -35,6 +35,6 @@ class GLS(StatelessSolver):
 
     def solve(self, problem: Problem) -> Solution:
         """The partial derivatives of the geometric mean."""
-        check_positive_losses("GLS", problem, "takes a root of the product of the losses")
+        check_losses(problem, "GLS takes a root of the product of the losses", positive=True)
         logs = np.log(problem.losses)  # the product itself may overflow
         return Solution(np.exp(logs.mean() - logs) / len(logs))

@@ -1,28 +1,19 @@
 """GradNorm: weights that bring the tasks to similar gradient norms and training rates."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
 
-from gradbalance.numerics import adam_step
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.checks import check_number
+from gradbalance.solvers.learned import VARIABLES, LearnedVariables
+from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import checked_state
 
 _SMALLEST_WEIGHT = 1e-4  # of the mean weight: a weight at 0 would have no gradient to come back by
 _SMALLEST_START = 1e-12  # of the largest first loss: below it a ratio L_i/L_i(0) says nothing
-
-
-@dataclass
-class _Task:
-    """What GradNorm remembers of one task."""
-
-    weight: float
-    first_loss: float
-    moment: float = 0.0
-    square: float = 0.0
-    num_steps: int = 0
 
 
 @final
@@ -71,58 +62,43 @@ class GradNorm(Solver):
     weighs = "losses"
 
     def __init__(self, *, alpha: float = 1.5, lr: float = 0.025) -> None:
-        if not 0 <= alpha < np.inf:
-            raise ValueError(f"alpha must be a number of at least 0; found {alpha}")
-        if not 0 < lr < np.inf:
-            raise ValueError(f"lr must be a positive number; found {lr}")
+        check_number("alpha", alpha, "[0, inf)")
+        check_number("lr", lr, "(0, inf)")
         self.alpha = alpha
         self.lr = lr
-        self._tasks: dict[str, _Task] = {}
+        self._weights = LearnedVariables(start=1.0)
+        self._first_losses: dict[str, float] = {}
 
     def solve(self, problem: Problem) -> Solution:
         """The present weights; 1 for a task that was not seen before."""
-        for name, loss in zip(problem.names, problem.losses, strict=True):
-            if loss < 0:
-                raise ValueError(
-                    f"GradNorm compares losses by their ratio to the first one, so they must not "
-                    f"be negative; found {loss:g} for task {name!r}"
-                )
-        known = self._tasks
-        return Solution(np.array([known[n].weight if n in known else 1.0 for n in problem.names]))
+        reason = "GradNorm compares losses by their ratio to the first ones"
+        check_losses(problem, reason, positive=False)
+        return Solution(self._weights.of(problem.names))
 
     def update(self, problem: Problem, solution: Solution) -> None:
         """One Adam step of the weights on Σ|N_i − t_i|."""
-        for name, loss in zip(problem.names, problem.losses, strict=True):
-            self._tasks.setdefault(name, _Task(weight=1.0, first_loss=float(loss)))
-        tasks = [self._tasks[name] for name in problem.names]
-        weights = np.array([task.weight for task in tasks])
-        first_losses = np.array([task.first_loss for task in tasks])
+        names = problem.names
+        present = dict(zip(names, problem.losses.tolist(), strict=True))
+        self._first_losses = present | self._first_losses
+        first_losses = np.array([self._first_losses[name] for name in names])
+        weights = self._weights.of(names)
         norms = np.sqrt(np.diagonal(problem.gramian))
         weighted = weights * norms
         targets = weighted.mean() * _training_rates(problem.losses, first_losses) ** self.alpha
-        updated, (moments, squares) = adam_step(
-            weights,
-            np.sign(weighted - targets) * norms,
-            (np.array([t.moment for t in tasks]), np.array([t.square for t in tasks])),
-            np.array([t.num_steps for t in tasks]),
-            lr=self.lr,
-        )
-        updated = _with_sum(updated, float(weights.sum()))
-        for task, weight, moment, square in zip(tasks, updated, moments, squares, strict=True):
-            task.weight, task.moment, task.square = float(weight), float(moment), float(square)
-            task.num_steps += 1
+        self._weights.descend(names, np.sign(weighted - targets) * norms, lr=self.lr)
+        total = float(weights.sum())
+        self._weights.assign(names, _with_sum(self._weights.of(names), total))
 
     def state_dict(self) -> State:
-        """Weight, first loss and moments of every task, by name."""
-        return {"tasks": {name: asdict(task) for name, task in self._tasks.items()}}
+        """The weights with their moments and the first losses, by name."""
+        return {"weights": self._weights.state_dict(), "first_losses": dict(self._first_losses)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore every task's weight, first loss and moments."""
-        try:
-            tasks = {name: _Task(**fields) for name, fields in state["tasks"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a state of GradNorm: {error}") from error
-        self._tasks = tasks
+        """Restore the weights with their moments and the first losses."""
+        shape = {"weights": VARIABLES, "first_losses": {str: "[0, inf)"}}
+        state = checked_state(self, state, shape)
+        self._weights.load_state_dict(state["weights"])
+        self._first_losses = state["first_losses"]
 
 
 def _with_sum(weights: Array, total: float) -> Array:

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradbalance.numerics.array import Array
-from gradbalance.solvers.orders import random_orders
+from gradbalance.numerics.checks import check_count, check_number
+from gradbalance.solvers.pcgrad import random_orders
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import checked_state
 
 _UNIT = float(np.finfo(np.float64).eps)
 _LARGEST_TARGET = 1 - 1e-6  # beyond, rounding decides about length and not only about angle
@@ -61,12 +63,10 @@ class GradVac(Solver):
     weighs = "gradients"
 
     def __init__(self, *, beta: float = 0.01, seed: int = 0) -> None:
-        if not 0 < beta <= 1:
-            raise ValueError(f"beta must be in (0, 1]; found {beta}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative; found {seed}")
+        check_number("beta", beta, "(0, 1]")
+        check_count("seed", seed)
         self.beta = beta
-        self.seed = seed
+        self.seed = int(seed)
         self._num_steps = 0
         self._goals: dict[str, dict[str, float]] = {}
         # What the last solve met, so that update need not meet it again; no part of the state.
@@ -108,15 +108,10 @@ class GradVac(Solver):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the saved goals and the saved sequence of orders."""
-        try:
-            goals = {
-                str(name): {str(other): float(goal) for other, goal in row.items()}
-                for name, row in state["cosines"].items()
-            }
-            seed, num_steps = int(state["seed"]), int(state["num_steps"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"not a state of GradVac: {error}") from error
-        self._goals, self.seed, self._num_steps, self._met = goals, seed, num_steps, None
+        shape = {"cosines": {str: {str: "[-1, 1]"}}, "seed": int, "num_steps": int}
+        state = checked_state(self, state, shape)
+        self.seed, self._num_steps = state["seed"], state["num_steps"]
+        self._goals, self._met = state["cosines"], None
 
 
 def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tuple[Array, Array]:

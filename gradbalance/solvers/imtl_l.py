@@ -1,17 +1,12 @@
 """IMTL-L: learned scales that bring all losses to 1."""
 
-from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 
-import numpy as np
-
-from gradbalance.solvers.checks import check_positive, check_positive_losses
-from gradbalance.solvers.learned import LearnedVariables
-from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.learned import LearnedScales
 
 
 @final
-class IMTLL(Solver):
+class IMTLL(LearnedScales):
     r"""Impartial multi-task learning, the loss balance: learned scales bring all losses to 1.
 
     .. math::
@@ -49,30 +44,4 @@ class IMTLL(Solver):
     Deviation: s has an Adam of its own, without its ε, instead of the model's optimizer.
     """
 
-    needs = "losses"
-    weighs = "losses"
-
-    def __init__(self, *, lr: float = 0.025) -> None:
-        check_positive("lr", lr)
-        self.lr = lr
-        self._log_scales = LearnedVariables()
-
-    def solve(self, problem: Problem) -> Solution:
-        """The present scales; 1 for a task that was not seen before."""
-        check_positive_losses("IMTLL", problem, "learns the logarithms of the losses")
-        return Solution(np.exp(self._log_scales.of(problem.names)))
-
-    def update(self, problem: Problem, solution: Solution) -> None:
-        """One Adam step of the log scales."""
-        scales = np.exp(self._log_scales.of(problem.names))
-        self._log_scales.descend(problem.names, scales * problem.losses - 1, lr=self.lr)
-
-    def state_dict(self) -> State:
-        """The log scales and their moments, by name."""
-        return {"log_scales": self._log_scales.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the log scales and their moments."""
-        if set(state) != {"log_scales"}:
-            raise ValueError(f"IMTLL's state has log_scales; found {sorted(state)}")
-        self._log_scales.load_state_dict("IMTLL", state["log_scales"])
+    _at_rest = 1.0

@@ -1,62 +1,114 @@
 """What some methods learn beside the model: one variable a task, kept by name, moved by Adam."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from gradbalance.numerics import adam_step
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.checks import check_number
+from gradbalance.solvers.options import check_losses
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import Shape, checked_state
 
 
-@dataclass
-class _Variable:
-    value: float = 0.0
+class _Variable(NamedTuple):
+    value: float
     moment: float = 0.0
     square: float = 0.0
     num_steps: int = 0
 
 
-class LearnedVariables:
-    """One variable a task, 0 at first; those of absent tasks stay as they are."""
+VARIABLES: Shape = {
+    str: {"value": "(-inf, inf)", "moment": "(-inf, inf)", "square": "[0, inf)", "num_steps": int}
+}
 
-    def __init__(self) -> None:
+
+@final
+class LearnedVariables:
+    """One variable a task; those of absent tasks stay as they are.
+
+    Args:
+        start: the value for a task that was not seen before.
+    """
+
+    def __init__(self, *, start: float = 0.0) -> None:
+        self._new = _Variable(start)
         self._by_name: dict[str, _Variable] = {}
 
     def of(self, names: Sequence[str]) -> Array:
         """The variables [t] of these tasks."""
-        known = self._by_name
-        return np.array([known[name].value if name in known else 0.0 for name in names])
+        return np.array([self._by_name.get(name, self._new).value for name in names])
 
     def descend(self, names: Sequence[str], gradient: Array, *, lr: float) -> None:
         """One step of Adam, without its ε, on the variables of these tasks."""
-        variables = [self._by_name.setdefault(name, _Variable()) for name in names]
+        before = [self._by_name.get(name, self._new) for name in names]
+        values, moments, squares, num_steps = np.array(before).T
         values, (moments, squares) = adam_step(
-            [variable.value for variable in variables],
-            gradient,
-            ([variable.moment for variable in variables], [v.square for v in variables]),
-            [variable.num_steps for variable in variables],
-            lr=lr,
+            values, gradient, (moments, squares), num_steps, lr=lr
         )
-        for variable, value, moment, square in zip(
-            variables, values.tolist(), moments.tolist(), squares.tolist(), strict=True
-        ):
-            variable.value, variable.moment, variable.square = value, moment, square
-            variable.num_steps += 1
+        after = zip(values.tolist(), moments.tolist(), squares.tolist(), strict=True)
+        for name, numbers, last in zip(names, after, before, strict=True):
+            self._by_name[name] = _Variable(*numbers, last.num_steps + 1)
 
-    def state_dict(self) -> dict[str, dict[str, Any]]:
+    def assign(self, names: Sequence[str], values: Array) -> None:
+        """Other values for variables that have been moved, beside the moments that they have."""
+        for name, value in zip(names, values.tolist(), strict=True):
+            self._by_name[name] = self._by_name[name]._replace(value=value)
+
+    def state_dict(self) -> State:
         """Value, moments and number of steps of every variable, by name."""
-        return {name: asdict(variable) for name, variable in self._by_name.items()}
+        return {name: variable._asdict() for name, variable in self._by_name.items()}
 
-    def load_state_dict(self, method: str, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned.
+    def load_state_dict(self, state: State) -> None:
+        """Restore what `state_dict` returned, once it was found to have the shape `VARIABLES`."""
+        self._by_name = {name: _Variable(**fields) for name, fields in state.items()}
 
-        Raises:
-            ValueError: the state is of something else; nothing was changed then.
-        """
-        try:
-            by_name = {name: _Variable(**fields) for name, fields in state.items()}
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"not a state of {method}: {error}") from error
-        self._by_name = by_name
+
+class LearnedScales(Solver):
+    r"""Weights c·e^s that bring all weighted losses to the constant c of a method.
+
+    .. math:: s \leftarrow s - \mathrm{lr} \cdot \mathrm{Adam}(e^s L - 1)
+
+    with L [T] the losses and s [T], 0 at first. Adam, which is without its ε here, takes the same
+    steps for any c.
+    """
+
+    needs = "losses"
+    weighs = "losses"
+
+    def __init__(self, *, lr: float = 0.025) -> None:
+        check_number("lr", lr, "(0, inf)")
+        self.lr = lr
+        self._log_scales = LearnedVariables()
+
+    @property
+    @abstractmethod
+    def _at_rest(self) -> float:
+        """c, to which each loss is weighted at rest; a class attribute of the concrete class."""
+
+    @final
+    def solve(self, problem: Problem) -> Solution:
+        """The present weights; c for a task that was not seen before."""
+        name = type(self).__name__
+        check_losses(problem, f"{name} learns the logarithms of the losses", positive=True)
+        return Solution(self._at_rest * np.exp(self._log_scales.of(problem.names)))
+
+    @final
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """One Adam step of the log scales."""
+        gradient = np.exp(self._log_scales.of(problem.names)) * problem.losses - 1
+        self._log_scales.descend(problem.names, gradient, lr=self.lr)
+
+    @final
+    def state_dict(self) -> State:
+        """The log scales s and their moments, by name."""
+        return {"log_scales": self._log_scales.state_dict()}
+
+    @final
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the log scales and their moments."""
+        state = checked_state(self, state, {"log_scales": VARIABLES})
+        self._log_scales.load_state_dict(state["log_scales"])

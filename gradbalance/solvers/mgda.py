@@ -7,8 +7,9 @@ import numpy as np
 
 from gradbalance.numerics import as_gramian, min_norm_point
 from gradbalance.numerics.array import Array
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
-from gradbalance.solvers.solver import Problem, Solution, StatelessSolver, check_choice
+from gradbalance.numerics.checks import check_choice, check_count, check_number
+from gradbalance.solvers.options import PerTask, check_losses, check_preferences, preferences_of
+from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 Method = Literal["active_set", "frank_wolfe", "away_steps"]
 Normalization = Literal["none", "l2", "loss", "loss+"]
@@ -37,8 +38,8 @@ class MGDA(StatelessSolver):
         max_steps: limit of steps, by default the method's own; reaching it is told in the status.
 
     Raises:
-        ValueError: an option is unknown, preferences do not fit, or a loss is not positive
-            under "loss" or "loss+".
+        ValueError: an option is unknown or out of range, preferences do not fit, or a loss is not
+            positive under "loss" or "loss+".
 
     Example:
         >>> import gradbalance as gb
@@ -65,13 +66,16 @@ class MGDA(StatelessSolver):
         *,
         method: Method = "active_set",
         normalization: Normalization = "none",
-        preferences: Preferences | None = None,
+        preferences: PerTask | None = None,
         tol: float = 1e-10,
         max_steps: int | None = None,
     ) -> None:
         check_choice("method", method, get_args(Method))
         check_choice("normalization", normalization, get_args(Normalization))
         check_preferences(preferences, positive=True)
+        check_number("tol", tol, "[0, 1)")
+        if max_steps is not None:
+            check_count("max_steps", max_steps)
         self.method: Method = method
         self.normalization: Normalization = normalization
         self.preferences = preferences
@@ -105,11 +109,7 @@ def _divisors(problem: Problem, normalization: Normalization) -> Array:
         # A zero gradient stays one, whatever it is divided by.
         divisors = divisors * np.where(norms > 0, norms, 1.0)
     if normalization in ("loss", "loss+"):
-        for name, loss in zip(problem.names, problem.losses, strict=True):
-            if not loss > 0:
-                raise ValueError(
-                    f"MGDA(normalization={normalization!r}) divides by the losses, so they must be "
-                    f"positive; found {loss:g} for task {name!r}. Use normalization='l2' or 'none'"
-                )
+        reason = f"MGDA(normalization={normalization!r}) divides by the losses"
+        check_losses(problem, reason, positive=True)
         divisors = divisors * problem.losses
     return divisors

@@ -4,8 +4,8 @@ import math
 from typing import final
 
 from gradbalance.numerics import barrier_point
-from gradbalance.solvers.checks import check_positive
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.numerics.checks import check_count, check_number
+from gradbalance.solvers.options import PerTask, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -31,7 +31,7 @@ class NashMTL(StatelessSolver):
         max_steps: limit of Newton steps; reaching it is told in the status.
 
     Raises:
-        ValueError: preferences or `max_norm` are not positive, or preferences do not fit the tasks.
+        ValueError: an option is out of range, or preferences do not fit the tasks.
 
     Example:
         >>> import gradbalance as gb
@@ -55,14 +55,16 @@ class NashMTL(StatelessSolver):
     def __init__(
         self,
         *,
-        preferences: Preferences | None = None,
+        preferences: PerTask | None = None,
         max_norm: float | None = None,
         tol: float = 1e-10,
         max_steps: int = 1000,
     ) -> None:
         check_preferences(preferences, positive=True)
         if max_norm is not None:
-            check_positive("max_norm", max_norm)
+            check_number("max_norm", max_norm, "(0, inf)")
+        check_number("tol", tol, "[0, 1)")
+        check_count("max_steps", max_steps)
         self.preferences = preferences
         self.max_norm = max_norm
         self.tol = tol

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradbalance.numerics.array import Array
-from gradbalance.solvers.orders import random_orders
-from gradbalance.solvers.solver import Problem, Solution, Solver, State, check_choice
+from gradbalance.numerics.checks import check_choice, check_count
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import checked_state
 
 Reduction = Literal["sum", "mean"]
 
@@ -33,7 +34,7 @@ class PCGrad(Solver):
             resume.
 
     Raises:
-        ValueError: an option is unknown.
+        ValueError: an option is unknown or out of range.
 
     Example:
         >>> import gradbalance as gb
@@ -52,10 +53,9 @@ class PCGrad(Solver):
 
     def __init__(self, *, reduction: Reduction = "sum", seed: int = 0) -> None:
         check_choice("reduction", reduction, get_args(Reduction))
-        if seed < 0:
-            raise ValueError(f"seed must not be negative; found {seed}")
+        check_count("seed", seed)
         self.reduction: Reduction = reduction
-        self.seed = seed
+        self.seed = int(seed)
         self._num_steps = 0
 
     def solve(self, problem: Problem) -> Solution:
@@ -75,9 +75,15 @@ class PCGrad(Solver):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the saved sequence of orders."""
-        if set(state) != {"seed", "num_steps"}:
-            raise ValueError(f"PCGrad's state has seed and num_steps; found {sorted(state)}")
-        self.seed, self._num_steps = int(state["seed"]), int(state["num_steps"])
+        state = checked_state(self, state, {"seed": int, "num_steps": int})
+        self.seed, self._num_steps = state["seed"], state["num_steps"]
+
+
+def random_orders(num_tasks: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    """[T, T-1]: for each task the others in an order of its own."""
+    others = np.tile(np.arange(num_tasks), (num_tasks, 1))
+    others = others[~np.eye(num_tasks, dtype=bool)].reshape(num_tasks, num_tasks - 1)
+    return generator.permuted(others, axis=1)
 
 
 def project_conflicts(gram: Array, orders: NDArray[np.intp]) -> Array:

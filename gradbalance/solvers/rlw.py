@@ -6,7 +6,9 @@ from typing import Any, final
 import numpy as np
 from scipy.special import softmax  # type: ignore[import-untyped]
 
+from gradbalance.numerics.checks import check_count
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.state import checked_state
 
 
 @final
@@ -24,7 +26,7 @@ class RLW(Solver):
             resume.
 
     Raises:
-        ValueError: the seed is negative.
+        ValueError: the seed is no count.
 
     Example:
         >>> import gradbalance as gb
@@ -44,9 +46,8 @@ class RLW(Solver):
     weighs = "losses"
 
     def __init__(self, *, seed: int = 0) -> None:
-        if seed < 0:
-            raise ValueError(f"seed must not be negative; found {seed}")
-        self.seed = seed
+        check_count("seed", seed)
+        self.seed = int(seed)
         self._num_steps = 0
 
     def solve(self, problem: Problem) -> Solution:
@@ -64,6 +65,5 @@ class RLW(Solver):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the saved sequence of weights."""
-        if set(state) != {"seed", "num_steps"}:
-            raise ValueError(f"RLW's state has seed and num_steps; found {sorted(state)}")
-        self.seed, self._num_steps = int(state["seed"]), int(state["num_steps"])
+        state = checked_state(self, state, {"seed": int, "num_steps": int})
+        self.seed, self._num_steps = state["seed"], state["num_steps"]

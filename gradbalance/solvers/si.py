@@ -2,8 +2,7 @@
 
 from typing import final
 
-from gradbalance.solvers.checks import check_positive_losses
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.options import PerTask, check_losses, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -37,11 +36,11 @@ class SI(StatelessSolver):
     needs = "losses"
     weighs = "losses"
 
-    def __init__(self, *, preferences: Preferences | None = None) -> None:
+    def __init__(self, *, preferences: PerTask | None = None) -> None:
         check_preferences(preferences, positive=False)
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
         """The preferences over the losses."""
-        check_positive_losses("SI", problem, "takes logarithms of the losses")
+        check_losses(problem, "SI takes logarithms of the losses", positive=True)
         return Solution(preferences_of(self.preferences, problem) / problem.losses)

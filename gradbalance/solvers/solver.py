@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradbalance.numerics import Status, as_gramian
 from gradbalance.numerics.array import Array
+from gradbalance.solvers.state import checked_state
 
 State = dict[str, Any]
 Needs = Literal["losses", "gramian"]
@@ -172,13 +173,4 @@ class StatelessSolver(Solver):
     @final
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing to restore."""
-        if state:
-            raise ValueError(
-                f"{type(self).__name__} has no state; found a state with {sorted(state)}"
-            )
-
-
-def check_choice(argument: str, found: object, choices: Sequence[str]) -> None:
-    """Raise a ValueError unless `found` is one of the `choices` of an option."""
-    if found not in choices:
-        raise ValueError(f"{argument} must be one of {list(choices)}; found {found!r}")
+        checked_state(self, state, {})

@@ -4,9 +4,14 @@ from typing import final
 
 from scipy.special import softmax  # type: ignore[import-untyped]
 
-from gradbalance.solvers.checks import check_positive
-from gradbalance.solvers.per_task import PerTask, check_per_task, per_task
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.numerics.checks import check_number
+from gradbalance.solvers.options import (
+    PerTask,
+    check_per_task,
+    check_preferences,
+    per_task,
+    shares_of,
+)
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -55,9 +60,9 @@ class STCH(StatelessSolver):
         *,
         mu: float = 1.0,
         reference: PerTask | None = None,
-        preferences: Preferences | None = None,
+        preferences: PerTask | None = None,
     ) -> None:
-        check_positive("mu", mu)
+        check_number("mu", mu, "(0, inf)")
         check_per_task("reference", reference)
         check_preferences(preferences, positive=True)
         self.mu = mu
@@ -66,7 +71,6 @@ class STCH(StatelessSolver):
 
     def solve(self, problem: Problem) -> Solution:
         """The partial derivatives of the smooth maximum."""
-        shares = preferences_of(self.preferences, problem)
-        shares = shares / shares.sum()
+        shares = shares_of(self.preferences, problem)
         gaps = problem.losses - per_task("reference", self.reference, problem, 0.0)
         return Solution(shares * softmax(shares * gaps / self.mu))

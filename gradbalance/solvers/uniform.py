@@ -2,7 +2,7 @@
 
 from typing import final
 
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.options import PerTask, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -33,7 +33,7 @@ class Uniform(StatelessSolver):
     needs = "losses"
     weighs = "losses"
 
-    def __init__(self, *, preferences: Preferences | None = None) -> None:
+    def __init__(self, *, preferences: PerTask | None = None) -> None:
         check_preferences(preferences, positive=False)
         self.preferences = preferences
 

@@ -5,7 +5,7 @@ from typing import final
 import numpy as np
 
 from gradbalance.numerics import bounded_minima
-from gradbalance.solvers.preferences import Preferences, check_preferences, preferences_of
+from gradbalance.solvers.options import PerTask, check_preferences, shares_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 
@@ -43,14 +43,13 @@ class UPGrad(StatelessSolver):
     needs = "gramian"
     weighs = "gradients"
 
-    def __init__(self, *, preferences: Preferences | None = None) -> None:
+    def __init__(self, *, preferences: PerTask | None = None) -> None:
         check_preferences(preferences, positive=False)
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
         """The mean of the projections, certified row by row."""
-        wanted = preferences_of(self.preferences, problem)
-        minima = bounded_minima(problem.gramian, np.diag(wanted / (wanted.sum() or 1.0)))
+        minima = bounded_minima(problem.gramian, np.diag(shares_of(self.preferences, problem)))
         return Solution(
             minima.points.sum(axis=0), minima.status, minima.num_steps, minima.certificate
         )

@@ -1,17 +1,12 @@
 """UW: losses weighted by a learned uncertainty of each task."""
 
-from collections.abc import Mapping
-from typing import Any, final
+from typing import final
 
-import numpy as np
-
-from gradbalance.solvers.checks import check_positive, check_positive_losses
-from gradbalance.solvers.learned import LearnedVariables
-from gradbalance.solvers.solver import Problem, Solution, Solver, State
+from gradbalance.solvers.learned import LearnedScales
 
 
 @final
-class UW(Solver):
+class UW(LearnedScales):
     r"""Uncertainty weighting: each task has a learned log variance s.
 
     .. math::
@@ -50,31 +45,4 @@ class UW(Solver):
     optimizer, and its weight decay with it.
     """
 
-    needs = "losses"
-    weighs = "losses"
-
-    def __init__(self, *, lr: float = 0.025) -> None:
-        check_positive("lr", lr)
-        self.lr = lr
-        self._log_variances = LearnedVariables()
-
-    def solve(self, problem: Problem) -> Solution:
-        """The present weights; ½ for a task that was not seen before."""
-        check_positive_losses("UW", problem, "learns the logarithms of the losses")
-        return Solution(0.5 * np.exp(-self._log_variances.of(problem.names)))
-
-    def update(self, problem: Problem, solution: Solution) -> None:
-        """One Adam step of the log variances."""
-        weights = 0.5 * np.exp(-self._log_variances.of(problem.names))
-        gradient = 0.5 - weights * problem.losses
-        self._log_variances.descend(problem.names, gradient, lr=self.lr)
-
-    def state_dict(self) -> State:
-        """The log variances and their moments, by name."""
-        return {"log_variances": self._log_variances.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the log variances and their moments."""
-        if set(state) != {"log_variances"}:
-            raise ValueError(f"UW's state has log_variances; found {sorted(state)}")
-        self._log_variances.load_state_dict("UW", state["log_variances"])
+    _at_rest = 0.5

@@ -62,7 +62,13 @@ def test_writes_nothing_in_place():
     assert moments[0].tolist() == moments[1].tolist() == [1.0, 1.0]
 
 
+def test_no_gradient_is_too_large():
+    x, (mean, square) = adam_step([1.0, 1.0], [1e300, -1e300], ([0.0] * 2, [0.0] * 2), 0, lr=0.1)
+    np.testing.assert_allclose(x, [0.9, 1.1], rtol=1e-12)
+    assert np.isfinite([mean, square]).all()
+
+
 @pytest.mark.parametrize("betas", [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9)])
 def test_decay_rates_out_of_range(betas):
-    with pytest.raises(ValueError, match="betas must lie in"):
+    with pytest.raises(ValueError, match=r"betas\[[01]\] must be a number in \[0, 1\)"):
         adam_step([1.0], [1.0], ([0.0], [0.0]), 0, lr=0.1, betas=betas)

@@ -295,11 +295,11 @@ def test_too_few_steps_are_told():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"power": 0.0}, "power must be positive"),
-        ({"power": float("inf")}, "power must be positive"),
-        ({"tol": -1e-3}, "tol must lie in"),
-        ({"tol": float("nan")}, "tol must lie in"),
-        ({"max_steps": -1}, "max_steps must not be negative"),
+        ({"power": 0.0}, "power must be a number in"),
+        ({"power": float("inf")}, "power must be a number in"),
+        ({"tol": -1e-3}, "tol must be a number in"),
+        ({"tol": float("nan")}, "tol must be a number in"),
+        ({"max_steps": -1}, "max_steps must be an integer of at least 0"),
         ({"preferences": [1.0, 1.0]}, "preferences must be 3"),
         ({"preferences": [1.0, 0.0, 1.0]}, "preferences must be 3"),
     ],

@@ -325,10 +325,10 @@ def test_rows_that_gain_much_do_not_hide_one_that_gains_enough(num_tasks, seed):
     ("options", "match"),
     [
         ({"method": "simplex"}, "method must be one of"),
-        ({"tol": -1e-3}, "tol must lie in"),
-        ({"tol": 1.0}, "tol must lie in"),
-        ({"tol": float("nan")}, "tol must lie in"),
-        ({"max_steps": -1}, "max_steps must not be negative"),
+        ({"tol": -1e-3}, "tol must be a number in"),
+        ({"tol": 1.0}, "tol must be a number in"),
+        ({"tol": float("nan")}, "tol must be a number in"),
+        ({"max_steps": -1}, "max_steps must be an integer of at least 0"),
     ],
 )
 def test_options_out_of_range(options, match):

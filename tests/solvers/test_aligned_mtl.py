@@ -56,8 +56,3 @@ def test_all_gradients_zero_is_stationary():
     solution = gb.AlignedMTL().solve(gb.Problem.of(np.zeros((4, 4))))
     assert solution.status is gb.Status.STATIONARY
     assert solution.weights.tolist() == [0.25] * 4
-
-
-def test_a_rank_tolerance_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="rank_tol"):
-        gb.AlignedMTL(rank_tol=0.0)

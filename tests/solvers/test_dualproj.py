@@ -60,9 +60,3 @@ def test_no_preferred_task_takes_part():
     solution = gb.DualProj(preferences={"a": 1.0, "b": 0.0, "c": 0.0}).solve(problem)
     np.testing.assert_array_equal(solution.weights, [0.0, 0.0])
     assert solution.status is gb.Status.STATIONARY
-
-
-@pytest.mark.parametrize("preferences", [[-1.0, 2.0], [0.0, 0.0], [float("nan"), 1.0]])
-def test_preferences_that_no_task_could_have_are_refused(preferences):
-    with pytest.raises(ValueError, match="preferences must be"):
-        gb.DualProj(preferences=preferences)

@@ -97,9 +97,3 @@ def test_an_epoch_without_a_step_is_an_error():
 def test_a_negative_loss_is_refused_by_name():
     with pytest.raises(ValueError, match="task 'b'"):
         epoch(gb.DWA(), {"a": 1.0, "b": -1.0})
-
-
-@pytest.mark.parametrize("option", ["temperature", "max_epoch_steps"])
-def test_options_out_of_range_are_refused(option):
-    with pytest.raises(ValueError, match=f"{option} must be a positive number"):
-        gb.DWA(**{option: 0})

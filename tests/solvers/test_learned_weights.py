@@ -82,9 +82,3 @@ def test_absent_tasks_keep_their_state_and_new_ones_start_neutral(make, neutral)
 def test_a_loss_that_is_not_positive_is_refused_by_name(make, loss):
     with pytest.raises(ValueError, match="task 'b'"):
         make().solve(gb.Problem.of(losses=[1.0, loss], names=["a", "b"]))
-
-
-@solvers
-def test_a_step_of_zero_is_refused(make):
-    with pytest.raises(ValueError, match="lr must be a positive number"):
-        make(lr=0.0)

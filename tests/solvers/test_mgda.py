@@ -66,12 +66,6 @@ def test_a_limit_of_steps_is_told():
     assert solution.num_steps == 1
 
 
-@pytest.mark.parametrize("option", [{"method": "newton"}, {"normalization": "l1"}])
-def test_unknown_options_are_refused(option):
-    with pytest.raises(ValueError, match="must be one of"):
-        gb.MGDA(**option)
-
-
 def test_losses_alone_are_not_enough():
     with pytest.raises(ValueError, match="Gramian"):
         gb.MGDA().solve(gb.Problem.of(losses=[1.0, 2.0]))

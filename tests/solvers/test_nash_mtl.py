@@ -66,17 +66,6 @@ def test_nearly_opposed_gradients_still_both_fall():
     assert (jac @ (solution.weights @ jac) > 0).all()
 
 
-@pytest.mark.parametrize("max_norm", [0.0, -1.0, float("nan")])
-def test_max_norm_must_be_positive(max_norm):
-    with pytest.raises(ValueError, match="max_norm must be a positive number"):
-        gb.NashMTL(max_norm=max_norm)
-
-
-def test_preferences_must_be_positive():
-    with pytest.raises(ValueError, match="positive"):
-        gb.NashMTL(preferences=[1.0, 0.0])
-
-
 def test_a_limit_of_steps_is_told():
     solution = gb.NashMTL(max_steps=1).solve(gb.Problem.of(JAC @ JAC.T))
     assert solution.status is gb.Status.STEP_LIMIT

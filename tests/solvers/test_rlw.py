@@ -31,8 +31,3 @@ def test_weights_are_the_softmax_of_normal_numbers():
 def test_steps_and_seeds_differ():
     first, second = run(gb.RLW(seed=0), 2), run(gb.RLW(seed=1), 2)
     assert len({tuple(row) for row in (*first, *second)}) == 4
-
-
-def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="seed must not be negative"):
-        gb.RLW(seed=-1)

@@ -11,12 +11,6 @@ def test_preferences_by_name_and_in_order_agree():
     assert in_order.solve(problem).weights.tolist() == [3.0, 2.0]
 
 
-@pytest.mark.parametrize("preferences", [[], [-1.0, 1.0], [0.0, 0.0], [float("nan"), 1.0]])
-def test_impossible_preferences_are_refused(preferences: list[float]):
-    with pytest.raises(ValueError, match="preferences must be finite"):
-        gb.Uniform(preferences=preferences)
-
-
 @pytest.mark.parametrize(
     "preferences",
     [
@@ -30,11 +24,6 @@ def test_impossible_preferences_are_refused(preferences: list[float]):
 def test_preferences_that_do_not_fit_the_tasks_are_refused(preferences):
     with pytest.raises(ValueError, match=r"preferences must (have|name)"):
         gb.Uniform(preferences=preferences).solve(gb.Problem.of(losses=[1.0, 1.0]))
-
-
-def test_mgda_refuses_a_preference_of_zero():
-    with pytest.raises(ValueError, match="positive"):
-        gb.MGDA(preferences=[0.0, 1.0])
 
 
 def test_uniform_takes_a_preference_of_zero():
