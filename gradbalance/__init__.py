@@ -41,6 +41,7 @@ from gradbalance.solvers import (
     StatelessSolver,
     Uniform,
     UPGrad,
+    listeners,
 )
 
 __all__ = [
@@ -82,4 +83,5 @@ __all__ = [
     "TaskGradients",
     "UPGrad",
     "Uniform",
+    "listeners",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradbalance.numerics.array import Array
-from gradbalance.solvers import AfterStep, EndEpoch, Solver
+from gradbalance.solvers import AfterStep, EndEpoch, Solver, listeners
 from gradbalance.step import (
     NonFinite,
     Scale,
@@ -131,20 +131,20 @@ class Weighing:
 
     def wants_losses_after_step(self) -> bool:
         """Whether the weights in use were solved for, by a method that wants `after_step`."""
-        listening = any(isinstance(solver, AfterStep) for solver in self.solvers.values())
+        listening = any(any(listeners(s, AfterStep)) for s in self.solvers.values())
         return listening and self._num_reused == 0
 
     def after_step(self, losses: Mapping[str, float]) -> None:
         """Tell the solvers the losses of the same batch after the optimizer's step."""
         for solver in self.solvers.values():
-            if isinstance(solver, AfterStep):
-                solver.after_step(losses)
+            for listener in listeners(solver, AfterStep):
+                listener.after_step(losses)
 
     def end_epoch(self) -> None:
         """Tell the solvers that an epoch has ended."""
         for solver in self.solvers.values():
-            if isinstance(solver, EndEpoch):
-                solver.end_epoch()
+            for listener in listeners(solver, EndEpoch):
+                listener.end_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """The solvers' states and the last weights, as plain Python values."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
-from gradbalance import AfterStep, EndEpoch, Problem, Solver
+from gradbalance import AfterStep, EndEpoch, Problem, Solver, listeners
 from tests.problems import Array, Landscape, Points
 
 
@@ -51,10 +51,11 @@ def descend(
         stepper.step()
         losses, rows = landscape.evaluate(x.numpy())
         for i, solver in enumerate(solvers):
-            if isinstance(solver, AfterStep):
-                solver.after_step(dict(zip(tasks, (losses[i] - floor).tolist(), strict=True)))
-            if isinstance(solver, EndEpoch) and step % epoch == 0:
-                solver.end_epoch()
+            for told in listeners(solver, AfterStep):
+                told.after_step(dict(zip(tasks, (losses[i] - floor).tolist(), strict=True)))
+            if step % epoch == 0:
+                for ended in listeners(solver, EndEpoch):
+                    ended.end_epoch()
         if step % every == 0:
             visited.append(x.numpy().copy())
     return np.array(visited)

@@ -23,7 +23,7 @@ def balanced_step(
     optimizer.zero_grad()
     report = balancer.backward(losses())
     optimizer.step()
-    if isinstance(balancer.solver, gb.AfterStep):
+    if any(gb.listeners(balancer.solver, gb.AfterStep)):
         with torch.no_grad():
             balancer.after_step(losses())
     return report

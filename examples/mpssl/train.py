@@ -82,7 +82,7 @@ class Training:
         report = self.balancer.backward(self._losses(batch))
         self.optimizer.step()
         self.schedule.step()
-        if isinstance(self.balancer.solver, gb.AfterStep):
+        if any(gb.listeners(self.balancer.solver, gb.AfterStep)):
             with torch.no_grad():
                 self.balancer.after_step(self._losses(batch))
         return report

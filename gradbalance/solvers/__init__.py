@@ -12,7 +12,7 @@ from gradbalance.solvers.famo import FAMO
 from gradbalance.solvers.gls import GLS
 from gradbalance.solvers.gradnorm import GradNorm
 from gradbalance.solvers.gradvac import GradVac
-from gradbalance.solvers.hooks import AfterStep, EndEpoch
+from gradbalance.solvers.hooks import AfterStep, EndEpoch, listeners
 from gradbalance.solvers.imtl_g import IMTLG
 from gradbalance.solvers.imtl_l import IMTLL
 from gradbalance.solvers.mgda import MGDA
@@ -56,4 +56,5 @@ __all__ = [
     "StatelessSolver",
     "UPGrad",
     "Uniform",
+    "listeners",
 ]

@@ -6,13 +6,12 @@ from typing import Any, final
 import numpy as np
 
 from gradbalance.numerics.checks import check_number
-from gradbalance.solvers.hooks import AfterStep, EndEpoch
 from gradbalance.solvers.solver import Needs, Problem, Solution, Solver, State, Weighs
 from gradbalance.solvers.state import checked_state
 
 
 @final
-class CRMOGM(Solver, AfterStep, EndEpoch):
+class CRMOGM(Solver):
     r"""Correlation-reduced gradient manipulation: momentum on the weights of any method.
 
     .. math:: w(t) = \beta\, w(t-1) + (1 - \beta)\, \hat w(t), \qquad w(0) = \hat w(0)
@@ -74,16 +73,6 @@ class CRMOGM(Solver, AfterStep, EndEpoch):
         """Remember the averaged weights, and advance the method."""
         self.solver.update(problem, self.solver.solve(problem))
         self._weights |= dict(zip(problem.names, solution.weights.tolist(), strict=True))
-
-    def after_step(self, losses: Mapping[str, float]) -> None:
-        """Passed on to a method that wants it."""
-        if isinstance(self.solver, AfterStep):
-            self.solver.after_step(losses)
-
-    def end_epoch(self) -> None:
-        """Passed on to a method that wants it."""
-        if isinstance(self.solver, EndEpoch):
-            self.solver.end_epoch()
 
     def state_dict(self) -> State:
         """The averaged weights by name, and the method's own state."""

@@ -1,7 +1,10 @@
 """What some methods must be told beyond the losses of a step."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+from gradbalance.solvers.solver import Solver
 
 
 class AfterStep(ABC):
@@ -30,3 +33,24 @@ class EndEpoch(ABC):
         Raises:
             ValueError: no step was taken since the last call.
         """
+
+
+Hook = TypeVar("Hook", AfterStep, EndEpoch)
+
+
+def listeners(solver: Solver, hook: type[Hook]) -> Iterator[Hook]:
+    """A solver, and the solvers that it wraps, as far as they have a hook.
+
+    Args:
+        solver: where to look.
+        hook: `AfterStep` or `EndEpoch`.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> list(gb.listeners(gb.CRMOGM(gb.DWA()), gb.EndEpoch))
+        [DWA(temperature=2.0, max_epoch_steps=100000)]
+    """
+    if isinstance(solver, hook):
+        yield solver
+    for wrapped in solver.wrapped:
+        yield from listeners(wrapped, hook)

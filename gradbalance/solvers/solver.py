@@ -152,6 +152,12 @@ class Solver(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; a state that does not fit raises ValueError."""
 
+    @property
+    @final
+    def wrapped(self) -> tuple["Solver", ...]:
+        """The methods that this one holds in its attributes, to solve with them."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Solver))
+
     @final
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))

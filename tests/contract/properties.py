@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbalance import AfterStep, EndEpoch, Problem, Solution, Solver, Status
+from gradbalance import AfterStep, EndEpoch, Problem, Solution, Solver, Status, listeners
 
 Array = NDArray[np.float64]
 MakeSolver = Callable[[], Solver]
@@ -22,10 +22,11 @@ def advance(solver: Solver, problem: Problem, solution: Solution) -> None:
     """What a training step does after the weights were applied, with all the hooks there are."""
     solver.update(problem, solution)
     falls = 0.9 + 0.1 * np.sin(10 * problem.losses)  # by task, whatever their order
-    if isinstance(solver, AfterStep):
-        solver.after_step(dict(zip(problem.names, (falls * problem.losses).tolist(), strict=True)))
-    if isinstance(solver, EndEpoch):
-        solver.end_epoch()
+    after = dict(zip(problem.names, (falls * problem.losses).tolist(), strict=True))
+    for listener in listeners(solver, AfterStep):
+        listener.after_step(after)
+    for ender in listeners(solver, EndEpoch):
+        ender.end_epoch()
 
 
 def products_and_rounding(gram: Array, weights: Array) -> tuple[Array, Array]:

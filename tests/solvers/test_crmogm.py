@@ -41,6 +41,17 @@ def test_it_needs_and_weighs_what_the_method_does():
     assert "MGDA(" in repr(gb.CRMOGM(gb.MGDA()))
 
 
+def test_hooks_reach_what_is_wrapped_and_nothing_else_listens():
+    famo, dwa = gb.FAMO(), gb.DWA()
+    assert list(gb.listeners(gb.CRMOGM(gb.MGDA()), gb.AfterStep)) == []
+    assert list(gb.listeners(famo, gb.AfterStep)) == [famo]
+    assert list(gb.listeners(gb.CRMOGM(gb.CRMOGM(famo)), gb.AfterStep)) == [famo]
+    assert list(gb.listeners(gb.CRMOGM(famo), gb.EndEpoch)) == []
+    assert list(gb.listeners(gb.CRMOGM(dwa), gb.EndEpoch)) == [dwa]
+    assert gb.CRMOGM(dwa).wrapped == (dwa,)
+    assert dwa.wrapped == ()
+
+
 def test_what_is_wrapped_must_be_a_solver():
     with pytest.raises(ValueError, match="must be a Solver"):
         gb.CRMOGM(gb.MGDA)
