@@ -84,9 +84,10 @@ def test_after_step_before_any_step_is_refused():
         gb.Balancer(Listener()).after_step([1.0])
 
 
-def test_solvers_that_need_no_hook_ignore_them():
+@pytest.mark.parametrize("solver", [gb.MGDA, lambda: gb.CRMOGM(gb.MGDA())])
+def test_solvers_that_need_no_hook_ignore_them(solver):
     model = Net()
-    balancer = gb.Balancer(gb.MGDA())
+    balancer = gb.Balancer(solver())
     balancer.backward(model.losses())
     before = balancer.get_extra_state()
     balancer.after_step(model.losses())

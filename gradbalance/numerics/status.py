@@ -25,7 +25,7 @@ class Status(enum.Enum):
         <Status.CONVERGED: 'converged'>
     """
 
-    # In the order of their severity.
+    # In the order of their severity, from the least on.
     STATIONARY = (
         "stationary",
         "no direction serves all tasks: they have reached a trade-off, or a gradient is zero",
@@ -58,8 +58,9 @@ class Status(enum.Enum):
 
     @property
     def severity(self) -> int:
-        """How much it says against the result; of a step's parts, the largest counts.
+        """How much it says against a result; of a step's parts, the one with the largest counts.
 
-        A step is stationary only where all its parts are, so that `STATIONARY` is the smallest.
+        From stationary, as a step is stationary only where all its parts are, over reused,
+        converged, step limit, ill-posed and ascent to skipped.
         """
         return list(Status).index(self)

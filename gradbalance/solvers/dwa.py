@@ -81,8 +81,7 @@ class DWA(Solver, EndEpoch):
         if self._num_epoch_steps >= self.max_epoch_steps:
             raise ValueError(
                 f"DWA weighs by the means of epochs: call balancer.end_epoch() after each; found "
-                f"{self._num_epoch_steps} steps without. Longer epochs need "
-                f"DWA(max_epoch_steps=...)"
+                f"{self._num_epoch_steps} steps without. Longer ones need DWA(max_epoch_steps=...)"
             )
         check_losses(problem, "DWA compares losses by their ratio", positive=False)
         known = self._tasks

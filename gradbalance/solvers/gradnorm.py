@@ -86,8 +86,7 @@ class GradNorm(Solver):
         weighted = weights * norms
         targets = weighted.mean() * _training_rates(problem.losses, first_losses) ** self.alpha
         self._weights.descend(names, np.sign(weighted - targets) * norms, lr=self.lr)
-        total = float(weights.sum())
-        self._weights.assign(names, _with_sum(self._weights.of(names), total))
+        self._weights.assign(names, _with_sum(self._weights.of(names), float(weights.sum())))
 
     def state_dict(self) -> State:
         """The weights with their moments and the first losses, by name."""
@@ -95,8 +94,8 @@ class GradNorm(Solver):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the weights with their moments and the first losses."""
-        shape = {"weights": VARIABLES, "first_losses": {str: "[0, inf)"}}
-        state = checked_state(self, state, shape)
+        first = {str: "[0, inf)"}
+        state = checked_state(self, state, {"weights": VARIABLES, "first_losses": first})
         self._weights.load_state_dict(state["weights"])
         self._first_losses = state["first_losses"]
 
