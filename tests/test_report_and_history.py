@@ -1,4 +1,6 @@
 import json
+import re
+from html import unescape
 
 import numpy as np
 import pytest
@@ -67,6 +69,7 @@ def test_the_table_tells_who_was_left_out_and_what_to_do():
     solver = gb.MGDA(method="frank_wolfe", max_steps=0)
     text = str(gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(losses))
     assert "(absent)" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     text = str(gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(model.losses()))
     assert text.splitlines()[0].startswith("MGDA: step limit (raise max_steps")
 
@@ -85,6 +88,44 @@ def test_the_table_of_a_task_that_is_named_as_a_heading():
     balancer = gb.Balancer(gb.Uniform(), tasks=["task", "other"])
     lines = str(balancer.measure({"other": HandModel().losses()["linear"]})).splitlines()
     assert ["(absent)" in line for line in lines[1:]] == [False, True, False]
+
+
+def test_a_notebook_shows_the_cells_of_the_text_and_no_colours():
+    losses = HandModel().losses()
+    balancer = gb.Balancer(gb.MGDA(), tasks=["away", "<b>a & b</b>", "square"])
+    report = balancer.measure({"<b>a & b</b>": losses["linear"], "square": losses["square"]})
+    html = report._repr_html_()
+    cells = [unescape(cell) for cell in re.findall(r">([^<>]*)</t[hd]>", html)]
+    assert html.startswith("<p>MGDA: converged, 0 conflicts</p>")
+    assert " ".join(cells).split() == " ".join(str(report).splitlines()[1:]).split()
+    assert {"<b>a & b</b>", "(absent)", "  nan  0.45     ·"} <= set(cells)
+    assert html.count("<tr>") == html.count("</tr>") == 4
+    assert "color" not in html
+    assert "background" not in html
+
+
+def grouped(losses=("near", "far")):
+    x, y = (torch.tensor([1.0, 1.0], requires_grad=True) for _ in range(2))
+    balancer = gb.Balancer(
+        gb.MGDA(), gb.SharedParameters({"stem": [x], "<body>": [y]}), tasks=["near", "far"]
+    )
+    values = {"near": (x**2).sum() + y[0], "far": ((x - 3) ** 2).sum() + y[1] ** 2}
+    return balancer.measure({name: values[name] for name in losses})
+
+
+def test_both_tables_have_a_column_of_weights_for_each_group():
+    report = grouped()
+    header = str(report).splitlines()[1].split()
+    assert header[:4] == ["task", "loss", "weight/stem", "weight/<body>"]
+    assert "weight/&lt;body&gt;" in report._repr_html_()
+    assert f"{report.groups['stem'].weights[0]:.3g}" in report._repr_html_()
+
+
+def test_as_dict_has_a_prefix_in_front_of_every_name():
+    report = hand_report()
+    entries = report.as_dict("train/")
+    assert entries == {f"train/{key}": value for key, value in report.as_dict().items()}
+    assert "train/weight/linear" in entries
 
 
 def test_as_dict_by_hand():
