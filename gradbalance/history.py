@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterator
+from html import escape
 from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradbalance.plot import Panel, draw
 from gradbalance.report import Array, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SMOOTHING = 50  # steps drawn at most as a line's points, each the mean of its share
-
 
 class History:
-    """Reports of one run in the order of its steps.
+    """Reports of one run in the order of its steps; a notebook shows the plot.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -65,8 +67,19 @@ class History:
 
     @property
     def weights(self) -> Array:
-        """[steps, T] the weights."""
+        """[steps, T] the weights; NaN where there are groups, see `group_weights`."""
         return np.array([report.weights for report in self._reports])
+
+    @property
+    def group_weights(self) -> dict[str, Array]:
+        """[steps, T] the weights by group, NaN where no loss reached it; empty without groups."""
+        unknown = np.full(len(self.names), np.nan)
+        return {
+            group: np.array(
+                [r.groups[group].weights if group in r.groups else unknown for r in self._reports]
+            )
+            for group in dict.fromkeys(group for report in self._reports for group in report.groups)
+        }
 
     @property
     def cosines(self) -> Array:
@@ -82,6 +95,11 @@ class History:
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """Draw losses, weights, cosines and conflicts over steps, smoothed to 50 points a line.
 
+        Of more than 8 tasks or pairs, a panel shows the range, the middle half and the median, and
+        the two that are highest (red) and lowest (blue) on average. Losses and weights have a log
+        axis where all are positive and spread over more than 1.5 decades; what was absent is left
+        out, and each group has its weights in a panel of its own.
+
         Args:
             path: where to save the figure; its suffix gives the format.
 
@@ -94,35 +112,29 @@ class History:
         """
         if not self._reports:
             raise ValueError("there is nothing to plot; append reports first")
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install gradbalance[plots]") from error
-        steps = _smooth(np.arange(len(self), dtype=np.float64))
         first, second = np.triu_indices(len(self.names), k=1)
         pairs = [f"{self.names[i]} · {self.names[j]}" for i, j in zip(first, second, strict=True)]
-        panels = [
-            ("loss", self.losses, list(self.names)),
-            ("weight", self.weights, list(self.names)),
-            ("cosine of gradients", self.cosines[:, first, second], pairs),
-            ("conflicting pairs", self.num_conflicts[:, None], [""]),
-        ]
-        figure = Figure(figsize=(11, 7), layout="constrained")
-        for axes, (title, values, labels) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-            for label, line in zip(labels, values.T, strict=True):
-                axes.plot(steps, _smooth(line), label=label)
-            axes.set(title=title, xlabel="step")
-            axes.grid(alpha=0.3)
-            if not np.isfinite(values).any():
-                axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-            elif 1 < len(labels) <= 10:
-                axes.legend(fontsize="small")
+        absent = np.isnan(self.losses)
+        of_groups = {f"weight/{group}": values for group, values in self.group_weights.items()}
+        steps = np.arange(len(self), dtype=np.float64)
+        panels = [Panel("loss", self.losses, self.names, log=True)]
+        for title, values in (of_groups or {"weight": self.weights}).items():
+            took_part = np.where(absent, np.nan, values)
+            panels.append(Panel(title, took_part, self.names, log=True))
+        panels.append(Panel("cosine of gradients", self.cosines[:, first, second], pairs))
+        title = f"conflicting pairs of {len(pairs)}"
+        panels.append(Panel(title, self.num_conflicts[:, None], [""]))
+        figure = draw(steps, panels)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure
 
-
-def _smooth(values: Array) -> Array:
-    """Means over at most 50 equal shares of the steps; NaN only where a share has nothing else."""
-    shares = np.array_split(values, min(_SMOOTHING, len(values)))
-    return np.array([np.nan if np.isnan(s).all() else np.nanmean(s) for s in shares])
+    def _repr_html_(self) -> str:
+        try:
+            figure = self.plot()
+        except (ValueError, ImportError) as error:
+            return f"<p>History: {escape(str(error))}</p>"
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=100)
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'<img alt="History" style="max-width: 100%" src="data:image/png;base64,{data}">'

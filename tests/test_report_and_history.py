@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from html import unescape
@@ -193,7 +194,7 @@ def test_history_plots_to_a_file(source, tmp_path):
     figure = make_history(source).plot(tmp_path / "history.png")
     assert (tmp_path / "history.png").stat().st_size > 10_000
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["loss", "weight", "cosine of gradients", "conflicting pairs"]
+    assert titles == ["loss", "weight", "cosine of gradients", "conflicting pairs of 3"]
     notes = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert notes == ([] if source else ["not measured"] * 2)
 
@@ -201,7 +202,9 @@ def test_history_plots_to_a_file(source, tmp_path):
 def test_history_draws_each_task_in_its_panel_smoothed_over_absences():
     history = make_history(gb.SharedParameters())
     loss, weight, cosine, _ = history.plot().axes
-    for axes, values in ((loss, history.losses), (weight, history.weights)):
+    # A task that is absent has weight 0, which is not drawn.
+    weights = np.where(np.isnan(history.losses), np.nan, history.weights)
+    for axes, values in ((loss, history.losses), (weight, weights)):
         assert [line.get_label() for line in axes.lines] == ["task0", "task1", "task2"]
         for line, column in zip(axes.lines, values.T, strict=True):
             drawn = line.get_ydata()
@@ -229,3 +232,101 @@ def test_a_missing_matplotlib_is_explained(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install gradbalance\[plots\]"):
         make_history(steps=1).plot()
+
+
+def test_a_notebook_shows_the_plot_of_a_history(monkeypatch):
+    history = make_history(steps=2)
+    assert re.fullmatch(r'<img .*src="data:image/png;base64,[\w+/=]+">', history._repr_html_())
+    assert "nothing to plot" in gb.History()._repr_html_()
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert "pip install gradbalance[plots]" in history._repr_html_()
+
+
+def test_history_has_the_weights_of_groups_and_draws_them():
+    history = gb.History()
+    assert history.group_weights == {}
+    reports = [grouped(), grouped(["near"])]
+    for report in reports:
+        history.append(report)
+    assert list(history.group_weights) == ["stem", "<body>"]
+    for group, weights in history.group_weights.items():
+        expected = [report.groups[group].weights for report in reports]
+        np.testing.assert_array_equal(weights, expected)
+    figure = history.plot()
+    loss, stem, body, *_ = figure.axes
+    assert [stem.get_title(), body.get_title()] == ["weight/stem", "weight/<body>"]
+    np.testing.assert_array_equal(stem.lines[0].get_ydata(), history.group_weights["stem"][:, 0])
+    assert stem.lines[1].get_xdata().tolist() == [0]  # absent at 1
+    legends = [axes for axes in figure.axes if axes.get_legend()]
+    assert legends == [loss]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["near", "far"]
+
+
+def test_the_weights_of_a_group_that_a_step_did_not_reach_are_nan():
+    history = gb.History()
+    report = grouped()
+    history.append(report)
+    history.append(dataclasses.replace(report, groups={"stem": report.groups["stem"]}))
+    assert np.isnan(history.group_weights["<body>"]).tolist() == [[False] * 2, [True] * 2]
+
+
+def synthetic_history(losses):
+    rng = np.random.default_rng(0)
+    history = gb.History()
+    for row in losses:
+        rows = rng.normal(size=(len(row), 3))
+        names = tuple(f"task{k}" for k in range(len(row)))
+        history.append(
+            gb.Report(names, row, np.ones(len(row)), rows @ rows.T, "Uniform", gb.Status.CONVERGED)
+        )
+    return history
+
+
+def test_of_many_tasks_the_spread_and_the_extremes_are_drawn():
+    losses = np.tile(np.arange(12.0), (60, 1))
+    losses[:, 5] = np.nan  # one was never there
+    losses[10:20] = np.nan  # and for some steps nobody
+    loss, _, cosine, _ = synthetic_history(losses).plot().axes
+    labels = [line.get_label() for line in loss.lines]
+    assert labels == ["median", "task11", "task10", "task1", "task0"]
+    assert set(loss.lines[0].get_ydata()) == {6.0}
+    texts = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert texts == ["all 11", "middle half", *labels]
+    lowest_and_highest = [
+        (path.vertices[:, 1].min(), path.vertices[:, 1].max())
+        for band in loss.collections
+        for path in band.get_paths()
+    ]
+    assert lowest_and_highest == [(0.0, 11.0), (2.5, 8.5)]
+    assert len(cosine.lines) == 5
+
+
+@pytest.mark.parametrize("num_tasks", [8, 9])
+def test_up_to_eight_tasks_have_a_line_each(num_tasks):
+    loss = synthetic_history(np.ones((3, num_tasks))).plot().axes[0]
+    assert (len(loss.lines), len(loss.collections)) == ((8, 0) if num_tasks == 8 else (5, 2))
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [((1, 40), "log"), ((1, 30), "linear"), ((0, 40), "linear"), ((-1, 40), "linear")],
+)
+def test_positive_losses_far_apart_have_a_log_axis(losses, scale):
+    history = synthetic_history(np.array([losses, losses], dtype=float))
+    assert history.plot().axes[0].get_yscale() == scale
+
+
+def test_cosines_never_have_a_log_axis():
+    history = gb.History()
+    for cosine in (0.01, 0.9):
+        gram = np.array([[1, cosine], [cosine, 1]])
+        history.append(gb.Report(("a", "b"), np.ones(2), np.ones(2), gram, "Uniform", None))
+    assert [axes.get_yscale() for axes in history.plot().axes] == ["linear"] * 4
+
+
+def test_infinite_losses_are_not_drawn():
+    losses = np.array([[1.0, np.inf]] * 100)  # two to a point
+    losses[10, 0] = np.inf
+    (line,) = synthetic_history(losses).plot().axes[0].lines
+    assert line.get_label() == "task0"
+    assert line.get_ydata().tolist() == [1.0] * 50
