@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from collections import deque
 from collections.abc import Iterator
 from html import escape
+from math import isfinite
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +25,17 @@ if TYPE_CHECKING:
 class History:
     """Reports of one run in the order of its steps; a notebook shows the plot.
 
+    Args:
+        max_reports: keep only so many in memory, the latest; None keeps all.
+        path: a new file, its folder is made: each report that is appended is written as one line
+            of JSON, for `pandas.read_json(path, lines=True)`: its step, counted from 0, solver,
+            status and the finite floats of `Report.as_dict`. A history that was copied or pickled
+            goes on in the same file.
+
+    Raises:
+        ValueError: `max_reports` is less than 1.
+        FileExistsError: there is a file at `path`; each run, and each process, has its own.
+
     Example:
         >>> import torch, gradbalance as gb
         >>> x = torch.tensor([1.0, 1.0], requires_grad=True)
@@ -31,8 +46,22 @@ class History:
         (3, 2)
     """
 
-    def __init__(self) -> None:
-        self._reports: list[Report] = []
+    def __init__(
+        self, *, max_reports: int | None = None, path: str | PathLike[str] | None = None
+    ) -> None:
+        if max_reports is not None and max_reports < 1:
+            raise ValueError(f"max_reports must be at least 1, or None; found {max_reports}")
+        self._reports: deque[Report] = deque(maxlen=max_reports)
+        self._num_appended = 0
+        self._path = None if path is None else Path(path).absolute()
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._path.touch(exist_ok=False)
+            except FileExistsError:
+                raise FileExistsError(
+                    f"path: {self._path} is of another run; name a new file, or delete that one"
+                ) from None
 
     def append(self, report: Report) -> None:
         """Add the report of the next step.
@@ -44,7 +73,14 @@ class History:
             raise ValueError(
                 f"a history is of one run: found tasks {report.names} after {self.names}"
             )
+        if self._path is not None:
+            floats = {key: value for key, value in report.as_dict().items() if isfinite(value)}
+            status = report.status and report.status.value
+            record = {"step": self._num_appended, "solver": report.solver, "status": status}
+            with self._path.open("a") as file:  # closed each time: nothing is lost in a crash
+                file.write(json.dumps(record | floats, allow_nan=False) + "\n")
         self._reports.append(report)
+        self._num_appended += 1
 
     def __len__(self) -> int:
         return len(self._reports)
@@ -116,7 +152,7 @@ class History:
         pairs = [f"{self.names[i]} · {self.names[j]}" for i, j in zip(first, second, strict=True)]
         absent = np.isnan(self.losses)
         of_groups = {f"weight/{group}": values for group, values in self.group_weights.items()}
-        steps = np.arange(len(self), dtype=np.float64)
+        steps = np.arange(self._num_appended - len(self), self._num_appended, dtype=np.float64)
         panels = [Panel("loss", self.losses, self.names, log=True)]
         for title, values in (of_groups or {"weight": self.weights}).items():
             took_part = np.where(absent, np.nan, values)

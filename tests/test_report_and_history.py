@@ -1,5 +1,8 @@
+import copy
 import dataclasses
 import json
+import math
+import pickle
 import re
 from html import unescape
 
@@ -330,3 +333,67 @@ def test_infinite_losses_are_not_drawn():
     (line,) = synthetic_history(losses).plot().axes[0].lines
     assert line.get_label() == "task0"
     assert line.get_ydata().tolist() == [1.0] * 50
+
+
+def test_a_short_history_keeps_the_latest_reports_and_counts_their_steps():
+    history = gb.History(max_reports=3)
+    losses = np.arange(10.0).reshape(5, 2)
+    for report in synthetic_history(losses):
+        history.append(report)
+    assert len(history) == 3
+    assert history.losses.tolist() == losses[2:].tolist()
+    assert history[0].losses.tolist() == losses[2].tolist()
+    assert history.plot().axes[0].lines[0].get_xdata().tolist() == [2, 3, 4]
+    with pytest.raises(ValueError, match="max_reports must be at least 1"):
+        gb.History(max_reports=0)
+
+
+def read_strictly(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = path.read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def test_a_history_is_written_while_it_grows(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "folder" / "run.jsonl"
+    monkeypatch.chdir(tmp_path)
+    history = gb.History(max_reports=1, path="new/folder/run.jsonl")
+    monkeypatch.chdir("/")  # the file stays where it is
+    reports = [*synthetic_history(np.array([[1.0, np.inf], [np.nan, 2.0]])), grouped()]
+    reports[1] = dataclasses.replace(reports[1], status=None)
+    for step, report in enumerate(reports[:2]):
+        history.append(report)
+        assert len(read_strictly(path)) == step + 1
+    with pytest.raises(ValueError, match="of one run"):
+        history.append(reports[2])
+    records = read_strictly(path)
+    for step, (record, report) in enumerate(zip(records, reports[:2], strict=True)):
+        floats = {key: value for key, value in report.as_dict().items() if math.isfinite(value)}
+        status = ["converged", None][step]
+        assert record == {"step": step, "solver": "Uniform", "status": status, **floats}
+    assert "loss/task1" not in records[0]
+    assert "loss/task0" not in records[1]
+
+
+def test_the_file_of_another_run_is_refused_and_kept(tmp_path):
+    path = tmp_path / "run.jsonl"
+    gb.History(path=path).append(hand_report())
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"run.jsonl is of another run; name a new file"):
+        gb.History(path=path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))])
+def test_a_copied_or_pickled_history_goes_on_in_the_same_file(again, tmp_path):
+    path = tmp_path / "run.jsonl"
+    history = gb.History(max_reports=2, path=path)
+    for _ in range(3):
+        history.append(hand_report())
+    copied = again(history)
+    copied.append(hand_report())
+    assert [record["step"] for record in read_strictly(path)] == [0, 1, 2, 3]
+    assert (len(copied), len(history)) == (2, 2)
+    assert copied.names == history.names
