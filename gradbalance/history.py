@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+from collections import deque
 from collections.abc import Iterator
+from html import escape
+from math import isfinite
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradbalance.numerics.array import Array
+from gradbalance.plot import Panel, draw
 from gradbalance.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SMOOTHING = 50  # steps drawn at most as a line's points, each the mean of its share
-
 
 class History:
-    """Reports of one run in the order of its steps.
+    """Reports of one run in the order of its steps; a notebook shows the plot.
+
+    Args:
+        max_reports: keep only so many in memory, the latest; None keeps all.
+        path: a new file, its folder is made: each report that is appended is written as one line
+            of JSON, for `pandas.read_json(path, lines=True)`: its step, counted from 0, solver,
+            status and the finite floats of `Report.as_dict`. A history that was copied or pickled
+            goes on in the same file.
+
+    Raises:
+        ValueError: `max_reports` is less than 1.
+        FileExistsError: there is a file at `path`; each run, and each process, has its own.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -30,8 +47,22 @@ class History:
         (3, 2)
     """
 
-    def __init__(self) -> None:
-        self._reports: list[Report] = []
+    def __init__(
+        self, *, max_reports: int | None = None, path: str | PathLike[str] | None = None
+    ) -> None:
+        if max_reports is not None and max_reports < 1:
+            raise ValueError(f"max_reports must be at least 1, or None; found {max_reports}")
+        self._reports: deque[Report] = deque(maxlen=max_reports)
+        self._num_appended = 0
+        self._path = None if path is None else Path(path).absolute()
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._path.touch(exist_ok=False)
+            except FileExistsError:
+                raise FileExistsError(
+                    f"path: {self._path} is of another run; name a new file, or delete that one"
+                ) from None
 
     def append(self, report: Report) -> None:
         """Add the report of the next step.
@@ -43,7 +74,14 @@ class History:
             raise ValueError(
                 f"a history is of one run: found tasks {report.names} after {self.names}"
             )
+        if self._path is not None:
+            floats = {key: value for key, value in report.as_dict().items() if isfinite(value)}
+            status = report.status and report.status.value
+            record = {"step": self._num_appended, "solver": report.solver, "status": status}
+            with self._path.open("a") as file:  # closed each time: nothing is lost in a crash
+                file.write(json.dumps(record | floats, allow_nan=False) + "\n")
         self._reports.append(report)
+        self._num_appended += 1
 
     def __len__(self) -> int:
         return len(self._reports)
@@ -66,8 +104,19 @@ class History:
 
     @property
     def weights(self) -> Array:
-        """[steps, T] the weights."""
+        """[steps, T] the weights; NaN where there are groups, see `group_weights`."""
         return np.array([report.weights for report in self._reports])
+
+    @property
+    def group_weights(self) -> dict[str, Array]:
+        """[steps, T] the weights by group, NaN where no loss reached it; empty without groups."""
+        unknown = np.full(len(self.names), np.nan)
+        return {
+            group: np.array(
+                [r.groups[group].weights if group in r.groups else unknown for r in self._reports]
+            )
+            for group in dict.fromkeys(group for report in self._reports for group in report.groups)
+        }
 
     @property
     def cosines(self) -> Array:
@@ -83,6 +132,11 @@ class History:
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """Draw losses, weights, cosines and conflicts over steps, smoothed to 50 points a line.
 
+        Of more than 8 tasks or pairs, a panel shows the range, the middle half and the median, and
+        the two that are highest (red) and lowest (blue) on average. Losses and weights have a log
+        axis where all are positive and spread over more than 1.5 decades; what was absent is left
+        out, and each group has its weights in a panel of its own.
+
         Args:
             path: where to save the figure; its suffix gives the format.
 
@@ -95,35 +149,29 @@ class History:
         """
         if not self._reports:
             raise ValueError("there is nothing to plot; append reports first")
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError("plots need matplotlib: pip install gradbalance[plots]") from error
-        steps = _smooth(np.arange(len(self), dtype=np.float64))
         first, second = np.triu_indices(len(self.names), k=1)
         pairs = [f"{self.names[i]} · {self.names[j]}" for i, j in zip(first, second, strict=True)]
-        panels = [
-            ("loss", self.losses, list(self.names)),
-            ("weight", self.weights, list(self.names)),
-            ("cosine of gradients", self.cosines[:, first, second], pairs),
-            ("conflicting pairs", self.num_conflicts[:, None], [""]),
-        ]
-        figure = Figure(figsize=(11, 7), layout="constrained")
-        for axes, (title, values, labels) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-            for label, line in zip(labels, values.T, strict=True):
-                axes.plot(steps, _smooth(line), label=label)
-            axes.set(title=title, xlabel="step")
-            axes.grid(alpha=0.3)
-            if not np.isfinite(values).any():
-                axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-            elif 1 < len(labels) <= 10:
-                axes.legend(fontsize="small")
+        absent = np.isnan(self.losses)
+        of_groups = {f"weight/{group}": values for group, values in self.group_weights.items()}
+        steps = np.arange(self._num_appended - len(self), self._num_appended, dtype=np.float64)
+        panels = [Panel("loss", self.losses, self.names, log=True)]
+        for title, values in (of_groups or {"weight": self.weights}).items():
+            took_part = np.where(absent, np.nan, values)
+            panels.append(Panel(title, took_part, self.names, log=True))
+        panels.append(Panel("cosine of gradients", self.cosines[:, first, second], pairs))
+        title = f"conflicting pairs of {len(pairs)}"
+        panels.append(Panel(title, self.num_conflicts[:, None], [""]))
+        figure = draw(steps, panels)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure
 
-
-def _smooth(values: Array) -> Array:
-    """Means over at most 50 equal shares of the steps; NaN only where a share has nothing else."""
-    shares = np.array_split(values, min(_SMOOTHING, len(values)))
-    return np.array([np.nan if np.isnan(s).all() else np.nanmean(s) for s in shares])
+    def _repr_html_(self) -> str:
+        try:
+            figure = self.plot()
+        except (ValueError, ImportError) as error:
+            return f"<p>History: {escape(str(error))}</p>"
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=100)
+        data = base64.b64encode(picture.getvalue()).decode()
+        return f'<img alt="History" style="max-width: 100%" src="data:image/png;base64,{data}">'

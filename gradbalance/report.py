@@ -7,11 +7,12 @@ import numpy as np
 
 from gradbalance.numerics import Status
 from gradbalance.numerics.array import Array
+from gradbalance.table import as_html, as_text
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    r"""What `Balancer.backward` and `Balancer.measure` return; prints as a small table.
+    r"""What `Balancer.backward` and `Balancer.measure` return; shows as a small table.
 
     .. math:: G = J J^\top, \qquad \cos_{ij} = \frac{G_{ij}}{\sqrt{G_{ii} G_{jj}}}, \qquad
         \langle g_i, d \rangle = (G w)_i
@@ -43,6 +44,8 @@ class Report:
         task  loss  weight  |gradient|  descent      cosines
         near     2     0.6        2.83      1.6      · -0.71
         far      4     0.4           4      1.6  -0.71     ·
+        >>> report.as_dict("train/")["train/loss/far"]
+        4.0
     """
 
     names: tuple[str, ...]
@@ -92,8 +95,12 @@ class Report:
         known[np.isnan(np.diagonal(gram))] = np.nan
         return known
 
-    def as_dict(self) -> dict[str, float]:
-        """Floats under flat names such as "weight/depth", for any logger; nothing that is NaN."""
+    def as_dict(self, prefix: str = "") -> dict[str, float]:
+        """Floats under flat names such as "weight/depth", for any logger; nothing that is NaN.
+
+        Args:
+            prefix: stands in front of every name: "train/" gives "train/weight/depth".
+        """
         entries: dict[str, float] = {}
         for index, name in enumerate(self.names):
             entries[f"loss/{name}"] = float(self.losses[index])
@@ -111,34 +118,34 @@ class Report:
                 entries[f"weight/{group}/{name}"] = float(weight)
         if self.certificate is not None:
             entries["certificate"] = self.certificate
-        return {key: value for key, value in entries.items() if not np.isnan(value)}
+        return {prefix + key: value for key, value in entries.items() if not np.isnan(value)}
 
     def __str__(self) -> str:
-        weights = {"weight": self.weights}
-        if self.groups:
-            weights = {f"weight/{group}": report.weights for group, report in self.groups.items()}
-        header = ["task", "loss", *weights]
-        columns = [self.losses, *weights.values()]
+        return as_text(self._headline(), self._rows())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._headline(), self._rows())
+
+    def _rows(self) -> list[list[str]]:
+        """The table's cells, its heading first."""
+        of_groups = {f"weight/{group}": report.weights for group, report in self.groups.items()}
+        columns = {"loss": self.losses, **(of_groups or {"weight": self.weights})}
         if self.norms is not None and self.descent is not None:
-            header += ["|gradient|", "descent"]
-            columns += [self.norms, self.descent]
-        numbers = [[f"{value:.3g}" for value in row] for row in zip(*columns, strict=True)]
-        rows = [[name, *row] for name, row in zip(self.names, numbers, strict=True)]
+            columns |= {"|gradient|": self.norms, "descent": self.descent}
+        numbers = zip(*columns.values(), strict=True)
+        rows = [[k, *(f"{v:.3g}" for v in row)] for k, row in zip(self.names, numbers, strict=True)]
+        header = ["task", *columns]
         if self.cosines is not None and len(self.names) > 1:
             header.append("cosines")
             for index, row in enumerate(rows):
                 texts = [f"{value:5.2f}" for value in self.cosines[index]]
                 texts[index] = "    ·"
                 row.append(" ".join(texts))
-        widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
-        lines = [self._headline()]
-        for row in (header, *rows):
-            cells = [row[0].ljust(widths[0])]
-            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            if row[0] in self.left_out and row is not header:
-                cells.append(f"({self.left_out[row[0]]})")
-            lines.append("  ".join(cells))
-        return "\n".join(lines)
+        if self.left_out:
+            header.append("")
+            for row in rows:
+                row.append(f"({self.left_out[row[0]]})" if row[0] in self.left_out else "")
+        return [header, *rows]
 
     def _headline(self) -> str:
         parts = ["no task took part" if self.status is None else self.status.value]

@@ -51,8 +51,8 @@ def test_the_list_is_sorted_as_the_linter_wants_and_complete():
     assert not [name for name in gb.__all__ if not hasattr(gb, name)]
 
 
-LAYERS = {"numerics": 0, "solvers": 1, "report": 1, "gradients": 1, "losses": 1, "history": 2,
-          "step": 2, "host": 2, "weighing": 3, "balancer": 4}  # fmt: skip
+LAYERS = {"numerics": 0, "table": 0, "solvers": 1, "report": 1, "gradients": 1, "losses": 1,
+          "step": 2, "host": 2, "plot": 2, "history": 3, "weighing": 3, "balancer": 4}  # fmt: skip
 
 
 def imported_layers(path: Path) -> set[str]:

@@ -1,4 +1,10 @@
+import copy
+import dataclasses
 import json
+import math
+import pickle
+import re
+from html import unescape
 
 import numpy as np
 import pytest
@@ -67,6 +73,7 @@ def test_the_table_tells_who_was_left_out_and_what_to_do():
     solver = gb.MGDA(method="frank_wolfe", max_steps=0)
     text = str(gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(losses))
     assert "(absent)" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     text = str(gb.Balancer(solver, gb.SharedParameters(model.trunk)).measure(model.losses()))
     assert text.splitlines()[0].startswith("MGDA: step limit (raise max_steps")
 
@@ -85,6 +92,44 @@ def test_the_table_of_a_task_that_is_named_as_a_heading():
     balancer = gb.Balancer(gb.Uniform(), tasks=["task", "other"])
     lines = str(balancer.measure({"other": HandModel().losses()["linear"]})).splitlines()
     assert ["(absent)" in line for line in lines[1:]] == [False, True, False]
+
+
+def test_a_notebook_shows_the_cells_of_the_text_and_no_colours():
+    losses = HandModel().losses()
+    balancer = gb.Balancer(gb.MGDA(), tasks=["away", "<b>a & b</b>", "square"])
+    report = balancer.measure({"<b>a & b</b>": losses["linear"], "square": losses["square"]})
+    html = report._repr_html_()
+    cells = [unescape(cell) for cell in re.findall(r">([^<>]*)</t[hd]>", html)]
+    assert html.startswith("<p>MGDA: converged, 0 conflicts</p>")
+    assert " ".join(cells).split() == " ".join(str(report).splitlines()[1:]).split()
+    assert {"<b>a & b</b>", "(absent)", "  nan  0.45     ·"} <= set(cells)
+    assert html.count("<tr>") == html.count("</tr>") == 4
+    assert "color" not in html
+    assert "background" not in html
+
+
+def grouped(losses=("near", "far")):
+    x, y = (torch.tensor([1.0, 1.0], requires_grad=True) for _ in range(2))
+    balancer = gb.Balancer(
+        gb.MGDA(), gb.SharedParameters({"stem": [x], "<body>": [y]}), tasks=["near", "far"]
+    )
+    values = {"near": (x**2).sum() + y[0], "far": ((x - 3) ** 2).sum() + y[1] ** 2}
+    return balancer.measure({name: values[name] for name in losses})
+
+
+def test_both_tables_have_a_column_of_weights_for_each_group():
+    report = grouped()
+    header = str(report).splitlines()[1].split()
+    assert header[:4] == ["task", "loss", "weight/stem", "weight/<body>"]
+    assert "weight/&lt;body&gt;" in report._repr_html_()
+    assert f"{report.groups['stem'].weights[0]:.3g}" in report._repr_html_()
+
+
+def test_as_dict_has_a_prefix_in_front_of_every_name():
+    report = hand_report()
+    entries = report.as_dict("train/")
+    assert entries == {f"train/{key}": value for key, value in report.as_dict().items()}
+    assert "train/weight/linear" in entries
 
 
 def test_as_dict_by_hand():
@@ -152,7 +197,7 @@ def test_history_plots_to_a_file(source, tmp_path):
     figure = make_history(source).plot(tmp_path / "history.png")
     assert (tmp_path / "history.png").stat().st_size > 10_000
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["loss", "weight", "cosine of gradients", "conflicting pairs"]
+    assert titles == ["loss", "weight", "cosine of gradients", "conflicting pairs of 3"]
     notes = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert notes == ([] if source else ["not measured"] * 2)
 
@@ -160,7 +205,9 @@ def test_history_plots_to_a_file(source, tmp_path):
 def test_history_draws_each_task_in_its_panel_smoothed_over_absences():
     history = make_history(gb.SharedParameters())
     loss, weight, cosine, _ = history.plot().axes
-    for axes, values in ((loss, history.losses), (weight, history.weights)):
+    # A task that is absent has weight 0, which is not drawn.
+    weights = np.where(np.isnan(history.losses), np.nan, history.weights)
+    for axes, values in ((loss, history.losses), (weight, weights)):
         assert [line.get_label() for line in axes.lines] == ["task0", "task1", "task2"]
         for line, column in zip(axes.lines, values.T, strict=True):
             drawn = line.get_ydata()
@@ -188,3 +235,165 @@ def test_a_missing_matplotlib_is_explained(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install gradbalance\[plots\]"):
         make_history(steps=1).plot()
+
+
+def test_a_notebook_shows_the_plot_of_a_history(monkeypatch):
+    history = make_history(steps=2)
+    assert re.fullmatch(r'<img .*src="data:image/png;base64,[\w+/=]+">', history._repr_html_())
+    assert "nothing to plot" in gb.History()._repr_html_()
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert "pip install gradbalance[plots]" in history._repr_html_()
+
+
+def test_history_has_the_weights_of_groups_and_draws_them():
+    history = gb.History()
+    assert history.group_weights == {}
+    reports = [grouped(), grouped(["near"])]
+    for report in reports:
+        history.append(report)
+    assert list(history.group_weights) == ["stem", "<body>"]
+    for group, weights in history.group_weights.items():
+        expected = [report.groups[group].weights for report in reports]
+        np.testing.assert_array_equal(weights, expected)
+    figure = history.plot()
+    loss, stem, body, *_ = figure.axes
+    assert [stem.get_title(), body.get_title()] == ["weight/stem", "weight/<body>"]
+    np.testing.assert_array_equal(stem.lines[0].get_ydata(), history.group_weights["stem"][:, 0])
+    assert stem.lines[1].get_xdata().tolist() == [0]  # absent at 1
+    legends = [axes for axes in figure.axes if axes.get_legend()]
+    assert legends == [loss]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["near", "far"]
+
+
+def test_the_weights_of_a_group_that_a_step_did_not_reach_are_nan():
+    history = gb.History()
+    report = grouped()
+    history.append(report)
+    history.append(dataclasses.replace(report, groups={"stem": report.groups["stem"]}))
+    assert np.isnan(history.group_weights["<body>"]).tolist() == [[False] * 2, [True] * 2]
+
+
+def synthetic_history(losses):
+    rng = np.random.default_rng(0)
+    history = gb.History()
+    for row in losses:
+        rows = rng.normal(size=(len(row), 3))
+        names = tuple(f"task{k}" for k in range(len(row)))
+        history.append(
+            gb.Report(names, row, np.ones(len(row)), rows @ rows.T, "Uniform", gb.Status.CONVERGED)
+        )
+    return history
+
+
+def test_of_many_tasks_the_spread_and_the_extremes_are_drawn():
+    losses = np.tile(np.arange(12.0), (60, 1))
+    losses[:, 5] = np.nan  # one was never there
+    losses[10:20] = np.nan  # and for some steps nobody
+    loss, _, cosine, _ = synthetic_history(losses).plot().axes
+    labels = [line.get_label() for line in loss.lines]
+    assert labels == ["median", "task11", "task10", "task1", "task0"]
+    assert set(loss.lines[0].get_ydata()) == {6.0}
+    texts = [text.get_text() for text in loss.get_legend().get_texts()]
+    assert texts == ["all 11", "middle half", *labels]
+    lowest_and_highest = [
+        (path.vertices[:, 1].min(), path.vertices[:, 1].max())
+        for band in loss.collections
+        for path in band.get_paths()
+    ]
+    assert lowest_and_highest == [(0.0, 11.0), (2.5, 8.5)]
+    assert len(cosine.lines) == 5
+
+
+@pytest.mark.parametrize("num_tasks", [8, 9])
+def test_up_to_eight_tasks_have_a_line_each(num_tasks):
+    loss = synthetic_history(np.ones((3, num_tasks))).plot().axes[0]
+    assert (len(loss.lines), len(loss.collections)) == ((8, 0) if num_tasks == 8 else (5, 2))
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [((1, 40), "log"), ((1, 30), "linear"), ((0, 40), "linear"), ((-1, 40), "linear")],
+)
+def test_positive_losses_far_apart_have_a_log_axis(losses, scale):
+    history = synthetic_history(np.array([losses, losses], dtype=float))
+    assert history.plot().axes[0].get_yscale() == scale
+
+
+def test_cosines_never_have_a_log_axis():
+    history = gb.History()
+    for cosine in (0.01, 0.9):
+        gram = np.array([[1, cosine], [cosine, 1]])
+        history.append(gb.Report(("a", "b"), np.ones(2), np.ones(2), gram, "Uniform", None))
+    assert [axes.get_yscale() for axes in history.plot().axes] == ["linear"] * 4
+
+
+def test_infinite_losses_are_not_drawn():
+    losses = np.array([[1.0, np.inf]] * 100)  # two to a point
+    losses[10, 0] = np.inf
+    (line,) = synthetic_history(losses).plot().axes[0].lines
+    assert line.get_label() == "task0"
+    assert line.get_ydata().tolist() == [1.0] * 50
+
+
+def test_a_short_history_keeps_the_latest_reports_and_counts_their_steps():
+    history = gb.History(max_reports=3)
+    losses = np.arange(10.0).reshape(5, 2)
+    for report in synthetic_history(losses):
+        history.append(report)
+    assert len(history) == 3
+    assert history.losses.tolist() == losses[2:].tolist()
+    assert history[0].losses.tolist() == losses[2].tolist()
+    assert history.plot().axes[0].lines[0].get_xdata().tolist() == [2, 3, 4]
+    with pytest.raises(ValueError, match="max_reports must be at least 1"):
+        gb.History(max_reports=0)
+
+
+def read_strictly(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = path.read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def test_a_history_is_written_while_it_grows(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "folder" / "run.jsonl"
+    monkeypatch.chdir(tmp_path)
+    history = gb.History(max_reports=1, path="new/folder/run.jsonl")
+    monkeypatch.chdir("/")  # the file stays where it is
+    reports = [*synthetic_history(np.array([[1.0, np.inf], [np.nan, 2.0]])), grouped()]
+    reports[1] = dataclasses.replace(reports[1], status=None)
+    for step, report in enumerate(reports[:2]):
+        history.append(report)
+        assert len(read_strictly(path)) == step + 1
+    with pytest.raises(ValueError, match="of one run"):
+        history.append(reports[2])
+    records = read_strictly(path)
+    for step, (record, report) in enumerate(zip(records, reports[:2], strict=True)):
+        floats = {key: value for key, value in report.as_dict().items() if math.isfinite(value)}
+        status = ["converged", None][step]
+        assert record == {"step": step, "solver": "Uniform", "status": status, **floats}
+    assert "loss/task1" not in records[0]
+    assert "loss/task0" not in records[1]
+
+
+def test_the_file_of_another_run_is_refused_and_kept(tmp_path):
+    path = tmp_path / "run.jsonl"
+    gb.History(path=path).append(hand_report())
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"run.jsonl is of another run; name a new file"):
+        gb.History(path=path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))])
+def test_a_copied_or_pickled_history_goes_on_in_the_same_file(again, tmp_path):
+    path = tmp_path / "run.jsonl"
+    history = gb.History(max_reports=2, path=path)
+    for _ in range(3):
+        history.append(hand_report())
+    copied = again(history)
+    copied.append(hand_report())
+    assert [record["step"] for record in read_strictly(path)] == [0, 1, 2, 3]
+    assert (len(copied), len(history)) == (2, 2)
+    assert copied.names == history.names

@@ -216,7 +216,7 @@ def train(
             report, of_latents = training.step()
             record = {"kind": "step", "step": training.step_done, **report.as_dict()}
             if of_latents is not None:
-                record |= {f"latents/{key}": value for key, value in of_latents.as_dict().items()}
+                record |= of_latents.as_dict("latents/")
             folder.log(record)
         training.end_epoch()
         found = training.judge()

@@ -1,0 +1,102 @@
+"""Panels of lines over steps, in one figure that stays readable with any number of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradbalance.numerics.array import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_POINTS = 50  # a line has at most so many, each the mean of its share of the steps
+_LINES = 8  # are drawn at most one by one; of more, how they are spread and which are extreme
+_DECADES = 1.5  # positive values that spread further are drawn on a log axis
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines `values` [steps, lines], NaN where there is nothing to draw."""
+
+    title: str
+    values: Array
+    labels: Sequence[str]
+    log: bool = False  # may have a log axis
+
+
+def draw(steps: Array, panels: Sequence[Panel]) -> Figure:
+    """The figure of all panels.
+
+    Args:
+        steps: [steps] where the values stand.
+        panels: at least one.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install gradbalance[plots]") from error
+    num_columns = 2 if len(panels) <= 4 else 3
+    num_rows = -(-len(panels) // num_columns)
+    figure = Figure(figsize=(5.5 * num_columns, 3.5 * num_rows), layout="constrained")
+    legend: list[str] = []
+    for index, panel in enumerate(panels, 1):
+        axes = figure.add_subplot(num_rows, num_columns, index)
+        axes.set(title=panel.title, xlabel="step")
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.3)
+        _fill(axes, panel, _smooth(steps), _smooth(panel.values))
+        before, legend = legend, axes.get_legend_handles_labels()[1]
+        if len(panel.labels) > 1 and legend and legend != before:  # neighbours may share one
+            axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _fill(axes: Axes, panel: Panel, steps: Array, points: Array) -> None:
+    measured = np.flatnonzero(np.isfinite(points).any(axis=0))
+    if not measured.size:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        return
+    low, high = np.nanmin(points), np.nanmax(points)
+    if panel.log and low > 0 and high > low * 10**_DECADES:
+        axes.set_yscale("log")
+    lines = [(index, f"C{index}", "-") for index in measured]
+    if len(lines) > _LINES:
+        _spread(axes, steps, points[:, measured])
+        ranked = measured[np.argsort(np.nanmean(points[:, measured], axis=0))]
+        extremes = [(-1, "C3", "-"), (-2, "C3", ":"), (1, "C0", ":"), (0, "C0", "-")]
+        lines = [(ranked[place], color, style) for place, color, style in extremes]
+    for index, color, style in lines:
+        _line(axes, steps, points[:, index], panel.labels[index], color, style)
+
+
+def _spread(axes: Axes, steps: Array, points: Array) -> None:
+    known = np.isfinite(points).any(axis=1)
+    steps, points = steps[known], points[known]
+    low, quarter, median, three_quarters, high = np.nanpercentile(points, range(0, 101, 25), axis=1)
+    axes.fill_between(steps, low, high, color="0.87", label=f"all {points.shape[1]}")
+    axes.fill_between(steps, quarter, three_quarters, color="0.74", label="middle half")
+    _line(axes, steps, median, "median", "black", "-")
+
+
+def _line(axes: Axes, steps: Array, line: Array, label: str, color: str, style: str) -> None:
+    known = np.isfinite(line)  # the line goes on over absences; its dots tell them
+    axes.plot(steps[known], line[known], f".{style}", color=color, label=label, markersize=4)
+
+
+def _smooth(values: Array) -> Array:
+    """Means over equal shares of the first axis; NaN where a share has nothing finite."""
+    shares = np.array_split(np.arange(len(values)), min(_POINTS, len(values)))
+    starts = [share[0] for share in shares]
+    finite = np.isfinite(values)
+    sums = np.add.reduceat(np.where(finite, values, 0.0), starts)
+    with np.errstate(invalid="ignore"):
+        means: Array = sums / np.add.reduceat(finite, starts, dtype=np.float64)
+    return means
