@@ -4,6 +4,7 @@ from gradbalance.balancer import Balancer
 from gradbalance.gradients import (
     LossesOnly,
     Representation,
+    ShardedParameters,
     SharedParameters,
     Source,
     TaskGradients,
@@ -41,7 +42,6 @@ from gradbalance.solvers import (
     StatelessSolver,
     Uniform,
     UPGrad,
-    listeners,
 )
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "Problem",
     "Report",
     "Representation",
+    "ShardedParameters",
     "SharedParameters",
     "Solution",
     "Solver",
@@ -83,5 +84,4 @@ __all__ = [
     "TaskGradients",
     "UPGrad",
     "Uniform",
-    "listeners",
 ]

@@ -1,42 +1,66 @@
-"""`Balancer`: what stands where `sum(losses).backward()` stood."""
+"""`Balancer`: a criterion that stands where `sum(losses)` stood."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
-from torch.amp.grad_scaler import GradScaler
 from torch.distributed import ProcessGroup
 
+from gradbalance.decision import Decision, reuse, skip, solve
 from gradbalance.gradients import (
     Heads,
     LossesOnly,
-    Representation,
+    Request,
     SharedParameters,
     Source,
+    TaskGradients,
 )
-from gradbalance.gradients.accumulation import Accumulated
-from gradbalance.gradients.loss_scale import overflowed, scale_losses
+from gradbalance.gradients.autograd import after_outer_backward, explained
+from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.graph_gradients import GraphGradients
+from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
-from gradbalance.host import overflowed_in_gramians, to_host
+from gradbalance.loss import balanced_loss
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.report import Report, join_groups
+from gradbalance.measured import agree, look, plain_sum
+from gradbalance.memory import Memory
+from gradbalance.numerics import Status
+from gradbalance.policy import NonFinite, Policy, Scale, ZeroGradients, checked_policy
+from gradbalance.report import Report
 from gradbalance.solvers import Solver
-from gradbalance.step import NonFinite, Scale, Step, ZeroGradients
-from gradbalance.weighing import Weighing
+from gradbalance.state import capacity_for, decode, encode
 
-_STATE_VERSION = 1
+
+@dataclass(frozen=True)
+class _Call:
+    """What is known when a balanced loss is made, and used when its backward runs."""
+
+    losses: Mapping[str, Tensor]
+    tasks: tuple[str, ...]
+    gradients: TaskGradients
+    earlier: MicroBatches | None
+    retain_graph: bool
 
 
 class Balancer(nn.Module):
-    r"""Balances several losses: `report = balancer.backward(losses)`.
+    r"""A criterion for several losses: `loss = balancer(losses)`, then `loss.backward()`.
 
     .. math:: G = J J^\top, \qquad w = \mathrm{solver}(L, G), \qquad
-        \texttt{.grad} \mathrel{+}= J^\top w
+        \texttt{.grad} \mathrel{+}= u \, J^\top w
 
-    with J [T, P] the gradients of the T losses, as the source obtains them. It is a module, so its
-    state is saved with the model's; it has no parameters and no buffers, so `.to` and `.half` do
-    nothing to it. It keeps no reference that would register the model a second time.
+    with J [T, P] the gradients of the T losses, as the source obtains them, and u what the loss
+    receives from above: 1, a loss scale, 1/k. Its value is the plain sum of the losses; measuring,
+    solving and writing happen in its backward, so whatever owns that (a `GradScaler`, a trainer, a
+    closure, DDP) works as with any other loss. Under `torch.no_grad()` it is the sum and no more.
+
+    It is a module, so its state is saved with the model's; it has no parameters and no buffers, so
+    `.to` and `.half` do nothing to it. It keeps no reference that would register the model a second
+    time. Options are read-only.
 
     Args:
         solver: the method that chooses the weights.
@@ -72,14 +96,14 @@ class Balancer(nn.Module):
         >>> import torch, gradbalance as gb
         >>> model = torch.nn.Linear(2, 2)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> balancer = gb.Balancer(gb.MGDA())
+        >>> balancer = gb.Balancer(gb.UPGrad())
         >>> for _ in range(3):
         ...     y = model(torch.ones(4, 2))
         ...     optimizer.zero_grad()
-        ...     losses = {"a": y[:, 0].square().mean(), "b": (y - 1).abs().mean()}
-        ...     report = balancer.backward(losses)
+        ...     loss = balancer({"a": y[:, 0].square().mean(), "b": (y - 1).abs().mean()})
+        ...     loss.backward()
         ...     optimizer.step()
-        >>> report.names
+        >>> balancer.report.names
         ('a', 'b')
     """
 
@@ -105,57 +129,60 @@ class Balancer(nn.Module):
             raise ValueError(
                 f"source must be a Source such as SharedParameters(model.trunk); found {source!r}"
             )
-        if solver.needs == "gramian" and not source.measures_gramian:
-            raise ValueError(
-                f"{type(solver).__name__} needs the gradients' Gramian, which "
-                f"{type(source).__name__} does not measure; use SharedParameters() or "
-                "Representation(model.trunk)"
-            )
-        if scale == "norm" and not source.measures_gramian:
-            raise ValueError(
-                f'scale="norm" needs the gradients\' Gramian, which {type(source).__name__} does '
-                'not measure; use scale="sum" or SharedParameters()'
-            )
-        heads_of_step: Heads = heads or ("raw" if solver.weighs == "gradients" else "weighted")
-        for argument, found, choices in (
-            ("heads", heads, (None, *get_args(Heads))),
-            ("scale", scale, (None, *get_args(Scale))),
-            ("zero_gradients", zero_gradients, get_args(ZeroGradients)),
-            ("nonfinite", nonfinite, get_args(NonFinite)),
-        ):
-            if found not in choices:
-                raise ValueError(f"{argument} must be one of {list(choices)}; found {found!r}")
-        if heads == "raw" and not source.measures_gramian:
-            raise ValueError(
-                f'heads="raw" needs to know what the tasks share, and {type(source).__name__} does '
-                'one backward of the weighted sum; use SharedParameters() or heads="weighted"'
-            )
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of steps, at least 1; found {every!r}")
-        if heads_of_step == "weighted" and source.groups != ("",):
-            raise ValueError(
-                "a task has one weight a group, so its head has none; found groups "
-                f'{list(source.groups)} and heads="weighted". Use heads="raw"'
-            )
-        self.solver = solver
-        self.source = source
-        self.heads: Heads = heads_of_step
-        self.scale = scale
-        self.zero_gradients = zero_gradients
-        self.nonfinite = nonfinite
-        self.every = every
-        self.distributed = distributed
-        self._agreed_tasks: tuple[str, ...] | None = None
-        self.tasks: tuple[str, ...] | None = None if tasks is None else check_tasks(tasks)
-        self._weighing = Weighing(
+        self._policy = checked_policy(
             solver,
-            source.groups,
+            source,
+            heads=heads,
             scale=scale,
             zero_gradients=zero_gradients,
             nonfinite=nonfinite,
             every=every,
+            distributed=distributed,
         )
-        self._accumulated = Accumulated()
+        self._source = source
+        self._memory = Memory(solver, source.groups, every=every)
+        self._tasks = None if tasks is None else check_tasks(tasks)
+        self._capacity = capacity_for(self._tasks, len(source.groups))
+        self._agreed_tasks: tuple[str, ...] | None = None
+        self._micro_batches: MicroBatches | None = None
+        self._report: Report | None = None
+        self._holds = False
+
+    def forward(
+        self,
+        losses: Losses,
+        *,
+        representation: Tensor | Sequence[Tensor] | None = None,
+        retain_graph: bool = False,
+    ) -> Tensor:
+        """The losses as one: `balancer(losses)`.
+
+        Args:
+            losses: by name, in order, or as one [T] tensor; each has one element. A task that is
+                not in the mapping, or None, is absent this step.
+            representation: the shared representation, for a `Representation()` source.
+            retain_graph: keep the graph of the losses for another backward: of a term that is added
+                to the balanced loss, or of another Balancer.
+
+        Returns:
+            A scalar: the plain sum of the losses (of the finite ones under `nonfinite="skip"`), in
+            float32 or the losses' higher precision. `report` and the state change in its backward.
+
+        Raises:
+            ValueError: here, if names, shapes or graphs cannot be used; in the backward, if values
+                cannot. The message names the task and says what would be right. Nothing was
+                written then, and no state was changed.
+        """
+        if not torch.is_grad_enabled():
+            named, _ = named_losses(losses, self._tasks, differentiable=False)
+            return plain_sum(named, finite_only=self._policy.nonfinite == "skip")
+        named, tasks = named_losses(losses, self._tasks)
+        if self._holds:
+            return self._weighted_sum(named)
+        value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
+        call = self._open(named, tasks, representation, retain_graph=retain_graph)
+        self._micro_batches = None
+        return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))
 
     def backward(
         self,
@@ -163,77 +190,39 @@ class Balancer(nn.Module):
         *,
         representation: Tensor | Sequence[Tensor] | None = None,
         retain_graph: bool = False,
-        scaler: GradScaler | None = None,
     ) -> Report:
-        """Balance the losses and accumulate the result into `.grad`, as `Tensor.backward` would.
+        """`balancer(losses).backward()` in one call, which returns the report.
 
         Args:
-            losses: by name, in order, or as one [T] tensor; each has one element. A task that is
-                not in the mapping, or None, is absent this step.
-            representation: the shared representation, for a `Representation()` source.
-            retain_graph: keep the graph for another backward.
-            scaler: the loss scale of mixed precision. The losses are passed as they are; `.grad`
-                is written scaled, for `scaler.step(optimizer)` and `scaler.update()`, as after
-                `scaler.scale(loss).backward()`. The report is of unscaled gradients. Where they
-                overflow, `.grad` is left for the scaler to find, the status is "skipped" and no
-                state changes.
-
-        Returns:
-            What was seen and done.
+            losses: as for the call, likewise those that follow.
+            representation: the shared representation.
+            retain_graph: keep the graph of the losses for another backward.
 
         Raises:
-            ValueError: the losses or gradients cannot be used; the message names the task and says
-                what would be right. Nothing was written then, and no state was changed.
+            ValueError: the losses or gradients cannot be used.
         """
-        named, tasks = named_losses(losses, self.tasks)
-        source = self._source_of_step(representation)
-        ranks = self._ranks_of_step(named, tasks)
-        total = self._accumulated.total(named)
-        present = total if ranks is None else ranks.mean_losses(total, tasks)
-        scaled, factor = scale_losses(named, scaler)
-        reuses = not self._accumulated.losses and self._weighing.can_reuse(present)
-        differentiate = source.reuse if reuses else source.measure
-        gradients = differentiate(scaled, heads=self.heads, retain_graph=retain_graph)
-        if self._accumulated.losses:
-            accumulated, self._accumulated = self._accumulated, Accumulated()
-            accumulated.add(named, gradients)
-            gradients = accumulated.gradients
-        values, grams = to_host(present, gradients, ranks, factor)
-        overflow = scaler is not None and overflowed_in_gramians(values, grams)
-        if overflow:
-            steps = self._weighing.skip(values, list(gradients), tasks)
-        elif reuses:
-            steps = self._weighing.reuse(values, list(gradients), tasks)
-        else:
-            steps = self._weighing.solve(values, grams, tasks)
-        for group, step in steps.items():
-            if step.weights:  # what overflowed is written as well, for the scaler to find
-                written = dict.fromkeys(present, 1.0) if overflow else step.weights
-                gradients[group].backward(written, zeros=ranks is not None)
-        self.tasks = tasks
-        if scaler is not None and not overflow:
-            overflow = overflowed(scaled)
-            overflow = overflow if ranks is None else ranks.any(overflow, present)
-            if overflow:
-                steps = self._weighing.skip(values, list(gradients), tasks)
-        if not overflow:
-            self._weighing.remember(steps)
-        return _report_of(steps)
+        with torch.enable_grad():
+            loss = self(losses, representation=representation, retain_graph=retain_graph)
+        with explained():
+            loss.backward(retain_graph=retain_graph)
+        return self.report
 
-    def accumulate(self, losses: Losses, *, scaler: GradScaler | None = None) -> None:
-        """Add a micro-batch to the step that the next `backward` solves; frees its graph.
+    def accumulate(self, losses: Losses, *, loss_scale: float = 1.0) -> None:
+        """Add a micro-batch to the step that the next balanced loss takes; frees its graph.
 
         Rows are summed, and with them losses and the heads' gradients, as `.grad` is by several
-        backwards: scale the losses as you would there. One Gramian of the sums is solved, so that
+        backwards: divide the losses as you would there. One Gramian of the sums is solved, so that
         the step is that of the whole batch. Nothing is written until then; such a step is always
-        solved, whatever `every` says. A step that is refused drops what was accumulated.
+        solved, whatever `every` says. A step that is refused drops what was accumulated. One
+        gradient of every parameter is kept for each task, also for `LossesOnly`.
 
         Args:
-            losses: as for `backward`.
-            scaler: as for `backward`.
+            losses: as for the call.
+            loss_scale: what gradients are computed with, so that float16 does not underflow:
+                `scaler.get_scale()`. They are kept without it.
 
         Raises:
-            ValueError: the losses cannot be used, or the source keeps no rows.
+            ValueError: the losses cannot be used, or the source keeps no gradients of parameters.
 
         Example:
             >>> import torch, gradbalance as gb
@@ -245,54 +234,106 @@ class Balancer(nn.Module):
             >>> balancer.accumulate(losses(x[:4]))
             >>> report = balancer.backward(losses(x[4:]))
         """
-        named, tasks = named_losses(losses, self.tasks)
-        if not self.source.accumulates:
+        named, tasks = named_losses(losses, self._tasks)
+        if not self._source.accumulates:
             raise ValueError(
-                "accumulate() needs rows that are both measured and written, those of "
-                "SharedParameters() without measure= or sketch=; found "
-                f"{type(self.source).__name__}. Call backward(losses) for each micro-batch instead"
+                "accumulate() needs gradients of parameters, which SharedParameters() and "
+                f"LossesOnly() keep; found {type(self._source).__name__}. Take a balanced step for "
+                "each micro-batch instead, balancer(losses).backward()"
             )
-        scaled, _ = scale_losses(named, scaler)
-        gradients = self.source.measure(scaled, heads=self.heads, retain_graph=False)
-        self._accumulated.add(named, gradients)
-        self.tasks = tasks
+        if not 0 < loss_scale < float("inf"):
+            raise ValueError(f"loss_scale must be a positive number; found {loss_scale!r}")
+        earlier = self._micro_batches or MicroBatches()
+        request = Request(self._policy.heads, earlier=earlier, tasks=tasks)
+        gradients = self._source.open(named, request)
+        assert isinstance(gradients, GraphGradients)
+        assert gradients.graph is not None
+        earlier.add(named, gradients.graph, loss_scale)
+        self._micro_batches, self._tasks = earlier, tasks
 
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
         """The report of a step solved now; touches no `.grad`, no state and no graph."""
-        named, tasks = named_losses(losses, self.tasks)
-        source = self._source_of_step(representation)
-        ranks = self._ranks_of_step(named, tasks)
-        present = named if ranks is None else ranks.mean_losses(named, tasks)
-        gradients = source.measure(named, heads=self.heads, retain_graph=True)
-        return _report_of(self._weighing.solve(*to_host(present, gradients, ranks), tasks))
+        named, tasks = named_losses(losses, self._tasks)
+        ranks = self._ranks(named, tasks)
+        request = Request(
+            self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
+        )
+        gradients = self._opened(named, request)
+        present = agree(named, tasks, gradients, ranks, 1.0)
+        measured = look(
+            present, tasks, gradients, len(self._memory.solvers), ranks=ranks, retain_graph=True
+        )
+        return solve(measured, self._memory.solvers, self._policy, self._memory.groups).report
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        r"""Hold the weights: inside, the loss is Σ w_i L_i itself, value, gradient and graph.
+
+        For closures that an optimizer evaluates several times a step (L-BFGS, SAM), and to
+        differentiate twice. The weights are those of the last step that was solved, and act on
+        whole losses, heads included; a task that took no part in it takes none. Nothing is
+        measured and no state changes, `report` included.
+
+        Raises:
+            ValueError: no step was solved yet, or groups of parameters have weights of their own.
+
+        Example:
+            >>> import torch, gradbalance as gb
+            >>> x = torch.tensor([1.0, 1.0], requires_grad=True)
+            >>> optimizer = torch.optim.LBFGS([x], line_search_fn="strong_wolfe")
+            >>> balancer = gb.Balancer(gb.UPGrad())
+            >>> def losses():
+            ...     return [(x**2).sum(), ((x - 3) ** 2).sum()]
+            >>> def closure():
+            ...     optimizer.zero_grad()
+            ...     loss = balancer(losses())
+            ...     loss.backward()
+            ...     return loss
+            >>> report = balancer.backward(losses())  # solves for the weights
+            >>> with balancer.hold():
+            ...     loss = optimizer.step(closure)
+        """
+        if self._memory.groups:
+            raise ValueError(
+                "hold() needs one weight a task, but here each group of parameters has its own: "
+                f"{list(self._memory.groups)}"
+            )
+        if not self._memory.weights[0]:
+            raise ValueError("there are no weights to hold: call balancer.backward(losses) first")
+        before, self._holds = self._holds, True
+        try:
+            yield
+        finally:
+            self._holds = before
 
     def after_step(self, losses: LossValues) -> None:
         """Tell the solver the losses of the same batch after the optimizer's step.
 
-        Needed by `FAMO`. Does nothing for solvers that do not need it, and nothing where the last
-        `backward` wrote nothing or reused weights, so that a loop may always call it.
+        Needed by `FAMO`. Does nothing where `wants_after_step` is False, so that a loop may always
+        call it.
 
         Args:
-            losses: as for `backward`, or floats; no graph is needed.
+            losses: as for the call, or floats; no graph is needed.
 
         Raises:
             ValueError: the losses cannot be used; no state was changed then.
         """
-        if not self._weighing.wants_losses_after_step():
+        if not self.wants_after_step:
             return
-        named = named_values(losses, self.tasks)
-        assert self.tasks is not None
-        ranks = self._ranks_of_step(named, self.tasks)
-        values, _ = to_host(named if ranks is None else ranks.mean_losses(named, self.tasks), {})
-        for name, value in values.items():
-            if self.nonfinite == "raise" and not np.isfinite(value):
+        named = named_values(losses, self._tasks)
+        assert self._tasks is not None
+        ranks = self._ranks(named, self._tasks)
+        present = named if ranks is None else ranks.agree(named, self._tasks, {})
+        values = look(present, self._tasks, None, 1)
+        for name, value in zip(values.names, values.losses, strict=True):
+            if self._policy.nonfinite == "raise" and not np.isfinite(value):
                 raise ValueError(
                     f"the loss of task {name!r} after the step is not finite; found {value}. "
                     'Balancer(..., nonfinite="skip") would leave such a task out'
                 )
-        self._weighing.after_step(values)
+        self._memory.after_step(dict(zip(values.names, values.losses.tolist(), strict=True)))
 
     def end_epoch(self) -> None:
         """Tell the solver that an epoch has ended.
@@ -302,59 +343,223 @@ class Balancer(nn.Module):
         Raises:
             ValueError: no step was taken since the last call.
         """
-        self._weighing.end_epoch()
+        self._memory.end_epoch()
 
-    def _ranks_of_step(self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> Ranks | None:
-        ranks = Ranks.of(self.distributed)
+    @property
+    def report(self) -> Report:
+        """What the last step saw and did.
+
+        Raises:
+            ValueError: no step was taken yet.
+        """
+        if self._report is None:
+            raise ValueError("no step was taken yet: call balancer(losses).backward() first")
+        return self._report
+
+    @property
+    def wants_after_step(self) -> bool:
+        """Whether the solver wants `after_step` for the step that was taken last."""
+        skipped = self._report is not None and self._report.status is Status.SKIPPED
+        return self._memory.wants_after_step and not skipped
+
+    @property
+    def solver(self) -> Solver:
+        """The method.
+
+        Raises:
+            ValueError: each group of parameters has its own; see `solvers`.
+        """
+        if self._memory.groups:
+            raise ValueError(
+                "each group of parameters has a solver of its own; found the groups "
+                f"{list(self._memory.groups)}. Use balancer.solvers[group]"
+            )
+        return self._memory.solvers[0]
+
+    @property
+    def solvers(self) -> dict[str, Solver]:
+        """The solvers of the groups by their names; none where there are no groups."""
+        return dict(zip(self._memory.groups, self._memory.solvers, strict=False))
+
+    @property
+    def source(self) -> Source:
+        """Where the gradients come from."""
+        return self._source
+
+    @property
+    def tasks(self) -> tuple[str, ...] | None:
+        """The names of all tasks; None before the first step, if they were not given."""
+        return self._tasks
+
+    @property
+    def options(self) -> Policy:
+        """`heads`, `scale`, `zero_gradients`, `nonfinite`, `every` and `distributed`."""
+        return self._policy
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            raise AttributeError(
+                f"{name} is fixed when a Balancer is built; build another one with it"
+            )
+        super().__setattr__(name, value)
+
+    def extra_repr(self) -> str:
+        """The solver, the source and the options that are not at their defaults."""
+        parts = [repr(self._memory.solvers[0]), repr(self._source)]
+        chosen = {k: v for k, v in vars(self._policy).items() if v != _DEFAULTS.get(k, v)}
+        return ", ".join(parts + [f"{name}={value!r}" for name, value in chosen.items()])
+
+    def _opened(self, losses: Mapping[str, Tensor], request: Request) -> TaskGradients:
+        if request.representation is not None and not self._source.takes_representation:
+            raise ValueError(
+                "representation= is for a Representation() source; found "
+                f"{type(self._source).__name__}"
+            )
+        return self._source.open(losses, request)
+
+    def _open(
+        self,
+        losses: Mapping[str, Tensor],
+        tasks: tuple[str, ...],
+        representation: Tensor | Sequence[Tensor] | None,
+        *,
+        retain_graph: bool,
+    ) -> _Call:
+        earlier = self._micro_batches
+        request = Request(
+            self._policy.heads,
+            reuse=earlier is None and self._memory.can_reuse(losses),
+            retain_graph=retain_graph,
+            representation=representation,
+            earlier=earlier,
+            tasks=tasks,
+        )
+        try:
+            gradients = self._opened(losses, request)
+        except ValueError:
+            self._micro_batches = None
+            raise
+        return _Call(losses, tasks, gradients, earlier, retain_graph)
+
+    def _take_step(self, call: _Call, upstream: Tensor, kept: bool) -> Sequence[Tensor | None]:
+        """Look, decide, write, commit."""
+        factor = float(upstream)
+        retain_graph = call.retain_graph or kept
+        total = call.earlier.total(call.losses) if call.earlier else call.losses
+        ranks = self._ranks(total, call.tasks)
+        gradients, memory = call.gradients, self._memory
+        present = agree(total, call.tasks, gradients, ranks, factor)
+        reuses = call.earlier is None and memory.can_reuse(present)
+        measured = look(
+            present,
+            call.tasks,
+            None if reuses or factor == 0 else gradients,
+            len(memory.solvers),
+            ranks=ranks,
+            factor=factor,
+            retain_graph=retain_graph,
+        )
+        parts = (measured, memory.solvers, self._policy, memory.groups)
+        if factor == 0:
+            decision = skip(*parts, written=0.0)
+            directions: Sequence[Tensor | None] = list(map(torch.zeros_like, gradients.ends))
+        else:
+            if measured.overflows:
+                decision = skip(*parts, written=1.0)  # as it is, for the loss scaler to find
+            elif reuses:
+                decision = reuse(*parts, memory.weights)
+            else:
+                decision = solve(*parts)
+            directions = gradients.directions(decision.weights, factor, retain_graph=retain_graph)
+
+        def commit() -> None:
+            """Once all is written: what lies behind the ends may have failed, or overflowed."""
+            final, freed = decision, factor != 0 and not retain_graph
+            if abs(factor) > 1 and not decision.skipped:
+                overflows = _overflowed(call.losses)
+                if overflows if ranks is None else ranks.any(overflows, present):
+                    final = skip(*parts, written=1.0)
+            self._commit(call, final, freed=freed)
+
+        after_outer_backward(commit)
+        return directions
+
+    def _commit(self, call: _Call, decision: Decision, *, freed: bool) -> None:
+        self._tasks, self._report = call.tasks, decision.report
+        if not decision.skipped:
+            self._memory.commit(decision)
+        if freed or not decision.skipped:
+            self._source.commit(call.gradients, freed=freed)
+
+    def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
+        weights = self._memory.weights[0]
+        terms = [weights[t] * x.float() for t, x in losses.items() if t in weights]
+        if not terms:
+            raise ValueError(
+                f"no weight is held for the tasks {list(losses)}; the last step was solved for "
+                f"{list(weights)}"
+            )
+        device = terms[0].device
+        return torch.stack([term.reshape(()).to(device) for term in terms]).sum()
+
+    def _ranks(self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> Ranks | None:
+        ranks = Ranks.of(self._policy.distributed)
         if ranks is not None and tasks != self._agreed_tasks:
-            ranks.check_same(tasks, next(iter(losses.values())))
+            ranks.check_same("the tasks", tasks, next(iter(losses.values())))
             self._agreed_tasks = tasks
         return ranks
 
-    def _source_of_step(self, representation: Tensor | Sequence[Tensor] | None) -> Source:
-        if representation is not None:
-            if not isinstance(self.source, Representation):
-                raise ValueError(
-                    "representation= is for a Representation() source; found "
-                    f"{type(self.source).__name__}"
-                )
-            self.source.provide(representation)
-        return self.source
+    def get_extra_state(self) -> Tensor:
+        """Tasks, the solver's and the source's state and the last weights, as one uint8 tensor.
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """The names of the tasks, the solver's state and the last weights, as plain values."""
-        return {
-            "version": _STATE_VERSION,
-            "tasks": None if self.tasks is None else list(self.tasks),
-            "solver": type(self.solver).__name__,
-            "weighing": self._weighing.state_dict(),
+        Its length depends on the configuration alone: on `tasks=`, else it is 64 KiB.
+        """
+        state = {
+            "tasks": None if self._tasks is None else list(self._tasks),
+            "solver": type(self._memory.solvers[0]).__name__,
+            "memory": self._memory.state_dict(),
+            "source": self._source.state_dict(),
         }
+        return encode(state, self._capacity)
 
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `get_extra_state` returned.
+    def set_extra_state(self, state: object) -> None:
+        """Restore what `get_extra_state` returned; micro-batches are dropped.
 
         Raises:
-            ValueError: the state is of another solver, other tasks or a later version.
+            ValueError: the state is damaged, or of another solver, other tasks or another version;
+                nothing was changed then.
         """
-        if state.get("version") != _STATE_VERSION:
+        found = decode(state)
+        solver = type(self._memory.solvers[0]).__name__
+        if found["solver"] != solver:
             raise ValueError(
-                f"not a state of this version of Balancer: found version {state.get('version')!r}, "
-                f"this one reads {_STATE_VERSION}"
+                f"the state is of the solver {found['solver']}, but this Balancer has {solver}"
             )
-        if state["solver"] != type(self.solver).__name__:
+        saved = None if found["tasks"] is None else check_tasks(found["tasks"])
+        if None not in (saved, self._tasks) and saved != self._tasks:
             raise ValueError(
-                f"the state is of the solver {state['solver']}, but this Balancer has "
-                f"{type(self.solver).__name__}"
+                f"the state is of the tasks {saved}, but this Balancer has {self._tasks}"
             )
-        saved = None if state["tasks"] is None else tuple(state["tasks"])
-        if None not in (saved, self.tasks) and saved != self.tasks:
-            raise ValueError(
-                f"the state is of the tasks {saved}, but this Balancer has {self.tasks}"
-            )
-        self._weighing.load_state_dict(state["weighing"])
-        self.tasks = saved or self.tasks
+        self._memory.checked(found["memory"])
+        self._source.load_state_dict(found["source"])
+        self._memory.load_state_dict(found["memory"])
+        self._tasks = saved or self._tasks
+        self._micro_batches = None
 
 
-def _report_of(steps: Mapping[str, Step]) -> Report:
-    reports = {group: step.report for group, step in steps.items()}
-    return reports[""] if "" in reports else join_groups(reports)
+_FIXED = {"solver", "solvers", "source", "tasks", "options", "report", "wants_after_step",
+          "heads", "scale", "zero_gradients", "nonfinite", "every", "distributed"}  # fmt: skip
+_DEFAULTS = {"scale": None, "zero_gradients": "absent", "nonfinite": "raise", "every": 1,
+             "distributed": True}  # fmt: skip
+
+# torch.compile of a whole training step breaks the graph at these, instead of tracing them.
+for _entry in ("forward", "backward", "accumulate", "measure"):
+    getattr(Balancer, _entry)._torchdynamo_disable = True
+
+
+@torch.no_grad()
+def _overflowed(losses: Mapping[str, Tensor]) -> bool:
+    """Whether a leaf behind the losses holds a `.grad` that is not finite."""
+    grads = [leaf.grad for leaf in Graph(losses).all_leaves if leaf.grad is not None]
+    values = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
+    return not all(bool(torch.isfinite(value).all()) for value in values)

@@ -11,7 +11,7 @@ LossValues = Mapping[str, Tensor | float | None] | Sequence[Tensor | float | Non
 
 
 def named_losses(
-    losses: Losses, tasks: tuple[str, ...] | None
+    losses: Losses, tasks: tuple[str, ...] | None, *, differentiable: bool = True
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The losses of the tasks that are present, by name, and the names of all tasks.
 
@@ -19,6 +19,7 @@ def named_losses(
         losses: by name, in order (then the names are "0", "1", …), or one [T] tensor; None is an
             absent task.
         tasks: the names of all tasks, or None at the first call.
+        differentiable: whether each must have a graph.
 
     Raises:
         ValueError: no task is present, a task is unknown, or a loss cannot be differentiated.
@@ -28,7 +29,7 @@ def named_losses(
         raise ValueError("no task: at least one loss is needed; found none")
     tasks = check_tasks(list(given)) if tasks is None else tasks
     present = _present(given, tasks)
-    return {name: _checked_loss(name, loss) for name, loss in present.items()}, tasks
+    return {n: _checked_loss(n, loss, differentiable) for n, loss in present.items()}, tasks
 
 
 def named_values(losses: LossValues, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
@@ -106,7 +107,7 @@ def _by_name(losses: LossValues, tasks: tuple[str, ...] | None) -> dict[str, Ten
     return dict(zip(tasks or map(str, range(len(entries))), entries, strict=True))
 
 
-def _checked_loss(name: str, loss: object) -> Tensor:
+def _checked_loss(name: str, loss: object, differentiable: bool) -> Tensor:
     if not isinstance(loss, Tensor):
         raise ValueError(
             f"the loss of task {name!r} must be a tensor; found a {type(loss).__name__}"
@@ -120,7 +121,7 @@ def _checked_loss(name: str, loss: object) -> Tensor:
         raise ValueError(
             f"the loss of task {name!r} must be a real floating-point number; found {loss.dtype}"
         )
-    if not loss.requires_grad:
+    if differentiable and not loss.requires_grad:
         raise ValueError(
             f"the loss of task {name!r} has no graph: nothing that it depends on requires "
             "gradients, or it was computed under torch.no_grad()"

@@ -52,7 +52,8 @@ def test_the_list_is_sorted_as_the_linter_wants_and_complete():
 
 
 LAYERS = {"numerics": 0, "table": 0, "solvers": 1, "report": 1, "gradients": 1, "losses": 1,
-          "step": 2, "host": 2, "plot": 2, "history": 3, "weighing": 3, "balancer": 4}  # fmt: skip
+          "state": 1, "plot": 2, "policy": 2, "loss": 2, "measured": 2, "history": 3,
+          "decision": 3, "memory": 4, "balancer": 5}  # fmt: skip
 
 
 def imported_layers(path: Path) -> set[str]:

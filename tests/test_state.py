@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gradbalance as gb
+from gradbalance.state import decode, encode
 from tests.contract.table import CONTRACTS
 from tests.models import Net
 
@@ -59,7 +60,7 @@ def test_precision_and_moves_do_not_harm_the_state(contract):
         run.step()
     before = run.model.balancer.get_extra_state()
     run.model.balancer.half().to(torch.bfloat16).to("cpu")
-    assert run.model.balancer.get_extra_state() == before
+    assert torch.equal(run.model.balancer.get_extra_state(), before)
 
 
 def test_the_state_is_a_copy():
@@ -89,13 +90,15 @@ def test_a_state_of_another_balancer_is_refused(other, match):
     before = balancer.get_extra_state()
     with pytest.raises(ValueError, match=match):
         balancer.load_state_dict(run.model.balancer.state_dict())
-    assert balancer.get_extra_state() == before
+    assert torch.equal(balancer.get_extra_state(), before)
 
 
 def test_a_state_of_another_version_is_refused():
     balancer = gb.Balancer(gb.MGDA())
-    with pytest.raises(ValueError, match="found version 99"):
-        balancer.set_extra_state({"version": 99})
+    state = balancer.get_extra_state()
+    state[7] = 99
+    with pytest.raises(ValueError, match="of version 99"):
+        balancer.set_extra_state(state)
 
 
 def test_a_loaded_balancer_knows_the_tasks():
@@ -116,9 +119,9 @@ def test_a_fresh_state_leaves_the_tasks_that_were_given():
 def test_a_state_that_the_solver_refuses_leaves_the_tasks_open():
     run = Run(gb.GradNorm())
     run.step()
-    state = run.model.balancer.get_extra_state()
-    state["weighing"]["solvers"][""] = {"nonsense": 1}
+    state = decode(run.model.balancer.get_extra_state())
+    state["memory"]["solvers"][0] = {"nonsense": 1}
     balancer = gb.Balancer(gb.GradNorm())
-    with pytest.raises(ValueError, match="not a state of GradNorm"):
-        balancer.set_extra_state(state)
+    with pytest.raises(ValueError, match="GradNorm"):
+        balancer.set_extra_state(encode(state, 1 << 16))
     assert balancer.tasks is None

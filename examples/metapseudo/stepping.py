@@ -23,7 +23,7 @@ def balanced_step(
     optimizer.zero_grad()
     report = balancer.backward(losses())
     optimizer.step()
-    if any(gb.listeners(balancer.solver, gb.AfterStep)):
+    if balancer.wants_after_step:
         with torch.no_grad():
             balancer.after_step(losses())
     return report

@@ -82,7 +82,7 @@ class Training:
         report = self.balancer.backward(self._losses(batch))
         self.optimizer.step()
         self.schedule.step()
-        if any(gb.listeners(self.balancer.solver, gb.AfterStep)):
+        if self.balancer.wants_after_step:
             with torch.no_grad():
                 self.balancer.after_step(self._losses(batch))
         return report

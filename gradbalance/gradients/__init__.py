@@ -1,14 +1,17 @@
-"""Where the task gradients come from: losses to a Gramian, weights to `.grad`."""
+"""Where the task gradients come from: losses to a Gramian, weights to directions."""
 
 from gradbalance.gradients.losses_only import LossesOnly
 from gradbalance.gradients.representation import Representation
+from gradbalance.gradients.sharded_parameters import ShardedParameters
 from gradbalance.gradients.shared_parameters import SharedParameters
-from gradbalance.gradients.source import Heads, Source, TaskGradients
+from gradbalance.gradients.source import Heads, Request, Source, TaskGradients
 
 __all__ = [
     "Heads",
     "LossesOnly",
     "Representation",
+    "Request",
+    "ShardedParameters",
     "SharedParameters",
     "Source",
     "TaskGradients",

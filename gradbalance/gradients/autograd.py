@@ -1,147 +1,213 @@
-"""The three ways in which the sources use autograd: measure, accumulate, one weighted backward."""
+"""The ways in which gradients are obtained from autograd: task by task, or of a weighted sum."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
+from gradbalance.gradients.graph import Graph
 
-def differentiate(
-    task: str, loss: Tensor, inputs: Sequence[Tensor], *, retain_graph: bool
-) -> tuple[Tensor | None, ...]:
-    """The gradients of a task's loss with respect to `inputs`; None where it does not reach one."""
-    leaves = [tensor for tensor in inputs if tensor.is_leaf]
-    with _freed_graph_explained(f" of task {task!r}"), _hooks_suspended(leaves):
-        return torch.autograd.grad(
-            loss,
-            list(inputs),
-            torch.ones_like(loss),
-            retain_graph=retain_graph,
-            allow_unused=True,
-        )
+Gradients = dict[Tensor, Tensor]
 
 
 def differentiate_each(
     losses: Mapping[str, Tensor],
-    inputs: Sequence[Tensor],
-    own: Mapping[str, Sequence[Tensor]],
+    graph: Graph,
+    inputs: Mapping[str, Sequence[Tensor]],
     *,
+    factor: float,
     retain_graph: bool,
-    chunk_size: int,
-) -> Iterator[tuple[str, Sequence[Tensor | None], Sequence[Tensor | None]]]:
-    """Each task with its gradients with respect to `inputs`, and to leaves of its own.
+    chunk_size: int = 1,
+) -> Iterator[tuple[str, Gradients]]:
+    """Each task with the gradients of its loss, times a factor; of those inputs that it reaches.
+
+    What only one task needs of the graph is freed at once, as far as the graph allows.
 
     Args:
         losses: by task.
-        inputs: what all tasks are differentiated by.
-        own: further leaves of each task.
+        graph: behind them.
+        inputs: what each task is differentiated by.
+        factor: the gradient that the losses receive.
         retain_graph: whether the graph must outlive the last of them.
         chunk_size: how many tasks are differentiated together.
     """
     tasks = list(losses)
-    for start in range(0, len(tasks), chunk_size):
-        chunk = tasks[start : start + chunk_size]
-        retain = retain_graph or start + chunk_size < len(tasks)
-        if len(chunk) == 1:
+    ends = {} if retain_graph or chunk_size > 1 else graph.ends_of_own_parts()
+    with _hooks_suspended({tensor: None for some in inputs.values() for tensor in some}):
+        for start in range(0, len(tasks), chunk_size):
+            chunk = tasks[start : start + chunk_size]
+            retain = retain_graph or start + chunk_size < len(tasks)
+            if len(chunk) > 1:
+                yield from _together({t: losses[t] for t in chunk}, inputs, factor, retain)
+                continue
             (task,) = chunk
-            found = differentiate(task, losses[task], [*inputs, *own[task]], retain_graph=retain)
-            yield task, found[: len(inputs)], found[len(inputs) :]
-            continue
-        leaves = list({leaf: None for task in chunk for leaf in own[task]})
-        together = _differentiate_together(
-            [losses[task] for task in chunk], [*inputs, *leaves], retain_graph=retain
-        )
-        of_leaf = dict(zip(leaves, together[len(inputs) :], strict=True))
-        for index, task in enumerate(chunk):
-            yield (
-                task,
-                [None if g is None else g[index] for g in together[: len(inputs)]],
-                [None if (g := of_leaf[leaf]) is None else g[index] for leaf in own[task]],
-            )
+            loss, upstream = losses[task], torch.full_like(losses[task], factor)
+            with explained(f" of task {task!r}"):
+                if not retain or task not in ends:
+                    yield task, _grad([loss], inputs[task], [upstream], retain)
+                elif not ends[task]:
+                    yield task, _grad([loss], inputs[task], [upstream], False)
+                else:
+                    yield task, _in_two(loss, ends[task], inputs[task], upstream, graph, task)
 
 
-def _differentiate_together(
-    losses: Sequence[Tensor], inputs: Sequence[Tensor], *, retain_graph: bool
-) -> tuple[Tensor | None, ...]:
-    """The gradients of k losses in one vectorised backward, [k, …] for each input."""
-    leaves = [tensor for tensor in inputs if tensor.is_leaf]
+def weighted_gradients(
+    losses: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    inputs: Iterable[Tensor],
+    *,
+    retain_graph: bool,
+) -> Gradients:
+    """The gradients of Σ w_i L_i, of those inputs that it reaches, in one backward.
+
+    A task with a weight and no loss is one of other ranks.
+    """
+    wanted = list(inputs)
+    known = [task for task in weights if task in losses]
+    if not known or not wanted:
+        return {}
+    upstream = [torch.full_like(losses[task], weights[task]) for task in known]
+    with explained(), _hooks_suspended(wanted):
+        return _grad([losses[task] for task in known], wanted, upstream, retain_graph)
+
+
+def _grad(
+    outputs: Sequence[Tensor | GradientEdge],
+    inputs: Sequence[Tensor],
+    upstream: Sequence[Tensor],
+    retain_graph: bool,
+    **options: bool,
+) -> Gradients:
+    if not inputs:
+        return {}
+    found = torch.autograd.grad(
+        outputs,  # type: ignore[arg-type]
+        list(inputs),
+        upstream,
+        retain_graph=retain_graph,
+        allow_unused=True,
+        **options,
+    )
+    return {tensor: g for tensor, g in zip(inputs, found, strict=True) if g is not None}
+
+
+def _in_two(
+    loss: Tensor,
+    ends: Sequence[GradientEdge],
+    inputs: Sequence[Tensor],
+    upstream: Tensor,
+    graph: Graph,
+    task: str,
+) -> Gradients:
+    """The part of the graph that only this task needs, which is freed, and then what lies behind.
+
+    Hooks of a tensor between the two fire in both; what the second time makes of the gradient is
+    put aside.
+    """
+    own = graph.last_leaves(task)
+    near = [tensor for tensor in inputs if tensor in own]
+    wanted: Sequence[Any] = [*near, *ends]
+    found = torch.autograd.grad(loss, wanted, upstream, allow_unused=True)
+    gradients = {t: g for t, g in zip(near, found, strict=False) if g is not None}
+    arrived = {e: g for e, g in zip(ends, found[len(near) :], strict=True) if g is not None}
+    if not arrived:
+        return gradients
+    handles = [node.register_prehook(_replace(node, arrived)) for node in {e.node for e in arrived}]
+    try:
+        behind = [tensor for tensor in inputs if tensor not in own]
+        gradients |= _grad(list(arrived), behind, list(arrived.values()), True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return gradients
+
+
+def _replace(
+    node: torch.autograd.graph.Node, arrived: Mapping[GradientEdge, Tensor]
+) -> Callable[[tuple[Tensor | None, ...]], tuple[Tensor | None, ...]]:
+    own = {edge.output_nr: gradient for edge, gradient in arrived.items() if edge.node is node}
+    return lambda found: tuple(own.get(index, g) for index, g in enumerate(found))
+
+
+def _together(
+    losses: Mapping[str, Tensor],
+    inputs: Mapping[str, Sequence[Tensor]],
+    factor: float,
+    retain_graph: bool,
+) -> Iterator[tuple[str, Gradients]]:
+    """The gradients of k losses in one vectorised backward."""
     units = [
-        torch.eye(len(losses), dtype=loss.dtype, device=loss.device)[:, i].view(-1, *loss.shape)
-        for i, loss in enumerate(losses)
+        factor * torch.eye(len(losses), dtype=x.dtype, device=x.device)[:, i].view(-1, *x.shape)
+        for i, x in enumerate(losses.values())
     ]
-    with _freed_graph_explained(), _hooks_suspended(leaves):
+    wanted = list({tensor: None for task in losses for tensor in inputs[task]})
+    with explained():
         try:
-            return torch.autograd.grad(
-                losses,
-                list(inputs),
-                units,
-                retain_graph=retain_graph,
-                allow_unused=True,
-                is_grads_batched=True,
-            )
+            found = _grad(list(losses.values()), wanted, units, retain_graph, is_grads_batched=True)
         except (RuntimeError, NotImplementedError) as error:
-            if "backward through the graph a second time" in str(error):
+            if any(words in str(error) for words in ("a second time", "inplace operation")):
                 raise
             raise ValueError(
                 "these losses cannot be differentiated together, some operation does not support "
                 f"torch.vmap; use chunk_size=1 ({error})"
             ) from error
-
-
-def accumulate(
-    tensors: Sequence[Tensor], gradients: Sequence[Tensor], *, retain_graph: bool = False
-) -> None:
-    """Send gradients from tensors back to the leaves behind them, or to the leaves they are.
-
-    `.grad` is added to and all hooks fire, as in `Tensor.backward`.
-    """
-    if tensors:
-        with _freed_graph_explained():
-            torch.autograd.backward(list(tensors), list(gradients), retain_graph=retain_graph)
-
-
-def weighted_backward(
-    losses: Mapping[str, Tensor],
-    weights: Mapping[str, float],
-    *,
-    retain_graph: bool,
-    inputs: list[Tensor] | None = None,
-) -> None:
-    """One backward of Σ w_i L_i over the tasks in `weights`, into all leaves or `inputs` alone.
-
-    A task with a weight and no loss is one of other ranks.
-    """
-    with _freed_graph_explained():
-        torch.autograd.backward(
-            [losses[task] for task in weights if task in losses],
-            [torch.full_like(losses[t], weight) for t, weight in weights.items() if t in losses],
-            retain_graph=retain_graph,
-            inputs=inputs,
-        )
+    for index, task in enumerate(losses):
+        yield task, {t: found[t][index] for t in inputs[task] if t in found}
 
 
 @contextmanager
-def _freed_graph_explained(where: str = "") -> Iterator[None]:
+def explained(where: str = "") -> Iterator[None]:
+    """Say what to do where autograd finds that the graph was freed before."""
     try:
         yield
     except RuntimeError as error:
         if "backward through the graph a second time" not in str(error):
             raise
         raise ValueError(
-            f"the graph{where} was freed by an earlier backward; compute the losses anew, or call "
-            "the earlier one with retain_graph=True"
+            f"the graph{where} was freed by an earlier backward; compute the losses anew, or keep "
+            "the graph in the earlier one: balancer(losses, retain_graph=True) where a Balancer "
+            "did it, loss.backward(retain_graph=True) elsewhere"
         ) from error
 
 
-@contextmanager
-def _hooks_suspended(leaves: list[Tensor]) -> Iterator[None]:
-    """Keep the tensor hooks of leaves from firing while gradients are only measured.
+def check_outer_backward(graph: Graph) -> None:
+    """Raise torch's error of a second backward where the one that is running needs the graph too.
 
-    They fire once, on what is accumulated, as they do in `Tensor.backward`; otherwise they would
-    be applied to every row and then again to the sum.
+    What is differentiated here is freed here; a term that was added to the balanced loss, and
+    shares its graph, would find nothing left.
     """
-    suspended = [(hooks, dict(hooks)) for leaf in leaves if (hooks := leaf._backward_hooks)]
+    will_execute = getattr(torch._C, "_will_engine_execute_node", None)
+    if will_execute and torch._C._current_graph_task_id() != -1:
+        if any(map(will_execute, graph.next_to_leaves)):
+            raise RuntimeError(
+                "Trying to backward through the graph a second time: a term that was added to the "
+                "balanced loss shares its graph, which the balanced step frees. Keep it: "
+                "balancer(losses, retain_graph=True) + term"
+            )
+
+
+def outer_backward_retains() -> bool:
+    """Whether the backward that is running was called with retain_graph=True."""
+    running = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return bool(running and running())
+
+
+def after_outer_backward(callback: Callable[[], None]) -> None:
+    """Call this once the backward that is running has written all it writes."""
+    torch.autograd.Variable._execution_engine.queue_callback(callback)
+
+
+@contextmanager
+def _hooks_suspended(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Keep the hooks of tensors from firing while gradients are only measured.
+
+    They fire once, on what is written, as they do in `Tensor.backward`; otherwise they would be
+    applied to every row and then again to the sum.
+    """
+    suspended = [(hooks, dict(hooks)) for t in tensors if (hooks := t._backward_hooks)]
     try:
         for hooks, _ in suspended:
             hooks.clear()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
-from torch.autograd.graph import Node
+from torch.autograd.graph import GradientEdge, Node
 
 _LEAF = "AccumulateGrad"
 _REENTRANT = "CheckpointFunctionBackward"
@@ -26,7 +26,7 @@ class Graph:
         stop: tensors that the walk does not go past.
 
     Attributes:
-        leaves: for each task the leaves it reaches, by id.
+        leaves: for each task the leaves it reaches, as the keys of a dictionary.
         reached: for each task the indices into `stop` of the tensors it reaches.
     """
 
@@ -39,18 +39,17 @@ class Graph:
             if tensor.grad_fn is not None
         }
         self._children: dict[Node, list[_Edge]] = {}
-        # Which tasks reach a node, a leaf (by id) or a stop, one bit each.
+        # Which tasks reach a node, a leaf or a stop, one bit each.
         self._tasks_of_node: dict[Node, int] = {}
-        tasks_of_leaf: dict[int, int] = {}
+        self._tasks_of_leaf: dict[Tensor, int] = {}
+        tasks_of_leaf = self._tasks_of_leaf
         tasks_of_stop: dict[int, int] = {}
-        found: dict[int, Tensor] = {}
 
         roots: list[Node] = []
         for task, loss in losses.items():
             stopped = self._stop.get((loss.grad_fn, loss.output_nr))
             if loss.grad_fn is None:
-                found[id(loss)] = loss
-                tasks_of_leaf[id(loss)] = tasks_of_leaf.get(id(loss), 0) | self._bits[task]
+                tasks_of_leaf[loss] = tasks_of_leaf.get(loss, 0) | self._bits[task]
             elif stopped is not None:
                 tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | self._bits[task]
             else:
@@ -61,8 +60,7 @@ class Graph:
             tasks = self._tasks_of_node[node]
             if type(node).__name__ == _LEAF:
                 leaf: Tensor = node.variable  # type: ignore[attr-defined]
-                found[id(leaf)] = leaf
-                tasks_of_leaf[id(leaf)] = tasks_of_leaf.get(id(leaf), 0) | tasks
+                tasks_of_leaf[leaf] = tasks_of_leaf.get(leaf, 0) | tasks
             for edge in self._children[node]:
                 stopped = self._stop.get(edge)
                 if stopped is None:
@@ -73,9 +71,9 @@ class Graph:
 
         for index, tensor in enumerate(stop):
             if tensor.grad_fn is None:
-                tasks_of_stop[index] = tasks_of_leaf.pop(id(tensor), 0)
-        self.leaves: dict[str, dict[int, Tensor]] = {
-            task: {key: found[key] for key, tasks in tasks_of_leaf.items() if tasks & bit}
+                tasks_of_stop[index] = tasks_of_leaf.pop(tensor, 0)
+        self.leaves: dict[str, dict[Tensor, None]] = {
+            task: {leaf: None for leaf, tasks in tasks_of_leaf.items() if tasks & bit}
             for task, bit in self._bits.items()
         }
         self.reached: dict[str, set[int]] = {
@@ -101,23 +99,86 @@ class Graph:
         order.reverse()
         return order
 
-    def reentrant_task(self) -> str | None:
-        """A task whose graph passes reentrant checkpointing, which hides the parameters inside."""
-        for node, tasks in self._tasks_of_node.items():
-            if type(node).__name__ == _REENTRANT:
-                return self._names(tasks)[0]
-        return None
+    @property
+    def all_leaves(self) -> dict[Tensor, None]:
+        """The leaves that any task reaches."""
+        return {leaf: None for leaves in self.leaves.values() for leaf in leaves}
 
-    def check_ddp(self) -> None:
-        """Raise a ValueError under DDP's static graph, which misses what is written to leaves."""
+    @property
+    def next_to_leaves(self) -> list[Node]:
+        """Of each leaf a node that passes gradients on to it."""
+        above = {}
         for node in self._tasks_of_node:
-            if type(node).__name__ == _DDP_SINK:
+            for child, _ in self._children[node]:
+                if type(child).__name__ == _LEAF:
+                    above[child] = node
+        return list(above.values())
+
+    def last_leaves(self, task: str) -> set[Tensor]:
+        """The leaves of a task that no later task reaches."""
+        last = self._bits[task].bit_length()
+        return {t for t in self.leaves[task] if self._tasks_of_leaf[t].bit_length() == last}
+
+    def ends_of_own_parts(self) -> dict[str, list[GradientEdge]]:
+        """For each task the edges at which the part of the graph ends that no later task needs.
+
+        What lies before them can be freed once the task was differentiated. A task is left out
+        that has no such part, or none that the engine can stop behind: it runs through a tensor
+        that lies on the way to another one that is asked for.
+        """
+        ends: dict[int, dict[_Edge, None]] = {bit.bit_length(): {} for bit in self._bits.values()}
+        mixed = set()
+        for node, tasks in self._tasks_of_node.items():
+            last = tasks.bit_length()
+            for edge in self._children[node]:
+                if edge in self._stop:
+                    mixed.add(last)
+                elif self._tasks_of_node[edge[0]].bit_length() > last:
+                    if type(edge[0]).__name__ == _LEAF:
+                        mixed.add(last)
+                    else:
+                        ends[last][edge] = None
+        found = {}
+        for task, bit in self._bits.items():
+            last, root = bit.bit_length(), self._losses[task].grad_fn
+            edges = ends[last]
+            if root is None or self._tasks_of_node.get(root, 0).bit_length() > last:
+                continue
+            if not edges or not (last in mixed or self._on_one_way({node for node, _ in edges})):
+                found[task] = [GradientEdge(node, number) for node, number in edges]
+        return found
+
+    def _on_one_way(self, nodes: set[Node]) -> bool:
+        """Whether one of the nodes leads to another."""
+        entered: set[Node] = set()
+        pending = [child for node in nodes for child, _ in self._children[node]]
+        while pending and len(nodes) > 1:
+            node = pending.pop()
+            if node in nodes:
+                return True
+            if node not in entered:
+                entered.add(node)
+                pending += [child for child, _ in self._children.get(node, ())]
+        return False
+
+    def check_differentiable(self) -> None:
+        """Raise a ValueError where the tasks cannot be differentiated one by one."""
+        for node, tasks in self._tasks_of_node.items():
+            kind = type(node).__name__
+            if kind == _REENTRANT:
+                raise ValueError(
+                    f"task {self._names(tasks)[0]!r} passes reentrant checkpointing, which can "
+                    "only be differentiated as a whole; use "
+                    "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+                )
+            if kind == _DDP_SINK:
                 ddp = getattr(node, "ddp_weakref", lambda: None)()
                 if getattr(ddp, "static_graph", False):
                     raise ValueError(
                         "DistributedDataParallel(static_graph=True) would leave the ranks apart: "
-                        "it does not notice gradients that are written to parameters. Leave it "
-                        "out, or use LossesOnly()"
+                        "it counts on one backward, and here each task is differentiated. Leave it "
+                        "out, compute balancer(losses) inside the module that is wrapped, or use "
+                        "LossesOnly()"
                     )
 
     def hidden_by(self) -> str | None:

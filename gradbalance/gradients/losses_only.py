@@ -5,18 +5,21 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from gradbalance.gradients.source import Heads, Source, TaskGradients
-from gradbalance.gradients.weighted_sum import WeightedSum
+from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.micro_batches import Reached
+from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
 
 
 @final
-class LossesOnly(Source):
+class LossesOnly(StatelessSource):
     r"""One ordinary backward of Σ w_i L_i; the solver sees the losses and no Gramian.
 
     .. math:: \texttt{.grad} \mathrel{+}= \nabla \sum_i w_i L_i
 
     The default for solvers that need losses only. Costs what `sum(losses).backward()` costs.
-    Weights act on the whole losses, so `heads="raw"` is refused.
+    Weights act on the whole losses, so `heads="raw"` is refused. Micro-batches that are accumulated
+    cost one backward a task, since their weights are known only in the end.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -27,17 +30,23 @@ class LossesOnly(Source):
     """
 
     measures_gramian: ClassVar[bool] = False
-    groups = ("",)
-    accumulates = False
+    accumulates: ClassVar[bool] = True
+    takes_representation: ClassVar[bool] = False
+    groups = ()
 
-    def measure(
-        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> dict[str, TaskGradients]:
-        """Nothing to differentiate yet."""
-        return {"": WeightedSum(losses, retain_graph=retain_graph)}
+    def open(self, losses: Mapping[str, Tensor], request: Request) -> GraphGradients:
+        """Over the losses; over the leaves where micro-batches are accumulated."""
+        if request.earlier is None:
+            keeping = Keeping(rows_are_written=False)
+            return GraphGradients(losses, None, (), _nothing_shared, request, keeping)
+        graph = Graph(losses)
+        graph.check_differentiable()
+        leaves = list({**request.earlier.all_leaves, **graph.all_leaves})
+        return GraphGradients(losses, graph, leaves, _nothing_shared, request, Keeping())
 
-    def reuse(
-        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> dict[str, TaskGradients]:
-        """The same: nothing is ever measured."""
-        return {"": WeightedSum(losses, retain_graph=retain_graph)}
+    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+        """Nothing to remember."""
+
+
+def _nothing_shared(reached: Reached) -> Shared:
+    return Shared([()], [()], {task: list(leaves) for task, leaves in reached.items()})

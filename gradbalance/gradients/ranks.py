@@ -10,6 +10,11 @@ from torch import Tensor
 # Legend: N ranks, T tasks, C columns of the Jacobian at once.
 
 
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """The dtype that sums are taken in: float64, or float32 where the device has no more."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Ranks:
     """A process group, seen as the ranks over which losses and gradients are means.
 
@@ -51,7 +56,9 @@ class Ranks:
         return bool(self.add_up(torch.full((), float(here), device=device)) > 0)
 
     @torch.no_grad()
-    def mean_losses(self, losses: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
+    def agree(
+        self, losses: Mapping[str, Tensor], tasks: Sequence[str], alike: Mapping[str, object]
+    ) -> dict[str, Tensor]:
         """The losses of DDP's objective, by task, of those that are present on any rank.
 
         A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
@@ -60,16 +67,22 @@ class Ranks:
         Args:
             losses: of this rank.
             tasks: all T tasks, the same on every rank.
+            alike: what else must be the same on every rank, by its name.
+
+        Raises:
+            ValueError: on every rank, if it is not.
         """
         device = self._device_for(next(iter(losses.values())))
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        zero = torch.zeros((), dtype=dtype, device=device)
+        zero = torch.zeros((), dtype=widest_dtype(device), device=device)
         here = [losses[t].detach().reshape(()).to(zero) if t in losses else zero for t in tasks]
         values = torch.stack(here)
         finite = torch.isfinite(values)
-        present = torch.tensor([float(t in losses) for t in tasks], dtype=dtype).to(device)
-        sent = torch.stack([torch.where(finite, values, 0), present, (~finite).to(dtype)])
-        total, anywhere, broken = self.add_up(sent)
+        present = torch.tensor([float(t in losses) for t in tasks], dtype=zero.dtype).to(device)
+        sent = [torch.where(finite, values, 0), present, (~finite).to(zero)]
+        sent += [self._code(what, zero) for what in alike.values()]
+        lengths = [len(tasks)] * 3 + [self.size] * len(alike)
+        total, anywhere, broken, *codes = torch.split(self.add_up(torch.cat(sent)), lengths)
+        self._compare(alike, codes)
         means = torch.where(broken > 0, torch.nan, total / self.size)
         return {
             task: mean
@@ -77,24 +90,33 @@ class Ranks:
             if there
         }
 
-    def check_same(self, what: object, like: Tensor) -> None:
+    def check_same(self, name: str, what: object, like: Tensor) -> None:
         """Raise a ValueError on every rank unless it is the same on all.
 
         Args:
-            what: the tasks, or the groups of parameters with their sizes; its text is compared.
+            name: what it is.
+            what: its text is compared.
             like: says where the tensor that is sent lies.
         """
         device = self._device_for(like)
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        codes = torch.zeros(self.size, dtype=dtype, device=device)
+        zero = torch.zeros((), dtype=widest_dtype(device), device=device)
+        self._compare({name: what}, [self.add_up(self._code(what, zero))])
+
+    def _code(self, what: object, zero: Tensor) -> Tensor:
+        """One number a rank, zero but for this rank's."""
+        codes = zero.repeat(self.size)
         codes[dist.get_rank(self._group)] = zlib.crc32(repr(what).encode()) % (1 << 24)
-        if len(set(self.add_up(codes).tolist())) > 1:
-            raise ValueError(
-                "the tasks, and the parameters that they share, must be the same on all ranks; "
-                f"found {what} here and something else elsewhere. Name the tasks, "
-                "Balancer(tasks=[...]), and what they share, SharedParameters(model.trunk): a rank "
-                "that lacks a task may find something else"
-            )
+        return codes
+
+    def _compare(self, alike: Mapping[str, object], codes: Sequence[Tensor]) -> None:
+        for (name, what), found in zip(alike.items(), codes, strict=True):
+            if len(set(found.tolist())) > 1:
+                raise ValueError(
+                    f"{name} must be the same on all ranks; found {what} here and something else "
+                    "elsewhere. Name the tasks, Balancer(tasks=[...]), and what they share, "
+                    "SharedParameters(model.trunk): a rank that lacks a task may find something "
+                    "else"
+                )
 
     def mean_shard(self, rows_TC: Tensor) -> Tensor:
         """This rank's share [T, C / N] of the columns of the rows' mean over the ranks.

@@ -1,23 +1,21 @@
 """Gradients with respect to a shared representation: MGDA-UB's cheap source."""
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from gradbalance.gradients.autograd import accumulate, differentiate
 from gradbalance.gradients.graph import Graph
-from gradbalance.gradients.heads import HeadGradients
-from gradbalance.gradients.ranks import Ranks
-from gradbalance.gradients.rows import Rows
-from gradbalance.gradients.sharded_rows import sharded_among
-from gradbalance.gradients.source import Heads, Source, TaskGradients
-from gradbalance.gradients.weighted_sum import WeightedSum
+from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.micro_batches import Reached
+from gradbalance.gradients.parameters import is_sharded
+from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
 
 
 @final
-class Representation(Source):
+class Representation(StatelessSource):
     r"""The Gramian over a representation Z that all tasks share; one backward through the trunk.
 
     .. math::
@@ -32,8 +30,9 @@ class Representation(Source):
     parameters may conflict with a task. What a task reaches without passing Z is its head.
 
     Args:
-        module: the trunk, whose output is captured at each forward pass under enabled gradients.
-            None where the representation is passed: `balancer.backward(losses, representation=z)`.
+        module: the trunk, whose output is captured at each forward pass under enabled gradients,
+            until a step used it, `close()` was called, or the source is gone. None where the
+            representation is passed: `balancer(losses, representation=z)`.
 
     Raises:
         ValueError: at a step: nothing was captured, more than one forward pass was, the output is
@@ -51,141 +50,116 @@ class Representation(Source):
     """
 
     measures_gramian: ClassVar[bool] = True
-    groups = ("",)
-    accumulates = False
+    accumulates: ClassVar[bool] = False
+    takes_representation: ClassVar[bool] = True
+    groups = ()
 
     def __init__(self, module: nn.Module | None = None) -> None:
         if module is not None and not isinstance(module, nn.Module):
             raise ValueError(f"Representation needs a module; found a {type(module).__name__}")
-        if module is not None and sharded_among(list(module.parameters())):
+        if module is not None and any(map(is_sharded, module.parameters())):
             raise ValueError(
                 "Representation cannot differentiate heads that FSDP2 shards; found a sharded "
-                "trunk. Use SharedParameters(model.trunk, sharded=model)"
+                "trunk. Use ShardedParameters(model.trunk, model)"
             )
+        self._module = module
+        self._listen()
+
+    def _listen(self) -> None:
         self._captured: Any = None  # the latest output only: older ones would hold their graphs
         self._num_captures = 0
-        self._measured = False
-        if module is not None:
-            module.register_forward_hook(self._capture)
+        self._used = False
+        if self._module is not None:
+            handle = self._module.register_forward_hook(_Capture(self))
+            self._end = weakref.finalize(self, handle.remove)
 
-    def _capture(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if torch.is_grad_enabled():
-            if self._measured:
-                self._forget()
-            self._captured = output
-            self._num_captures += 1
+    def close(self) -> None:
+        """Stop listening to the module, and let go of what was captured; for good."""
+        self._release()
+        if self._module is not None:
+            self._end()
 
-    def _forget(self) -> None:
-        self._captured, self._num_captures, self._measured = None, 0, False
+    def __getstate__(self) -> dict[str, Any]:
+        return {"module": self._module}  # a copy listens to the module that is copied with it
 
-    def provide(self, representation: Tensor | Sequence[Tensor]) -> None:
-        """Use this representation at the next step, whatever was captured."""
-        self._captured, self._num_captures, self._measured = representation, 1, False
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._module = state["module"]
+        self._listen()
 
-    def measure(
-        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> dict[str, TaskGradients]:
-        """Differentiate every loss as far as the representation."""
-        tensors = self._take(keep=retain_graph)
-        rows = _RepresentationRows(losses, tensors, heads=heads, retain_graph=retain_graph)
-        return {"": rows}
+    def _capture(self, output: Any) -> None:
+        if self._used:
+            self._release()
+        self._captured = output
+        self._num_captures += 1
 
-    def reuse(
-        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> dict[str, TaskGradients]:
-        """One weighted backward; a second through the heads where they stay raw."""
-        tensors = self._take(keep=retain_graph)
-        if heads == "weighted":
-            return {"": WeightedSum(losses, retain_graph=retain_graph)}
-        own = {leaf: None for leaves in _leaves_before(losses, tensors).values() for leaf in leaves}
-        behind = list(_leaves_behind(tensors).values())
-        once = WeightedSum(losses, weighted=behind, raw=list(own), retain_graph=retain_graph)
-        return {"": once}
+    def _release(self) -> None:
+        self._captured, self._num_captures, self._used = None, 0, False
 
-    def _take(self, *, keep: bool) -> list[Tensor]:
-        """The representation of this step, which is forgotten unless it is to serve once more."""
+    def open(self, losses: Mapping[str, Tensor], request: Request) -> TaskGradients:
+        """Over the representation and the heads' leaves."""
         captured, num_captures = self._captured, self._num_captures
-        if keep and num_captures == 1:
-            # The same capture serves the backward that may follow, until the next forward pass.
-            self._measured = True
-        else:
-            self._forget()
+        if request.representation is not None:
+            captured, num_captures = request.representation, 1
+        # The same capture may serve a measured step and the one that follows.
+        self._used = True
         if num_captures != 1:
+            self._release()
             raise ValueError(
                 "a step needs exactly one representation; found "
                 + (f"{num_captures} forward passes" if num_captures else "none")
-                + " since the last step. Run the trunk once, under enabled gradients, or pass "
-                "backward(losses, representation=z)"
+                + " since the last step. Run the trunk once, under enabled gradients, or pass it: "
+                "balancer(losses, representation=z)"
             )
-        return _tensors_of(captured)
+        tensors = _tensors_of(captured)
+        graph = _graph_before(losses, tensors)
+
+        def share(reached: Reached) -> Shared:
+            own = {task: list(leaves) for task, leaves in reached.items()}
+            return Shared([tensors], [tensors], own)
+
+        ends = [*tensors, *graph.all_leaves]
+        keeping = Keeping(samples_are_columns=True)
+        return GraphGradients(losses, graph, ends, share, request, keeping)
+
+    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+        """Let go of the representation, unless another forward pass came after it."""
+        if freed and self._used:
+            self._release()
 
 
-class _RepresentationRows(TaskGradients):
-    """One row a task over the representation; the trunk is differentiated once."""
+class _Capture:
+    """The hook of a `Representation`, which holds it weakly and is not copied with a module."""
 
-    def __init__(
-        self,
-        losses: Mapping[str, Tensor],
-        representation: list[Tensor],
-        *,
-        heads: Heads,
-        retain_graph: bool,
-    ) -> None:
-        self._representation = representation
-        self._retain_graph = retain_graph
-        self._rows = Rows(representation, losses)
-        self._heads = HeadGradients(heads)
-        own = _leaves_before(losses, representation)
-        last = list(losses)[-1]
-        for task, loss in losses.items():
-            gradients = differentiate(
-                task, loss, [*representation, *own[task]], retain_graph=retain_graph or task != last
-            )
-            self._rows.fill(task, gradients[: len(representation)])
-            self._heads.keep(task, own[task], gradients[len(representation) :])
+    def __init__(self, source: Representation | None = None) -> None:
+        self._source = None if source is None else weakref.ref(source)
 
-    num_columns = 0
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        source = None if self._source is None else self._source()
+        if source is not None and torch.is_grad_enabled():
+            source._capture(output)
 
-    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
-        gram = self._rows.gram(tasks)
-        # The ranks' samples are different columns of one long row, each 1/N of the mean loss.
-        return gram if ranks is None else ranks.add_up(gram) / ranks.size**2
-
-    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
-        accumulate(
-            self._representation, self._rows.combine(weights), retain_graph=self._retain_graph
-        )
-        self._heads.accumulate(weights, zeros=zeros)
+    def __reduce__(self) -> tuple[type["_Capture"], tuple[()]]:
+        return _Capture, ()
 
 
-def _leaves_before(
-    losses: Mapping[str, Tensor], representation: list[Tensor]
-) -> dict[str, list[Tensor]]:
-    """The leaves between each loss and the representation: the head's parameters."""
+def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) -> Graph:
+    """The graph between the losses and the representation, whose leaves are the heads'."""
     graph = Graph(losses, stop=representation)
-    graph.check_ddp()
-    behind = _leaves_behind(representation)
+    graph.check_differentiable()
+    behind = Graph({str(i): z for i, z in enumerate(representation)}).all_leaves
     for task in losses:
         if not graph.reached[task]:
             raise ValueError(
                 f"the loss of task {task!r} does not depend on the representation; every task must "
                 "be computed from it"
             )
-        around = [tuple(t.shape) for key, t in graph.leaves[task].items() if key in behind]
+        around = [tuple(leaf.shape) for leaf in graph.leaves[task] if leaf in behind]
         if around:
             raise ValueError(
                 f"task {task!r} reaches parameters of shapes {around} both through the "
                 "representation and around it; use SharedParameters() instead"
             )
-    return {task: list(leaves.values()) for task, leaves in graph.leaves.items()}
-
-
-def _leaves_behind(representation: list[Tensor]) -> dict[int, Tensor]:
-    """The leaves behind the representation: the trunk's parameters."""
-    behind: dict[int, Tensor] = {}
-    for leaves in Graph({str(i): z for i, z in enumerate(representation)}).leaves.values():
-        behind |= leaves
-    return behind
+    return graph
 
 
 def _tensors_of(representation: Any) -> list[Tensor]:
@@ -193,7 +167,7 @@ def _tensors_of(representation: Any) -> list[Tensor]:
     if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
         raise ValueError(
             "a representation is a tensor or a sequence of tensors; found a "
-            f"{type(representation).__name__}. Pass backward(losses, representation=z)"
+            f"{type(representation).__name__}. Pass balancer(losses, representation=z)"
         )
     differentiable = [t for t in tensors if t.requires_grad]
     if not differentiable:

@@ -1,11 +1,11 @@
-"""Rows kept as seeded linear sketches: inner products of long rows from short ones."""
+"""Seeded linear sketches of rows: inner products of long rows from short ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from gradbalance.gradients.ranks import Ranks
+from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 # Legend: T tasks, d numbers in a sketch.
 
@@ -74,44 +74,19 @@ class Sketch:
         return self._drawn[key]
 
 
-class SketchedRows:
-    """T rows of gradients with respect to the same tensors, of which sketches are kept.
+@torch.no_grad()
+def sketched_gram(sketches: Sequence[Tensor], ranks: Ranks | None = None) -> Tensor:
+    """The Gramian of sketches [T, T], in the widest dtype of the device.
 
     Args:
-        tensors: what is differentiated.
-        tasks: whose gradients.
-        sketch: the map.
+        sketches: [d] of each row.
+        ranks: where the rows are means over several; the sketch is linear.
     """
-
-    def __init__(self, tensors: Sequence[Tensor], tasks: Iterable[str], sketch: Sketch) -> None:
-        self._tensors = tensors
-        self._sketch = sketch
-        self._sketches: dict[str, Tensor] = dict.fromkeys(tasks, torch.empty(0))
-
-    def fill(self, task: str, gradients: Sequence[Tensor | None]) -> None:
-        """Set the row of a task; None is a zero gradient."""
-        self._sketches[task] = self._sketch.apply(gradients, self._tensors)
-
-    @property
-    def num_columns(self) -> int:
-        """The length of a row."""
-        return sum(tensor.numel() for tensor in self._tensors)
-
-    @torch.no_grad()
-    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor:
-        """The Gramian of the sketches [T, T], in float64 (float32 where the device has no more).
-
-        Args:
-            tasks: in this order; those without a row have zeros.
-            ranks: where the rows are means over several; the sketch is linear.
-        """
-        zero = torch.zeros_like(next(iter(self._sketches.values())))
-        sketches_Td = torch.stack([self._sketches.get(task, zero) for task in tasks])
-        if ranks is not None:
-            sketches_Td = ranks.add_up(sketches_Td) / ranks.size
-        on_mps = sketches_Td.device.type == "mps"
-        wide = sketches_Td.to(torch.float32 if on_mps else torch.float64)
-        return wide @ wide.T
+    sketches_Td = torch.stack(list(sketches))
+    if ranks is not None:
+        sketches_Td = ranks.add_up(sketches_Td) / ranks.size
+    wide = sketches_Td.to(widest_dtype(sketches_Td.device))
+    return wide @ wide.T
 
 
 def _largest_prime(limit: int) -> int:

@@ -1,27 +1,70 @@
-"""What every source of gradients does: it measures a step's gradients, or reuses known weights."""
+"""What every source of gradients does: it opens a step at the call, and answers in its backward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
 
 Heads = Literal["raw", "weighted"]
+# The weights of each group, by task; None for a group that no loss reaches.
+Weights = Sequence[Mapping[str, float] | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a step is to be taken.
+
+    Attributes:
+        heads: whether what the tasks do not share gets "raw" or "weighted" gradients.
+        reuse: whether the weights are likely known, so that nothing needs to be measured.
+        retain_graph: whether the user wants to use the graph again.
+        representation: what the user passed as the shared representation.
+        earlier: the micro-batches that belong to the step.
+        tasks: all T tasks.
+    """
+
+    heads: Heads
+    reuse: bool = False
+    retain_graph: bool = False
+    representation: Tensor | Sequence[Tensor] | None = None
+    earlier: MicroBatches | None = None
+    tasks: tuple[str, ...] = ()
 
 
 class TaskGradients(ABC):
-    """The gradients of one step's tasks over one group; lives until they are written."""
+    """The gradients of one step's tasks, from the call of a `Balancer` to the end of its backward.
 
-    @property
-    @abstractmethod
-    def num_columns(self) -> int:
-        """The length of a row, where it must be the same on all ranks; 0 where it need not be."""
+    Attributes:
+        ends: the tensors over which the balanced loss stands: leaves, a representation, or the
+            losses themselves. What `directions` returns for them, autograd carries on from there.
+    """
+
+    ends: Sequence[Tensor]
 
     @abstractmethod
-    def gram(self, tasks: Sequence[str], ranks: Ranks | None = None) -> Tensor | None:
-        """The Gramian [t, t], on the losses' device; None if it is not measured.
+    def sizes(self) -> object:
+        """What must be the same on all ranks, such as the lengths of the rows; None if nothing."""
+
+    @abstractmethod
+    def measure(self, factor: float, *, retain_graph: bool) -> None:
+        """Differentiate as far as the Gramians need.
+
+        Args:
+            factor: the gradient that each loss receives.
+            retain_graph: whether the graph must outlive the step.
+
+        Raises:
+            ValueError: the graph was freed, or does not hold what is to be measured.
+        """
+
+    @abstractmethod
+    def grams(self, tasks: Sequence[str], ranks: Ranks | None) -> list[Tensor | None]:
+        """The Gramian [t, t] of each group, times the square of the factor; None if not measured.
 
         Args:
             tasks: its rows and columns; those without a loss on this rank have zeros.
@@ -29,12 +72,15 @@ class TaskGradients(ABC):
         """
 
     @abstractmethod
-    def backward(self, weights: Mapping[str, float], *, zeros: bool = False) -> None:
-        """Accumulate Σ w_i g_i into `.grad`, hooks firing as in `Tensor.backward`.
+    def directions(
+        self, weights: Weights, factor: float, *, retain_graph: bool
+    ) -> list[Tensor | None]:
+        """The gradient of each of the `ends`, factor · Σ w_i g_i; None where there is none.
 
         Args:
             weights: by task; a task that is left out takes no part, its head included.
-            zeros: whether such a head that was measured gets zeros, lest DDP wait for it.
+            factor: as `measure` received it.
+            retain_graph: whether the graph must outlive the step.
         """
 
 
@@ -42,50 +88,58 @@ class Source(ABC):
     """Where the gradients that the tasks share come from.
 
     Attributes:
-        measures_gramian: whether `TaskGradients.gram` gives a Gramian; a class attribute.
+        measures_gramian: whether `TaskGradients.grams` gives Gramians.
+        accumulates: whether several micro-batches can make one step.
+        takes_representation: whether `balancer(losses, representation=z)` is for it.
     """
 
     measures_gramian: ClassVar[bool]
-
-    @property
-    @abstractmethod
-    def accumulates(self) -> bool:
-        """Whether what it measures can be summed over micro-batches, and written in the end."""
+    accumulates: ClassVar[bool]
+    takes_representation: ClassVar[bool]
 
     @property
     @abstractmethod
     def groups(self) -> tuple[str, ...]:
-        """The groups of parameters that are balanced each for itself; ("",) for one that is all."""
+        """The groups of parameters that are balanced each for itself; none where all are one."""
 
     @abstractmethod
-    def measure(
-        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> dict[str, TaskGradients]:
-        """Differentiate as far as the Gramian needs; writes nothing.
+    def open(self, losses: Mapping[str, Tensor], request: Request) -> TaskGradients:
+        """Look at the graphs and say where the balanced loss stands; no value is looked at.
 
         Args:
             losses: by task, each a tensor of one element with a graph.
-            heads: whether what the tasks do not share gets "raw" or "weighted" gradients.
-            retain_graph: whether the graph must outlive the step.
-
-        Returns:
-            The gradients by group, of those groups that a loss reaches.
+            request: how the step is to be taken.
 
         Raises:
-            ValueError: the graph was freed, or does not hold what is to be measured.
+            ValueError: the graph does not hold, or hides, what is to be measured.
         """
 
     @abstractmethod
-    def reuse(
-        self, losses: Mapping[str, Tensor], *, heads: Heads, retain_graph: bool
-    ) -> dict[str, TaskGradients]:
-        """A step whose weights are known: as `measure`, but `gram` gives None.
+    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+        """Remember what later steps need, once a step was written.
 
         Args:
-            losses: as for `measure`.
-            heads: as for `measure`.
-            retain_graph: as for `measure`.
-
-        Raises:
-            ValueError: the graph does not hold what is to be weighted.
+            gradients: of that step.
+            freed: whether its graph was freed.
         """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What decides later steps, as plain Python values."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; a state that does not fit raises ValueError."""
+
+
+class StatelessSource(Source):
+    """A source that remembers nothing from one step to the next."""
+
+    @final
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to save."""
+        return {}
+
+    @final
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore, whatever another source remembered."""

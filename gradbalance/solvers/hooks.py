@@ -47,7 +47,8 @@ def listeners(solver: Solver, hook: type[Hook]) -> Iterator[Hook]:
 
     Example:
         >>> import gradbalance as gb
-        >>> list(gb.listeners(gb.CRMOGM(gb.DWA()), gb.EndEpoch))
+        >>> from gradbalance.solvers.hooks import listeners
+        >>> list(listeners(gb.CRMOGM(gb.DWA()), gb.EndEpoch))
         [DWA(temperature=2.0, max_epoch_steps=100000)]
     """
     if isinstance(solver, hook):

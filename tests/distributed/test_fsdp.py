@@ -35,7 +35,7 @@ def full(tensor: Any) -> Any:
 def train_sharded(solver: str, every: int) -> list[Any]:
     model = sharded_model()
     parameters = list(model.parameters())  # after a forward pass they may be unsharded ones
-    source = gb.SharedParameters(model.trunk, sharded=model)
+    source = gb.ShardedParameters(model.trunk, model)
     if SOLVERS[solver]().needs == "losses":
         source = gb.LossesOnly()
     balancer = gb.Balancer(SOLVERS[solver](), source, every=every)
@@ -53,7 +53,7 @@ def train_sharded(solver: str, every: int) -> list[Any]:
 def keeps_gradients() -> tuple[list[Any], list[Any], str]:
     model = sharded_model()
     parameters = list(model.parameters())
-    balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk, sharded=model))
+    balancer = gb.Balancer(gb.MGDA(), gb.ShardedParameters(model.trunk, model))
     sum(losses_of(model, share()).values()).backward()
     before = [full(p.grad) for p in parameters]
     losses = losses_of(model, share())
@@ -64,7 +64,7 @@ def keeps_gradients() -> tuple[list[Any], list[Any], str]:
     added = [full(p.grad) - b for p, b in zip(parameters, before, strict=True)]
     fresh = sharded_model()
     of_fresh = list(fresh.parameters())
-    gb.Balancer(gb.MGDA(), gb.SharedParameters(fresh.trunk, sharded=fresh)).backward(
+    gb.Balancer(gb.MGDA(), gb.ShardedParameters(fresh.trunk, fresh)).backward(
         losses_of(fresh, share())
     )
     alone = [full(p.grad) for p in of_fresh]
@@ -75,12 +75,10 @@ def keeps_gradients() -> tuple[list[Any], list[Any], str]:
 
 def refusals() -> list[str]:
     model, plain = sharded_model(), Model()
-    options = {"sharded": model}
     return [
         message_of(lambda: gb.SharedParameters(model.trunk)),
-        message_of(lambda: gb.SharedParameters(**options)),
-        message_of(lambda: gb.SharedParameters(model.trunk, sketch=100, **options)),
-        message_of(lambda: gb.SharedParameters(plain.trunk, **options)),
+        message_of(lambda: gb.ShardedParameters([], model)),
+        message_of(lambda: gb.ShardedParameters(plain.trunk, model)),
         message_of(lambda: gb.Representation(model.trunk)),
     ]
 
@@ -129,11 +127,10 @@ def test_gradients_are_kept_and_added_to(on_two_ranks: list[dict[str, Any]]) -> 
 
 def test_what_cannot_be_sharded_says_so(on_two_ranks: list[dict[str, Any]]) -> None:
     for rank in on_two_ranks:
-        unnamed, nothing, sketched, plain, representation = rank["refused"]
-        assert "SharedParameters(model.trunk, sharded=model)" in unnamed
-        assert "found no parameters" in nothing
-        assert "found ['sketch']" in sketched
-        assert "Build the source after sharding" in plain
+        unsuited, nothing, plain, representation = rank["refused"]
+        assert "use ShardedParameters(model.trunk, model)" in unsuited
+        assert "found no parameter" in nothing
+        assert "Build it after sharding" in plain
         assert "heads that FSDP2 shards" in representation
 
 

@@ -207,7 +207,8 @@ def test_hooks_on_the_way_see_the_row_of_each_task_and_those_of_parameters_the_s
     z, losses = model.losses()
     z.register_hook(lambda gradient: seen.append("way"))
     gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk)).backward(losses)
-    assert seen == ["way", "way", "parameter"]
+    # Once a row, and once more where the part of the graph ends that is freed after its task.
+    assert seen == ["way"] * 3 + ["parameter"]
 
 
 class WholeCompiled(Graphed):

@@ -6,7 +6,7 @@ import torch
 
 import gradbalance as gb
 from benchmarks.memory import peak_bytes
-from gradbalance.gradients.sketch import Sketch, SketchedRows
+from gradbalance.gradients.sketch import Sketch, sketched_gram
 from tests.models import Net, grads
 
 
@@ -16,10 +16,9 @@ def cosines(jac):
 
 
 def sketched(jac, size, seed=0):
-    rows = SketchedRows([torch.empty(jac.shape[1])], range(len(jac)), Sketch(size, seed=seed))
-    for task, row in enumerate(torch.from_numpy(jac).float()):
-        rows.fill(task, [row])
-    gram = rows.gram(range(len(jac))).numpy()
+    sketch = Sketch(size, seed=seed)
+    rows = [sketch.apply([row], [row]) for row in torch.from_numpy(jac).float()]
+    gram = sketched_gram(rows).numpy()
     norms = np.sqrt(np.diagonal(gram))
     return norms, gram / norms[:, None] / norms
 

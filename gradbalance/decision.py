@@ -1,0 +1,250 @@
+"""Decide: from what was measured to weights and a report, by solving, reusing or skipping."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradbalance.measured import Measured
+from gradbalance.numerics import Status
+from gradbalance.numerics.array import Array
+from gradbalance.policy import NonFinite, Policy
+from gradbalance.report import Report, join_groups
+from gradbalance.solvers import Problem, Solution, Solver
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be written and remembered for one group of parameters.
+
+    Attributes:
+        report: for the user.
+        weights: of the tasks that are to be written; those left out are not in it.
+        problem: what was solved; None where nothing was.
+        solution: the solver's answer to it.
+    """
+
+    report: Report
+    weights: dict[str, float]
+    problem: Problem | None = None
+    solution: Solution | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be written and remembered.
+
+    Attributes:
+        report: for the user.
+        steps: of each group; None for one that no loss reaches.
+        skipped: whether the optimizer will leave the step out, so that nothing is remembered.
+    """
+
+    report: Report
+    steps: tuple[Step | None, ...]
+    skipped: bool = False
+
+    @property
+    def weights(self) -> list[dict[str, float] | None]:
+        """By group, those that are written."""
+        return [None if step is None else step.weights for step in self.steps]
+
+
+def solve(
+    measured: Measured,
+    solvers: Sequence[Solver],
+    policy: Policy,
+    groups: Sequence[str],
+) -> Decision:
+    """Weights from the solvers, whose states are read and not changed.
+
+    Args:
+        measured: what was seen.
+        solvers: of each group.
+        policy: the options.
+        groups: their names; none where all parameters are balanced together.
+
+    Raises:
+        ValueError: a loss or gradient is not finite under "raise", or a solver refuses.
+    """
+    usable, left_out = _usable(measured, measured.square_norms, policy.nonfinite)
+    measures = any(gram is not None for gram in measured.grams)
+    steps = [
+        _solved(measured, solver, gram, usable, left_out, policy)
+        if gram is not None or not measures
+        else None
+        for solver, gram in zip(solvers, measured.grams, strict=True)
+    ]
+    return _decision(steps, groups)
+
+
+def reuse(
+    measured: Measured,
+    solvers: Sequence[Solver],
+    policy: Policy,
+    groups: Sequence[str],
+    weights: Sequence[Mapping[str, float]],
+) -> Decision:
+    """The weights of an earlier step.
+
+    Args:
+        measured: as for `solve`, likewise those that follow.
+        solvers: whose weights they were.
+        policy: the options.
+        groups: their names.
+        weights: of each group by task, for all that have a loss.
+
+    Raises:
+        ValueError: a loss is not finite under "raise".
+    """
+    usable, left_out = _usable(measured, None, policy.nonfinite)
+    steps = []
+    for solver, known in zip(solvers, weights, strict=True):
+        reused = {measured.names[i]: known[measured.names[i]] for i in usable}
+        solution = Solution(np.array(list(reused.values())), Status.REUSED) if reused else None
+        report = _report(measured, solver, None, reused, solution, left_out)
+        steps.append(Step(report, reused))
+    return _decision(steps, groups)
+
+
+def skip(
+    measured: Measured,
+    solvers: Sequence[Solver],
+    policy: Policy,
+    groups: Sequence[str],
+    *,
+    written: float,
+) -> Decision:
+    """A step that teaches nothing: its gradients overflowed, or it was multiplied by zero.
+
+    Args:
+        measured: as for `solve`, likewise those that follow.
+        solvers: what would have solved.
+        policy: the options.
+        groups: their names.
+        written: the weight that is written, so that a loss scaler finds what overflowed.
+
+    Raises:
+        ValueError: a loss is not finite under "raise".
+    """
+    usable, left_out = _usable(measured, None, policy.nonfinite)
+    solution = Solution(np.zeros(len(usable)), Status.SKIPPED)
+    weights = {measured.names[i]: written for i in usable}
+    none: dict[str, float] = {}
+    reports = [_report(measured, s, None, none, solution, left_out) for s in solvers]
+    return _decision([Step(report, weights) for report in reports], groups, skipped=True)
+
+
+def _decision(
+    steps: Sequence[Step | None], groups: Sequence[str], *, skipped: bool = False
+) -> Decision:
+    if not groups:
+        (step,) = steps
+        assert step is not None
+        return Decision(step.report, (step,), skipped)
+    reports = {g: step.report for g, step in zip(groups, steps, strict=True) if step is not None}
+    return Decision(join_groups(reports), tuple(steps), skipped)
+
+
+def _usable(
+    measured: Measured, squares: Array | None, nonfinite: NonFinite
+) -> tuple[list[int], dict[str, str]]:
+    """The tasks that are finite, as indices, and why each other one is left out."""
+    usable = []
+    left_out = {task: "absent" for task in measured.tasks if task not in measured.names}
+    for index, (task, loss) in enumerate(zip(measured.names, measured.losses, strict=True)):
+        found = None
+        if not np.isfinite(loss):
+            found = f"the loss of task {task!r} is not finite; found {loss}"
+        elif squares is not None and not np.isfinite(squares[index]):
+            found = f"the gradient of task {task!r} is not finite (its loss is {loss:g})"
+        if found is None:
+            usable.append(index)
+        elif nonfinite == "raise":
+            raise ValueError(
+                f'{found}. Balancer(..., nonfinite="skip") would leave such a task out of the step'
+            )
+        else:
+            left_out[task] = "not finite"
+    return usable, left_out
+
+
+def _solved(
+    measured: Measured,
+    solver: Solver,
+    gram: Array | None,
+    usable: list[int],
+    left_out: Mapping[str, str],
+    policy: Policy,
+) -> Step:
+    """Apply the policy for zero gradients, solve for the rest, and report on all."""
+    if not usable:
+        return Step(_report(measured, solver, gram, {}, None, left_out), {})
+    solved = usable
+    if gram is not None and policy.zero_gradients == "absent" and solver.weighs == "gradients":
+        solved = [i for i in usable if gram[i, i] > 0] or usable
+    problem = Problem.of(
+        None if gram is None else gram[np.ix_(solved, solved)],
+        measured.losses[solved],
+        names=[measured.names[i] for i in solved],
+        tasks=measured.tasks,
+    )
+    solution = solver.solve(problem)
+    values = _rescaled(_checked(solver, solution, problem), problem, solution, policy)
+    weights = dict.fromkeys((measured.names[i] for i in usable), 0.0)
+    zeros = {task: "zero gradient" for task in weights if task not in problem.names}
+    weights |= dict(zip(problem.names, values.tolist(), strict=True))
+    report = _report(measured, solver, gram, weights, solution, {**left_out, **zeros})
+    return Step(report, weights, problem, solution)
+
+
+def _checked(solver: Solver, solution: Solution, problem: Problem) -> Array:
+    weights = np.asarray(solution.weights, dtype=np.float64)
+    if weights.shape != (len(problem.names),) or not np.isfinite(weights).all():
+        raise ValueError(
+            f"{type(solver).__name__} must return one finite weight for each of the "
+            f"{len(problem.names)} tasks; found {solution.weights!r}"
+        )
+    return weights
+
+
+def _rescaled(weights: Array, problem: Problem, solution: Solution, policy: Policy) -> Array:
+    """Weights at the common scale; as they are where the direction has no length to rescale."""
+    if policy.scale == "sum" and weights.sum() > 0:
+        return weights * (len(weights) / float(weights.sum()))
+    if policy.scale == "norm" and solution.status is not Status.STATIONARY:
+        gram = problem.gramian
+        length = float(weights @ gram @ weights)
+        if length > 0:
+            return weights * math.sqrt(max(float(gram.sum()), 0.0) / length)
+    return weights
+
+
+def _report(
+    measured: Measured,
+    solver: Solver,
+    gram: Array | None,
+    weights: Mapping[str, float],
+    solution: Solution | None,
+    left_out: Mapping[str, str],
+) -> Report:
+    tasks = measured.tasks
+    where = [tasks.index(task) for task in measured.names]
+    all_losses = np.full(len(tasks), np.nan)
+    all_losses[where] = measured.losses
+    all_gram = None
+    if gram is not None:
+        all_gram = np.full((len(tasks), len(tasks)), np.nan)
+        all_gram[np.ix_(where, where)] = gram
+    return Report(
+        names=tasks,
+        losses=all_losses,
+        weights=np.array([weights.get(task, 0.0) for task in tasks]),
+        gram=all_gram,
+        solver=type(solver).__name__,
+        status=None if solution is None else solution.status,
+        num_steps=0 if solution is None else solution.num_steps,
+        certificate=None if solution is None else solution.certificate,
+        left_out=left_out,
+    )

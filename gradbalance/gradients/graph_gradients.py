@@ -1,0 +1,210 @@
+"""The gradients of tensors in the graph: what is measured × how it is kept × how it is written."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gradbalance.gradients.autograd import (
+    check_outer_backward,
+    differentiate_each,
+    weighted_gradients,
+)
+from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.micro_batches import Reached
+from gradbalance.gradients.ranks import Ranks
+from gradbalance.gradients.rows import Rows
+from gradbalance.gradients.sketch import Sketch, sketched_gram
+from gradbalance.gradients.source import Request, TaskGradients, Weights
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the tasks share in one step.
+
+    Attributes:
+        groups: the shared tensors, by group; a group that no loss reaches is empty.
+        measured: of each group those that its Gramian is taken over.
+        own: of each task the leaves that it does not share.
+        found: those that were found to be shared, to be remembered.
+        is_complete: whether all tasks were there.
+    """
+
+    groups: Sequence[Sequence[Tensor]]
+    measured: Sequence[Sequence[Tensor]]
+    own: Mapping[str, Sequence[Tensor]]
+    found: Sequence[Tensor] = ()
+    is_complete: bool = True
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How gradients are kept and written.
+
+    Attributes:
+        rows_are_written: whether directions are combined from the rows that were measured, instead
+            of coming from one more backward, of the weighted sum.
+        sketch: what is kept of a measured row instead of itself.
+        chunk_size: how many tasks are differentiated together.
+        samples_are_columns: whether the ranks' rows lie beside each other, as those of a
+            representation of different samples do, instead of adding up.
+    """
+
+    rows_are_written: bool = True
+    sketch: Sketch | None = None
+    chunk_size: int = 1
+    samples_are_columns: bool = False
+
+
+@final
+class GraphGradients(TaskGradients):
+    """Gradients of what the tasks share, and of what they do not.
+
+    Where heads are weighted and the rows are not what is written, the balanced loss stands over the
+    losses, so that the outer backward does the rest; otherwise over leaves, or a representation.
+
+    Args:
+        losses: by task.
+        graph: behind them; None where nothing is ever measured.
+        tensors: the ends, where the losses are not.
+        share: what the tasks share, from what each reaches in all micro-batches.
+        request: how the step is to be taken.
+        keeping: how gradients are kept.
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Tensor],
+        graph: Graph | None,
+        tensors: Sequence[Tensor],
+        share: Callable[[Reached], Shared],
+        request: Request,
+        keeping: Keeping,
+    ) -> None:
+        self.graph = graph
+        self._losses = losses
+        self._request = request
+        self._keeping = keeping
+        self._share = share
+        self._earlier = request.earlier
+        self._writes_rows = keeping.rows_are_written or self._earlier is not None
+        self._over_losses = (
+            request.heads == "weighted"
+            and self._earlier is None
+            and (request.reuse or not keeping.rows_are_written)
+        )
+        if self._over_losses:
+            self._writes_rows = False
+        self.ends = list(losses.values()) if self._over_losses else list(tensors)
+        self._rows = Rows()
+        self._sketches: dict[str, Tensor] = {}
+        self._shared: Shared | None = None
+        self._measured = False
+
+    @property
+    def shared(self) -> Shared:
+        """What the tasks share; decided when the step is solved, from all its micro-batches."""
+        if self._shared is None:
+            reached: dict[str, dict[Tensor, None]] = {}
+            for part in (self._earlier.rows.reached if self._earlier else {}, self._leaves()):
+                for task, leaves in part.items():
+                    reached.setdefault(task, {}).update(leaves)
+            self._shared = self._share(reached)
+        return self._shared
+
+    @property
+    def decided(self) -> Shared | None:
+        """What the tasks share, if it was decided."""
+        return self._shared
+
+    def _leaves(self) -> Reached:
+        return {task: {} for task in self._losses} if self.graph is None else self.graph.leaves
+
+    def sizes(self) -> object:
+        """The number of measured parameters of each group."""
+        if self._keeping.samples_are_columns:
+            return None
+        return tuple(sum(t.numel() for t in part) for part in self.shared.measured)
+
+    def measure(self, factor: float, *, retain_graph: bool) -> None:
+        """One backward a task, as far as what is measured, and its own leaves where they stay."""
+        shared, writes_rows = self.shared, self._writes_rows
+        self._measured = True
+        measured = [tensor for part in shared.measured for tensor in part]
+        weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
+        keeps_own = not self._over_losses
+        inputs = {t: [*weighed, *(shared.own[t] if keeps_own else ())] for t in self._losses}
+        if self.graph is not None and any(inputs.values()):
+            frees = writes_rows and not retain_graph
+            if frees:
+                check_outer_backward(self.graph)
+            each = differentiate_each(
+                self._losses,
+                self.graph,
+                inputs,
+                factor=factor,
+                retain_graph=not frees,
+                chunk_size=self._keeping.chunk_size,
+            )
+            sketch = None if self._earlier else self._keeping.sketch
+            for task, gradients in each:
+                if sketch is not None:
+                    row = [gradients.pop(tensor, None) for tensor in measured]
+                    self._sketches[task] = sketch.apply(row, measured)
+                self._rows.add(task, (), gradients)
+        if self._earlier is not None:
+            self._rows.add_all(self._earlier.rows, factor)
+
+    def grams(self, tasks: Sequence[str], ranks: Ranks | None) -> list[Tensor | None]:
+        """The Gramian of each group."""
+        return [
+            self._gram(measured, tasks, ranks) if measured else None
+            for measured in self.shared.measured
+        ]
+
+    def _gram(
+        self, measured: Sequence[Tensor], tasks: Sequence[str], ranks: Ranks | None
+    ) -> Tensor:
+        sketch = self._keeping.sketch
+        if sketch is not None:
+            if self._earlier is not None:  # linear: the sketch of the sum
+                for task in tasks:
+                    row = self._rows.row(task, measured)
+                    self._sketches[task] = sketch.apply(row, measured)
+            zero = torch.zeros_like(next(iter(self._sketches.values())))
+            return sketched_gram([self._sketches.get(task, zero) for task in tasks], ranks)
+        if ranks is not None and self._keeping.samples_are_columns:
+            # Each rank's samples are 1/N of the mean loss.
+            return ranks.add_up(self._rows.gram(measured, tasks)) / ranks.size**2
+        return self._rows.gram(measured, tasks, ranks)
+
+    def directions(
+        self, weights: Weights, factor: float, *, retain_graph: bool
+    ) -> list[Tensor | None]:
+        """Weights for the losses, or rows that are combined, or one more backward a group."""
+        of_heads = {task: w for of_group in weights for task, w in (of_group or {}).items()}
+        if self._over_losses:
+            return [
+                torch.full_like(loss, factor * of_heads[task]) if task in of_heads else None
+                for task, loss in self._losses.items()
+            ]
+        if self._request.heads == "raw":
+            of_heads = dict.fromkeys(of_heads, 1.0)
+        own = {leaf: None for task in of_heads for leaf in self.shared.own.get(task, ())}
+        parts = [(list(own), of_heads, self._measured)]
+        for tensors, of_group in zip(self.shared.groups, weights, strict=True):
+            if of_group is not None:
+                parts.append((list(tensors), dict(of_group), self._measured and self._writes_rows))
+        written: dict[Tensor, Tensor | None] = {}
+        num_backwards = sum(not kept for *_, kept in parts)
+        for tensors, of_part, kept in parts:
+            if kept:
+                written |= {tensor: self._rows.combine(tensor, of_part) for tensor in tensors}
+            else:
+                num_backwards -= 1
+                scaled = {task: factor * weight for task, weight in of_part.items()}
+                retain = retain_graph or num_backwards > 0
+                written |= weighted_gradients(self._losses, scaled, tensors, retain_graph=retain)
+        return [written.get(end) for end in self.ends]

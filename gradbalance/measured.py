@@ -1,0 +1,138 @@
+"""Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradbalance.gradients import TaskGradients
+from gradbalance.gradients.ranks import Ranks, widest_dtype
+from gradbalance.numerics.array import Array
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What one step sees.
+
+    Attributes:
+        tasks: all T tasks of the run.
+        names: the t tasks that have a loss this step, on any rank.
+        losses: [t] means over the ranks.
+        grams: [t, t] of each group, of the gradients without the factor; None where a group was
+            not measured, or reached by no loss.
+        factor: the gradient that the balanced loss received.
+    """
+
+    tasks: tuple[str, ...]
+    names: tuple[str, ...]
+    losses: Array
+    grams: tuple[Array | None, ...]
+    factor: float
+
+    @property
+    def square_norms(self) -> Array | None:
+        """[t] the squared norms of the gradients over all groups, or None without a Gramian."""
+        squares = [np.diagonal(gram) for gram in self.grams if gram is not None]
+        return np.sum(squares, axis=0) if squares else None
+
+    @property
+    def overflows(self) -> bool:
+        """Whether the factor, a loss scale, made gradients of finite losses infinite."""
+        squares = self.square_norms
+        if not np.isfinite(self.factor):
+            return True
+        if abs(self.factor) <= 1 or squares is None:
+            return False
+        return not bool(np.isfinite(squares[np.isfinite(self.losses)]).all())
+
+
+def agree(
+    losses: Mapping[str, Tensor],
+    tasks: tuple[str, ...],
+    gradients: TaskGradients,
+    ranks: Ranks | None,
+    factor: float,
+) -> Mapping[str, Tensor]:
+    """The losses that count, by task: of this process, or the means over the ranks.
+
+    Args:
+        losses: of this rank, micro-batches added up.
+        tasks: all T tasks.
+        gradients: of this step.
+        ranks: the processes over which losses and gradients are means.
+        factor: the gradient that the balanced loss received.
+
+    Raises:
+        ValueError: on every rank, if they disagree.
+    """
+    if ranks is None:
+        return losses
+    alike = {
+        "the parameters that the tasks share": gradients.sizes(),
+        "the gradient that the balanced loss receives": factor,
+    }
+    return ranks.agree(losses, tasks, alike)
+
+
+@torch.no_grad()
+def look(
+    losses: Mapping[str, Tensor],
+    tasks: tuple[str, ...],
+    gradients: TaskGradients | None,
+    num_groups: int,
+    *,
+    ranks: Ranks | None = None,
+    factor: float = 1.0,
+    retain_graph: bool = False,
+) -> Measured:
+    """Differentiate, and bring losses and Gramians to the host in one copy.
+
+    Args:
+        losses: those that count, by task.
+        tasks: all T tasks.
+        gradients: of this step; None where none are measured.
+        num_groups: how many groups of parameters there are.
+        ranks: the processes over which losses and gradients are means.
+        factor: the gradient that each loss receives.
+        retain_graph: whether the graph must outlive the step.
+
+    Raises:
+        ValueError: the gradients cannot be measured.
+    """
+    names = tuple(losses)
+    grams: list[Tensor | None] = [None] * num_groups
+    if gradients is not None:
+        gradients.measure(factor, retain_graph=retain_graph)
+        grams = gradients.grams(names, ranks)
+    known = [gram for gram in grams if gram is not None]
+    like = known[0] if known else next(iter(losses.values()))
+    parts = [loss.detach().reshape(1) for loss in losses.values()]
+    parts += [gram.reshape(-1) for gram in known]
+    flat = torch.cat([p.to(like.device, widest_dtype(like.device)) for p in parts]).cpu().numpy()
+    values, entries = np.split(flat.astype(np.float64), [len(names)])
+    with np.errstate(invalid="ignore", over="ignore"):
+        matrices = iter(entries.reshape(len(known), len(names), len(names)) / factor**2)
+    return Measured(
+        tasks,
+        names,
+        values,
+        tuple(None if gram is None else next(matrices) for gram in grams),
+        factor,
+    )
+
+
+def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
+    """The sum of the losses in at least float32, without a graph.
+
+    Args:
+        losses: by task.
+        finite_only: whether those that are not finite are left out.
+    """
+    first = next(iter(losses.values()))
+    dtype = torch.float32
+    for loss in losses.values():
+        dtype = torch.promote_types(dtype, loss.dtype)
+    values = torch.stack([x.detach().reshape(()).to(first.device, dtype) for x in losses.values()])
+    return torch.where(torch.isfinite(values), values, 0).sum() if finite_only else values.sum()

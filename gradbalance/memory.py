@@ -1,0 +1,115 @@
+"""Commit: what passes from one step to the next, the solvers' states and the last weights."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradbalance.decision import Decision
+from gradbalance.solvers import AfterStep, EndEpoch, Solver
+from gradbalance.solvers.hooks import listeners
+
+
+class Memory:
+    """The solvers of all groups of parameters, and the weights that they gave last.
+
+    Args:
+        solver: of the only group, or what each group gets a copy of, for it has a state of its own.
+        groups: the names of the groups; none where all parameters are balanced together.
+        every: how many steps the weights of one serve.
+    """
+
+    def __init__(self, solver: Solver, groups: Sequence[str], *, every: int) -> None:
+        self.solvers = tuple(copy.deepcopy(solver) for _ in groups) or (solver,)
+        self.groups = tuple(groups)
+        self.weights: list[dict[str, float]] = [{} for _ in self.solvers]
+        self._every = every
+        self._num_reused = 0
+
+    def can_reuse(self, names: Mapping[str, object]) -> bool:
+        """Whether the last weights serve for a step of these tasks."""
+        if self._num_reused + 1 >= self._every:
+            return False
+        return all(known and known.keys() >= names.keys() for known in self.weights)
+
+    def commit(self, decision: Decision) -> None:
+        """Advance the solvers that solved, and keep their weights; called once they are applied."""
+        if any(step is not None and step.weights for step in decision.steps):
+            self._num_reused += 1
+        for index, step in enumerate(decision.steps):
+            if step is not None and step.problem is not None and step.solution is not None:
+                self.solvers[index].update(step.problem, step.solution)
+                self.weights[index] = {t: step.weights[t] for t in step.problem.names}
+                self._num_reused = 0
+
+    @property
+    def wants_after_step(self) -> bool:
+        """Whether the weights in use were solved for, by a method that wants `after_step`."""
+        listening = any(True for solver in self.solvers for _ in listeners(solver, AfterStep))
+        return listening and self._num_reused == 0
+
+    def after_step(self, losses: Mapping[str, float]) -> None:
+        """Tell the solvers the losses of the same batch after the optimizer's step."""
+        for solver in self.solvers:
+            for listener in listeners(solver, AfterStep):
+                listener.after_step(losses)
+
+    def end_epoch(self) -> None:
+        """Tell the solvers that an epoch has ended."""
+        for solver in self.solvers:
+            for listener in listeners(solver, EndEpoch):
+                listener.end_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The solvers' states and the last weights, as plain Python values."""
+        return {
+            "groups": list(self.groups),
+            "solvers": [solver.state_dict() for solver in self.solvers],
+            "weights": [dict(known) for known in self.weights],
+            "num_reused": self._num_reused,
+        }
+
+    def checked(self, state: Mapping[str, Any]) -> "Memory":
+        """Another memory with what `state_dict` returned; this one stays as it is.
+
+        Raises:
+            ValueError: the state is of other groups, damaged, or does not fit a solver.
+        """
+        if set(state) != {"groups", "solvers", "weights", "num_reused"}:
+            raise ValueError(f"not a state of a Balancer; found {sorted(state)}")
+        if state["groups"] != list(self.groups):
+            raise ValueError(
+                f"the state is of the groups {state['groups']}, but this Balancer has "
+                f"{list(self.groups)}"
+            )
+        num_reused, weights = state["num_reused"], state["weights"]
+        if not _is_count(num_reused) or not _are_weights(weights, len(self.solvers)):
+            raise ValueError(f"not the last weights of a Balancer; found {weights}, {num_reused}")
+        loaded = copy.deepcopy(self)
+        for solver, of_solver in zip(loaded.solvers, state["solvers"], strict=True):
+            solver.load_state_dict(of_solver)
+        loaded.weights = [dict(known) for known in weights]
+        loaded._num_reused = num_reused
+        return loaded
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; the solvers stay the same objects."""
+        loaded = self.checked(state)
+        for solver, of_solver in zip(self.solvers, state["solvers"], strict=True):
+            solver.load_state_dict(of_solver)
+        self.weights, self._num_reused = loaded.weights, loaded._num_reused
+
+
+def _is_count(found: object) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and found >= 0
+
+
+def _are_weights(found: object, num_groups: int) -> bool:
+    if not isinstance(found, list) or len(found) != num_groups:
+        return False
+    return all(
+        isinstance(known, Mapping)
+        and all(isinstance(w, float | int) and np.isfinite(w) for w in known.values())
+        for known in found
+    )
