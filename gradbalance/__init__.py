@@ -42,6 +42,7 @@ from gradbalance.solvers import (
     StatelessSolver,
     Uniform,
     UPGrad,
+    listeners,
 )
 
 __all__ = [
@@ -84,4 +85,5 @@ __all__ = [
     "TaskGradients",
     "UPGrad",
     "Uniform",
+    "listeners",
 ]

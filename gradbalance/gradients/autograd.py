@@ -180,13 +180,14 @@ def check_outer_backward(graph: Graph) -> None:
     shares its graph, would find nothing left.
     """
     will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-    if will_execute and torch._C._current_graph_task_id() != -1:
-        if any(map(will_execute, graph.next_to_leaves)):
-            raise RuntimeError(
-                "Trying to backward through the graph a second time: a term that was added to the "
-                "balanced loss shares its graph, which the balanced step frees. Keep it: "
-                "balancer(losses, retain_graph=True) + term"
-            )
+    if will_execute is None or torch._C._current_graph_task_id() == -1:
+        return
+    if any(map(will_execute, graph.next_to_leaves)):
+        raise RuntimeError(
+            "Trying to backward through the graph a second time: a term that was added to the "
+            "balanced loss shares its graph, which the balanced step frees. Keep it: "
+            "balancer(losses, retain_graph=True) + term"
+        )
 
 
 def outer_backward_retains() -> bool:

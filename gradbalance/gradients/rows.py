@@ -17,7 +17,7 @@ def _buffer_bytes(device: torch.device) -> int:
 
 
 class Rows:
-    """Gradients of T tasks with respect to the same tensors, as autograd gave them: no copy is made.
+    """Gradients of T tasks with respect to the same tensors, as autograd gave them, uncopied.
 
     Attributes:
         reached: for each task the tensors that its loss reaches, as the keys of a dictionary.
@@ -69,7 +69,7 @@ class Rows:
     def gram(
         self, tensors: Sequence[Tensor], tasks: Sequence[str], ranks: Ranks | None = None
     ) -> Tensor:
-        """The Gramian J Jᵀ [T, T] over some tensors, summed in float64 (float32 where the device has no more).
+        """The Gramian J Jᵀ [T, T] over some tensors, summed in the widest dtype.
 
         With norms spread over six orders of magnitude, float32 sums drown the inner products of
         the small rows and with them the promises of the solvers.

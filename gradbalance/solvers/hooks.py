@@ -47,8 +47,7 @@ def listeners(solver: Solver, hook: type[Hook]) -> Iterator[Hook]:
 
     Example:
         >>> import gradbalance as gb
-        >>> from gradbalance.solvers.hooks import listeners
-        >>> list(listeners(gb.CRMOGM(gb.DWA()), gb.EndEpoch))
+        >>> list(gb.listeners(gb.CRMOGM(gb.DWA()), gb.EndEpoch))
         [DWA(temperature=2.0, max_epoch_steps=100000)]
     """
     if isinstance(solver, hook):

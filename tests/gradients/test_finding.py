@@ -49,7 +49,7 @@ def test_with_one_task_all_its_parameters_count():
 def test_a_first_step_that_lacks_tasks_is_refused():
     model = Net()
     balancer = gb.Balancer(gb.MGDA(), tasks=["task0", "task1", "task2"])
-    with pytest.raises(ValueError, match="at a step that lacks tasks.*Name it"):
+    with pytest.raises(ValueError, match=r"at a step that lacks tasks.*Name it"):
         balancer.backward({"task0": model.losses()["task0"]})
     assert all(p.grad is None for p in model.parameters())
     report = balancer.backward(model.losses())
