@@ -69,11 +69,22 @@ def agree(
     """
     if ranks is None:
         return losses
+    refused = None
+    try:
+        sizes = gradients.sizes()
+    except ValueError as error:  # told to the others first, who would wait for this rank
+        refused, sizes = error, str(error)
     alike = {
-        "the parameters that the tasks share": gradients.sizes(),
+        "the parameters that the tasks share": sizes,
         "the gradient that the balanced loss receives": factor,
     }
-    return ranks.agree(losses, tasks, alike)
+    try:
+        present = ranks.agree(losses, tasks, alike)
+    except ValueError as error:
+        raise refused or error from None
+    if refused is not None:
+        raise refused
+    return present
 
 
 @torch.no_grad()
