@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from gradbalance.decision import Decision, reuse, skip, solve
+from gradbalance.eager import eager
 from gradbalance.gradients import (
     Heads,
     LossesOnly,
@@ -27,7 +28,7 @@ from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.loss import balanced_loss
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.measured import agree, look, plain_sum
+from gradbalance.measured import Measured, agree, look, plain_sum
 from gradbalance.memory import Memory
 from gradbalance.numerics import Status
 from gradbalance.policy import NonFinite, Policy, Scale, ZeroGradients, checked_policy
@@ -148,6 +149,7 @@ class Balancer(nn.Module):
         self._report: Report | None = None
         self._holds = False
 
+    @eager
     def forward(
         self,
         losses: Losses,
@@ -178,12 +180,14 @@ class Balancer(nn.Module):
             return plain_sum(named, finite_only=self._policy.nonfinite == "skip")
         named, tasks = named_losses(losses, self._tasks)
         if self._holds:
+            self._source.commit(None, freed=True)
             return self._weighted_sum(named)
         value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
         call = self._open(named, tasks, representation, retain_graph=retain_graph)
         self._micro_batches = None
         return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))
 
+    @eager
     def backward(
         self,
         losses: Losses,
@@ -207,6 +211,7 @@ class Balancer(nn.Module):
             loss.backward(retain_graph=retain_graph)
         return self.report
 
+    @eager
     def accumulate(self, losses: Losses, *, loss_scale: float = 1.0) -> None:
         """Add a micro-batch to the step that the next balanced loss takes; frees its graph.
 
@@ -251,6 +256,7 @@ class Balancer(nn.Module):
         earlier.add(named, gradients.graph, loss_scale)
         self._micro_batches, self._tasks = earlier, tasks
 
+    @eager
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
@@ -472,24 +478,29 @@ class Balancer(nn.Module):
                 decision = solve(*parts)
             directions = gradients.directions(decision.weights, factor, retain_graph=retain_graph)
 
-        def commit() -> None:
-            """Once all is written: what lies behind the ends may have failed, or overflowed."""
-            final, freed = decision, factor != 0 and not retain_graph
-            if abs(factor) > 1 and not decision.skipped:
-                overflows = _overflowed(call.losses)
-                if overflows if ranks is None else ranks.any(overflows, present):
-                    final = skip(*parts, written=1.0)
-            self._commit(call, final, freed=freed)
-
-        after_outer_backward(commit)
+        after_outer_backward(partial(self._commit, call, decision, measured, ranks, retain_graph))
         return directions
 
-    def _commit(self, call: _Call, decision: Decision, *, freed: bool) -> None:
+    @eager
+    def _commit(
+        self,
+        call: _Call,
+        decision: Decision,
+        measured: Measured,
+        ranks: Ranks | None,
+        retain_graph: bool,
+    ) -> None:
+        """Once all is written: what lies behind the ends may have failed, or overflowed."""
+        if abs(measured.factor) > 1 and not decision.skipped:
+            overflows = _overflowed(call.losses)
+            if overflows if ranks is None else ranks.any(overflows, call.losses):
+                memory = self._memory
+                decision = skip(measured, memory.solvers, self._policy, memory.groups, written=1.0)
         self._tasks, self._report = call.tasks, decision.report
         if not decision.skipped:
             self._memory.commit(decision)
-        if freed or not decision.skipped:
-            self._source.commit(call.gradients, freed=freed)
+        freed = measured.factor != 0 and not retain_graph
+        self._source.commit(None if decision.skipped else call.gradients, freed=freed)
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = self._memory.weights[0]
@@ -551,10 +562,6 @@ _FIXED = {"solver", "solvers", "source", "tasks", "options", "report", "wants_af
           "heads", "scale", "zero_gradients", "nonfinite", "every", "distributed"}  # fmt: skip
 _DEFAULTS = {"scale": None, "zero_gradients": "absent", "nonfinite": "raise", "every": 1,
              "distributed": True}  # fmt: skip
-
-# torch.compile of a whole training step breaks the graph at these, instead of tracing them.
-for _entry in ("forward", "backward", "accumulate", "measure"):
-    getattr(Balancer, _entry)._torchdynamo_disable = True
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradbalance.eager import eager
 from gradbalance.gradients.autograd import outer_backward_retains
 
 # From the gradient that the scalar receives, and whether the graph is kept, to that of each end.
@@ -32,6 +33,7 @@ class _BalancedLoss(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @eager
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
         ctx.saved_tensors  # noqa: B018 - once it was freed, torch's own error
         if torch.is_grad_enabled():

@@ -51,8 +51,8 @@ def test_the_list_is_sorted_as_the_linter_wants_and_complete():
     assert not [name for name in gb.__all__ if not hasattr(gb, name)]
 
 
-LAYERS = {"numerics": 0, "table": 0, "solvers": 1, "report": 1, "gradients": 1, "losses": 1,
-          "state": 1, "plot": 2, "policy": 2, "loss": 2, "measured": 2, "history": 3,
+LAYERS = {"numerics": 0, "table": 0, "eager": 0, "solvers": 1, "report": 1, "gradients": 1,
+          "losses": 1, "state": 1, "plot": 2, "policy": 2, "loss": 2, "measured": 2, "history": 3,
           "decision": 3, "memory": 4, "balancer": 5}  # fmt: skip
 
 

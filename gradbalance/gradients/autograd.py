@@ -164,6 +164,12 @@ def explained(where: str = "") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if "donated buffers" in str(error):
+            raise ValueError(
+                "torch.compile made this graph for one backward only, and balancing takes one a "
+                "task; set torch._functorch.config.donated_buffer = False before it is compiled, "
+                "or take a source that needs one backward, LossesOnly()"
+            ) from error
         if "backward through the graph a second time" not in str(error):
             raise
         raise ValueError(

@@ -44,7 +44,7 @@ class LossesOnly(StatelessSource):
         leaves = list({**request.earlier.all_leaves, **graph.all_leaves})
         return GraphGradients(losses, graph, leaves, _nothing_shared, request, Keeping())
 
-    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+    def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Nothing to remember."""
 
 

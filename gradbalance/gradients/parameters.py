@@ -71,6 +71,17 @@ def parameters_of(given: tuple[nn.Module | Tensor, ...]) -> list[Tensor]:
     )
 
 
+def names_of(given: tuple[nn.Module | Tensor, ...]) -> str:
+    """What was given, in a few words."""
+    return " + ".join(f"{type(item).__name__}{_shape_of(item)}" for item in given[:4]) + (
+        " + …" if len(given) > 4 else ""
+    )
+
+
+def _shape_of(item: nn.Module | Tensor) -> str:
+    return str(tuple(item.shape)) if isinstance(item, Tensor) else ""
+
+
 def is_sharded(parameter: Tensor) -> bool:
     """Whether FSDP2 shards a parameter."""
     module: Any = sys.modules.get("torch.distributed.tensor")

@@ -64,6 +64,7 @@ class Representation(StatelessSource):
             )
         self._module = module
         self._listen()
+        self._text = "" if module is None else type(module).__name__
 
     def _listen(self) -> None:
         self._captured: Any = None  # the latest output only: older ones would hold their graphs
@@ -80,10 +81,13 @@ class Representation(StatelessSource):
             self._end()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"module": self._module}  # a copy listens to the module that is copied with it
+        return {
+            "module": self._module,
+            "text": self._text,
+        }  # a copy listens to the module that is copied with it
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._module = state["module"]
+        self._module, self._text = state["module"], state["text"]
         self._listen()
 
     def _capture(self, output: Any) -> None:
@@ -121,9 +125,9 @@ class Representation(StatelessSource):
         keeping = Keeping(samples_are_columns=True)
         return GraphGradients(losses, graph, ends, share, request, keeping)
 
-    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+    def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Let go of the representation, unless another forward pass came after it."""
-        if freed and self._used:
+        if freed and (self._used or gradients is None):
             self._release()
 
 
@@ -151,7 +155,8 @@ def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) ->
         if not graph.reached[task]:
             raise ValueError(
                 f"the loss of task {task!r} does not depend on the representation; every task must "
-                "be computed from it"
+                "be computed from it. Where torch.compile or DDP hides that it is, "
+                "use SharedParameters(model.trunk)"
             )
         around = [tuple(leaf.shape) for leaf in graph.leaves[task] if leaf in behind]
         if around:

@@ -66,7 +66,7 @@ class ShardedParameters(StatelessSource):
         others = [parameter for parameter in self._others if parameter.requires_grad]
         return _ShardedGradients(losses, shared, others, request.heads)
 
-    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+    def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Nothing to remember."""
 
 

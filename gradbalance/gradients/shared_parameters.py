@@ -15,6 +15,7 @@ from gradbalance.gradients.parameters import (
     check_count,
     check_groups,
     is_sharded,
+    names_of,
     parameters_of,
     subset,
 )
@@ -101,6 +102,14 @@ class SharedParameters(Source):
             chunk_size=chunk_size,
         )
         self._found = Found()
+        given = {
+            "groups": self._groups,
+            "parameters": None if self._groups or not self._given else names_of(self._given[0]),
+            "measure": None if self._measure is None else names_of(self._measure),
+            "sketch": sketch,
+            "chunk_size": None if chunk_size == 1 else chunk_size,
+        }
+        self._text = ", ".join(f"{name}={value}" for name, value in given.items() if value)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -124,10 +133,12 @@ class SharedParameters(Source):
 
         return GraphGradients(losses, graph, list(leaves), share, request, self._keeping)
 
-    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+    def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Remember what was found to be shared."""
+        if self._given or gradients is None:
+            return
         assert isinstance(gradients, GraphGradients)
-        if not self._given and (shared := gradients.decided) is not None:
+        if (shared := gradients.decided) is not None:
             self._found.add(shared.found, complete=shared.is_complete)
 
     def state_dict(self) -> dict[str, Any]:

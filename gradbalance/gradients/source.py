@@ -97,6 +97,13 @@ class Source(ABC):
     accumulates: ClassVar[bool]
     takes_representation: ClassVar[bool]
 
+    # What it was given, for its text.
+    _text: str = ""
+
+    @final
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._text})"
+
     @property
     @abstractmethod
     def groups(self) -> tuple[str, ...]:
@@ -115,12 +122,12 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def commit(self, gradients: TaskGradients, *, freed: bool) -> None:
+    def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Remember what later steps need, once a step was written.
 
         Args:
-            gradients: of that step.
-            freed: whether its graph was freed.
+            gradients: of that step; None where nothing was learned from it.
+            freed: whether the graph was freed, and what belongs to it can be let go.
         """
 
     @abstractmethod
