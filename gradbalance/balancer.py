@@ -541,6 +541,8 @@ class Balancer(nn.Module):
                 nothing was changed then.
         """
         found = decode(state)
+        if set(found) != {"tasks", "solver", "memory", "source"}:
+            raise ValueError(f"not a state of a Balancer; found {sorted(found)}")
         solver = type(self._memory.solvers[0]).__name__
         if found["solver"] != solver:
             raise ValueError(

@@ -83,11 +83,13 @@ class Memory:
                 f"the state is of the groups {state['groups']}, but this Balancer has "
                 f"{list(self.groups)}"
             )
-        num_reused, weights = state["num_reused"], state["weights"]
+        num_reused, weights, states = state["num_reused"], state["weights"], state["solvers"]
+        if not isinstance(states, list) or len(states) != len(self.solvers):
+            raise ValueError(f"not the states of {len(self.solvers)} solvers; found {states}")
         if not _is_count(num_reused) or not _are_weights(weights, len(self.solvers)):
             raise ValueError(f"not the last weights of a Balancer; found {weights}, {num_reused}")
         loaded = copy.deepcopy(self)
-        for solver, of_solver in zip(loaded.solvers, state["solvers"], strict=True):
+        for solver, of_solver in zip(loaded.solvers, states, strict=True):
             solver.load_state_dict(of_solver)
         loaded.weights = [dict(known) for known in weights]
         loaded._num_reused = num_reused

@@ -160,3 +160,53 @@ def test_a_representation_cannot_be_accumulated():
         balancer.accumulate(losses)
     assert set(grads(model).values()) == {None}
     balancer.backward(losses)
+
+
+SOURCES_OF_LOSSES = {
+    "losses": lambda model: gb.LossesOnly(),
+    "measured": lambda model: gb.SharedParameters(model.trunk, measure=model.trunk[-1]),
+    "sketched": lambda model: gb.SharedParameters(model.trunk, sketch=37),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES_OF_LOSSES.values(), ids=SOURCES_OF_LOSSES.keys())
+def test_sources_that_keep_no_rows_accumulate_too(source):
+    model, whole = Net(), Net()
+    solver = gb.UW if source is SOURCES_OF_LOSSES["losses"] else gb.GradNorm
+    balancer, reference = (gb.Balancer(solver(), source(m)) for m in (model, whole))
+    for _ in range(2):
+        model.zero_grad(), whole.zero_grad()
+        balancer.accumulate(part(model, slice(0, 3)))
+        report = balancer.backward(part(model, slice(3, 8)))
+        expected = reference.backward(whole.losses())
+        assert report.weights == pytest.approx(expected.weights)
+        for name, gradient in grads(whole).items():
+            torch.testing.assert_close(grads(model)[name], gradient)
+
+
+def test_famo_goes_with_micro_batches():
+    model, whole = Net(), Net()
+    balancers = [gb.Balancer(gb.FAMO()) for _ in range(2)]
+    optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, whole)]
+    for _ in range(3):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        balancers[0].accumulate(part(model, slice(0, 3)))
+        balancers[0](part(model, slice(3, 8))).backward()
+        balancers[1](whole.losses()).backward()
+        for net, balancer, optimizer in zip((model, whole), balancers, optimizers, strict=True):
+            optimizer.step()
+            balancer.after_step(net.losses())
+        assert balancers[0].report.weights == pytest.approx(balancers[1].report.weights)
+
+
+def test_one_data_set_a_task_leaves_heads_alone():
+    model, whole = Net(num_tasks=2), Net(num_tasks=2)
+    names = list(model.losses())
+    balancer = gb.Balancer(gb.MGDA(), tasks=names)
+    balancer.accumulate({names[0]: model.losses()[names[0]]})
+    balancer({names[1]: model.losses()[names[1]]}).backward()
+    expected = gb.Balancer(gb.MGDA()).backward(whole.losses())
+    assert balancer.report.gram == pytest.approx(expected.gram)
+    for name, gradient in grads(whole).items():
+        torch.testing.assert_close(grads(model)[name], gradient)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._functorch import config as functorch_config
 
 import gradbalance as gb
 from tests.models import Net, grads
@@ -434,7 +435,7 @@ class Module(nn.Module):
 )
 def test_a_compiled_training_step_breaks_the_graph_at_the_balancer(solver, source, backend):
     compiled, plain = Module(solver, source), Module(solver, source)
-    with torch._functorch.config.patch(donated_buffer=False):
+    with functorch_config.patch(donated_buffer=False):
         step = torch.compile(compiled.step, backend=backend)
         for _ in range(2):
             step()
