@@ -73,6 +73,18 @@ def keeps_gradients() -> tuple[list[Any], list[Any], str]:
     return same, close, message
 
 
+def fired() -> list[int]:
+    """How often hooks of a sharded parameter fired after a measurement, and after a step."""
+    model = sharded_model()
+    parameter, calls = next(iter(model.trunk.parameters())), []
+    parameter.register_post_accumulate_grad_hook(calls.append)
+    balancer = gb.Balancer(gb.MGDA(), gb.ShardedParameters(model.trunk, model))
+    balancer.measure(losses_of(model, share()))
+    measured = len(calls)
+    balancer(losses_of(model, share())).backward()
+    return [measured, len(calls)]
+
+
 def refusals() -> list[str]:
     model, plain = sharded_model(), Model()
     return [
@@ -91,6 +103,7 @@ def all_cases() -> dict[str, Any]:
         "trained": [train_sharded(*case) for case in SOLVERS_TRIED],
         "kept": keeps_gradients(),
         "refused": refusals(),
+        "fired": fired(),
     }
 
 
@@ -123,6 +136,12 @@ def test_gradients_are_kept_and_added_to(on_two_ranks: list[dict[str, Any]]) -> 
         assert "the loss of task 'task1' is not finite" in message
         assert all(same)
         assert all(close)
+
+
+def test_hooks_fire_once_a_step_and_never_for_a_measurement(
+    on_two_ranks: list[dict[str, Any]],
+) -> None:
+    assert [rank["fired"] for rank in on_two_ranks] == [[0, 1], [0, 1]]
 
 
 def test_what_cannot_be_sharded_says_so(on_two_ranks: list[dict[str, Any]]) -> None:

@@ -257,6 +257,57 @@ def test_a_static_graph_is_right_where_no_leaf_is_written_to(on_two_ranks: Resul
         np.testing.assert_allclose(one, right, rtol=1e-9, atol=1e-12)
 
 
+class Inside(torch.nn.Module):
+    """A module whose output is the balanced loss."""
+
+    def __init__(self, model: Model, balancer: gb.Balancer) -> None:
+        super().__init__()
+        self.model = model
+        self.balancer = balancer
+
+    def forward(self, rows: slice) -> torch.Tensor:
+        loss: torch.Tensor = self.balancer(losses_of(self.model, rows))
+        return loss
+
+
+def inside_ddp(source: str) -> list[Any]:
+    """Three steps with the balanced loss computed inside the module that DDP wraps."""
+    model = Model()
+    solver = gb.Uniform() if source == "losses" else gb.MGDA()
+    inside = Inside(model, gb.Balancer(solver, SOURCES[source](model)))
+    ddp = DistributedDataParallel(inside, static_graph=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        ddp(share()).backward()
+        optimizer.step()
+    return [p.detach().numpy() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("source", ["losses", "named", "measured", "found"])
+def test_a_static_graph_is_right_where_ddp_wraps_the_balanced_loss(
+    source: str, on_two_ranks: Results
+) -> None:
+    plain = on_two_ranks(under_ddp, source, "")
+    for found, (_, expected) in zip(on_two_ranks(inside_ddp, source), plain, strict=True):
+        for value, right in zip(found, expected, strict=True):
+            np.testing.assert_allclose(value, right, rtol=1e-9, atol=1e-12)
+
+
+def scales_differ() -> tuple[str, bool]:
+    model = Model()
+    balancer = gb.Balancer(gb.PCGrad(), SOURCES["named"](model))
+    loss = balancer(losses_of(model, share()))
+    message = message_of(lambda: ((1 + dist.get_rank()) * loss).backward())
+    return message, model.trunk[0].weight.grad is None
+
+
+def test_a_loss_scale_that_differs_is_an_error_on_all(on_two_ranks: Results) -> None:
+    for message, untouched in on_two_ranks(scales_differ):
+        assert "the gradient that the balanced loss receives must be the same" in message
+        assert untouched
+
+
 def micro_batches(scaled: bool) -> list[Any]:
     model = Model()
     balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model))
@@ -426,6 +477,8 @@ CASES: list[tuple[Any, ...]] = [
         for source in ("losses", "named", "sketched", "measured", "representation", "found")
         for option in ("", "find_unused_parameters", "static_graph")
     ),
+    *((inside_ddp, source) for source in ("losses", "named", "measured", "found")),
+    (scales_differ,),
     *((micro_batches, scaled) for scaled in (False, True)),
     (overflows_on_rank_1,),
     *((uneven, source) for source in ("named", "representation")),
