@@ -271,7 +271,7 @@ class Balancer(nn.Module):
         measured = look(
             present, tasks, gradients, len(self._memory.solvers), ranks=ranks, retain_graph=True
         )
-        return solve(measured, self._memory.solvers, self._policy, self._memory.groups).report
+        return solve(measured, self._memory, self._policy).report
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -465,7 +465,7 @@ class Balancer(nn.Module):
             factor=factor,
             retain_graph=retain_graph,
         )
-        parts = (measured, memory.solvers, self._policy, memory.groups)
+        parts = (measured, memory, self._policy)
         if factor == 0:
             decision = skip(*parts, written=0.0)
             directions: Sequence[Tensor | None] = list(map(torch.zeros_like, gradients.ends))
@@ -473,7 +473,7 @@ class Balancer(nn.Module):
             if measured.overflows:
                 decision = skip(*parts, written=1.0)  # as it is, for the loss scaler to find
             elif reuses:
-                decision = reuse(*parts, memory.weights)
+                decision = reuse(*parts)
             else:
                 decision = solve(*parts)
             directions = gradients.directions(decision.weights, factor, retain_graph=retain_graph)
@@ -494,11 +494,10 @@ class Balancer(nn.Module):
         if abs(measured.factor) > 1 and not decision.skipped:
             overflows = _overflowed(call.losses)
             if overflows if ranks is None else ranks.any(overflows, call.losses):
-                memory = self._memory
-                decision = skip(measured, memory.solvers, self._policy, memory.groups, written=1.0)
+                decision = skip(measured, self._memory, self._policy, written=1.0)
         self._tasks, self._report = call.tasks, decision.report
         if not decision.skipped:
-            self._memory.commit(decision)
+            self._memory.commit(decision.steps)
         freed = measured.factor != 0 and not retain_graph
         self._source.commit(None if decision.skipped else call.gradients, freed=freed)
 

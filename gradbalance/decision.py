@@ -7,28 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradbalance.measured import Measured
+from gradbalance.memory import Memory, Step
 from gradbalance.numerics import Status
 from gradbalance.numerics.array import Array
 from gradbalance.policy import NonFinite, Policy
 from gradbalance.report import Report, join_groups
 from gradbalance.solvers import Problem, Solution, Solver
-
-
-@dataclass(frozen=True)
-class Step:
-    """What is to be written and remembered for one group of parameters.
-
-    Attributes:
-        report: for the user.
-        weights: of the tasks that are to be written; those left out are not in it.
-        problem: what was solved; None where nothing was.
-        solution: the solver's answer to it.
-    """
-
-    report: Report
-    weights: dict[str, float]
-    problem: Problem | None = None
-    solution: Solution | None = None
 
 
 @dataclass(frozen=True)
@@ -51,19 +35,8 @@ class Decision:
         return [None if step is None else step.weights for step in self.steps]
 
 
-def solve(
-    measured: Measured,
-    solvers: Sequence[Solver],
-    policy: Policy,
-    groups: Sequence[str],
-) -> Decision:
+def solve(measured: Measured, memory: Memory, policy: Policy) -> Decision:
     """Weights from the solvers, whose states are read and not changed.
-
-    Args:
-        measured: what was seen.
-        solvers: of each group.
-        policy: the options.
-        groups: their names; none where all parameters are balanced together.
 
     Raises:
         ValueError: a loss or gradient is not finite under "raise", or a solver refuses.
@@ -74,55 +47,34 @@ def solve(
         _solved(measured, solver, gram, usable, left_out, policy)
         if gram is not None or not measures
         else None
-        for solver, gram in zip(solvers, measured.grams, strict=True)
+        for solver, gram in zip(memory.solvers, measured.grams, strict=True)
     ]
-    return _decision(steps, groups)
+    return _decision(steps, memory)
 
 
-def reuse(
-    measured: Measured,
-    solvers: Sequence[Solver],
-    policy: Policy,
-    groups: Sequence[str],
-    weights: Sequence[Mapping[str, float]],
-) -> Decision:
-    """The weights of an earlier step.
-
-    Args:
-        measured: as for `solve`, likewise those that follow.
-        solvers: whose weights they were.
-        policy: the options.
-        groups: their names.
-        weights: of each group by task, for all that have a loss.
+def reuse(measured: Measured, memory: Memory, policy: Policy) -> Decision:
+    """The weights of the last step that was solved.
 
     Raises:
         ValueError: a loss is not finite under "raise".
     """
     usable, left_out = _usable(measured, None, policy.nonfinite)
     steps = []
-    for solver, known in zip(solvers, weights, strict=True):
+    for solver, known in zip(memory.solvers, memory.weights, strict=True):
         reused = {measured.names[i]: known[measured.names[i]] for i in usable}
         solution = Solution(np.array(list(reused.values())), Status.REUSED) if reused else None
         report = _report(measured, solver, None, reused, solution, left_out)
         steps.append(Step(report, reused))
-    return _decision(steps, groups)
+    return _decision(steps, memory)
 
 
-def skip(
-    measured: Measured,
-    solvers: Sequence[Solver],
-    policy: Policy,
-    groups: Sequence[str],
-    *,
-    written: float,
-) -> Decision:
+def skip(measured: Measured, memory: Memory, policy: Policy, *, written: float) -> Decision:
     """A step that teaches nothing: its gradients overflowed, or it was multiplied by zero.
 
     Args:
-        measured: as for `solve`, likewise those that follow.
-        solvers: what would have solved.
+        measured: what was seen.
+        memory: what would have solved.
         policy: the options.
-        groups: their names.
         written: the weight that is written, so that a loss scaler finds what overflowed.
 
     Raises:
@@ -131,20 +83,16 @@ def skip(
     usable, left_out = _usable(measured, None, policy.nonfinite)
     solution = Solution(np.zeros(len(usable)), Status.SKIPPED)
     weights = {measured.names[i]: written for i in usable}
-    none: dict[str, float] = {}
-    reports = [_report(measured, s, None, none, solution, left_out) for s in solvers]
-    return _decision([Step(report, weights) for report in reports], groups, skipped=True)
+    reports = [_report(measured, s, None, {}, solution, left_out) for s in memory.solvers]
+    return _decision([Step(report, weights) for report in reports], memory, skipped=True)
 
 
-def _decision(
-    steps: Sequence[Step | None], groups: Sequence[str], *, skipped: bool = False
-) -> Decision:
-    if not groups:
-        (step,) = steps
-        assert step is not None
-        return Decision(step.report, (step,), skipped)
-    reports = {g: step.report for g, step in zip(groups, steps, strict=True) if step is not None}
-    return Decision(join_groups(reports), tuple(steps), skipped)
+def _decision(steps: Sequence[Step | None], memory: Memory, *, skipped: bool = False) -> Decision:
+    reports = [step.report for step in steps if step is not None]
+    if memory.groups:
+        names = [n for n, step in zip(memory.groups, steps, strict=True) if step is not None]
+        return Decision(join_groups(dict(zip(names, reports, strict=True))), tuple(steps), skipped)
+    return Decision(reports[0], tuple(steps), skipped)
 
 
 def _usable(

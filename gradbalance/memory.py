@@ -2,13 +2,31 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gradbalance.decision import Decision
-from gradbalance.solvers import AfterStep, EndEpoch, Solver
+from gradbalance.report import Report
+from gradbalance.solvers import AfterStep, EndEpoch, Problem, Solution, Solver
 from gradbalance.solvers.hooks import listeners
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be written and remembered for one group of parameters.
+
+    Attributes:
+        report: for the user.
+        weights: of the tasks that are to be written; those left out are not in it.
+        problem: what was solved; None where nothing was.
+        solution: the solver's answer to it.
+    """
+
+    report: Report
+    weights: dict[str, float]
+    problem: Problem | None = None
+    solution: Solution | None = None
 
 
 class Memory:
@@ -33,11 +51,11 @@ class Memory:
             return False
         return all(known and known.keys() >= names.keys() for known in self.weights)
 
-    def commit(self, decision: Decision) -> None:
+    def commit(self, steps: Sequence[Step | None]) -> None:
         """Advance the solvers that solved, and keep their weights; called once they are applied."""
-        if any(step is not None and step.weights for step in decision.steps):
+        if any(step is not None and step.weights for step in steps):
             self._num_reused += 1
-        for index, step in enumerate(decision.steps):
+        for index, step in enumerate(steps):
             if step is not None and step.problem is not None and step.solution is not None:
                 self.solvers[index].update(step.problem, step.solution)
                 self.weights[index] = {t: step.weights[t] for t in step.problem.names}

@@ -27,14 +27,14 @@ class Shared:
     Attributes:
         groups: the shared tensors, by group; a group that no loss reaches is empty.
         measured: of each group those that its Gramian is taken over.
-        own: of each task the leaves that it does not share.
+        unshared: of each task the leaves that it shares with no other: its head.
         found: those that were found to be shared, to be remembered.
         is_complete: whether all tasks were there.
     """
 
     groups: Sequence[Sequence[Tensor]]
     measured: Sequence[Sequence[Tensor]]
-    own: Mapping[str, Sequence[Tensor]]
+    unshared: Mapping[str, Sequence[Tensor]]
     found: Sequence[Tensor] = ()
     is_complete: bool = True
 
@@ -134,8 +134,8 @@ class GraphGradients(TaskGradients):
         self._measured = True
         measured = [tensor for part in shared.measured for tensor in part]
         weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
-        keeps_own = not self._over_losses
-        inputs = {t: [*weighed, *(shared.own[t] if keeps_own else ())] for t in self._losses}
+        keeps_heads = not self._over_losses
+        inputs = {t: [*weighed, *(shared.unshared[t] if keeps_heads else ())] for t in self._losses}
         if self.graph is not None and any(inputs.values()):
             frees = writes_rows and not retain_graph
             if frees:
@@ -192,8 +192,8 @@ class GraphGradients(TaskGradients):
             ]
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)
-        own = {leaf: None for task in of_heads for leaf in self.shared.own.get(task, ())}
-        parts = [(list(own), of_heads, self._measured)]
+        of_tasks = {leaf: None for task in of_heads for leaf in self.shared.unshared.get(task, ())}
+        parts = [(list(of_tasks), of_heads, self._measured)]
         for tensors, of_group in zip(self.shared.groups, weights, strict=True):
             if of_group is not None:
                 parts.append((list(tensors), dict(of_group), self._measured and self._writes_rows))

@@ -118,8 +118,8 @@ class Representation(StatelessSource):
         graph = _graph_before(losses, tensors)
 
         def share(reached: Reached) -> Shared:
-            own = {task: list(leaves) for task, leaves in reached.items()}
-            return Shared([tensors], [tensors], own)
+            unshared = {task: list(leaves) for task, leaves in reached.items()}
+            return Shared([tensors], [tensors], unshared)
 
         ends = [*tensors, *graph.all_leaves]
         keeping = Keeping(samples_are_columns=True)

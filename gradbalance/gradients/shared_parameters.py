@@ -165,9 +165,9 @@ class SharedParameters(Source):
             shared, found = self._find(reached, len(tasks))
             groups = [shared]
         known = {tensor for tensors in groups for tensor in tensors}
-        own = {t: [leaf for leaf in leaves if leaf not in known] for t, leaves in reached.items()}
+        unshared = {t: [x for x in leaves if x not in known] for t, leaves in reached.items()}
         measured = groups if self._measure is None else [subset(self._measure, groups[0])]
-        return Shared(groups, measured, own, found, is_complete=len(reached) == len(tasks))
+        return Shared(groups, measured, unshared, found, is_complete=len(reached) == len(tasks))
 
     def _find(self, reached: Reached, num_tasks: int) -> tuple[list[Tensor], list[Tensor]]:
         """The shared parameters, and those of them that two of the present tasks reach."""
