@@ -164,7 +164,8 @@ class Balancer(nn.Module):
                 not in the mapping, or None, is absent this step.
             representation: the shared representation, for a `Representation()` source.
             retain_graph: keep the graph of the losses for another backward: of a term that is added
-                to the balanced loss, or of another Balancer.
+                to the balanced loss, or of another Balancer. What lies behind a representation is
+                kept by `loss.backward(retain_graph=True)`.
 
         Returns:
             A scalar: the plain sum of the losses (of the finite ones under `nonfinite="skip"`), in
@@ -436,6 +437,7 @@ class Balancer(nn.Module):
             self._policy.heads,
             reuse=earlier is None and self._memory.can_reuse(losses),
             retain_graph=retain_graph,
+            finite_only=self._policy.nonfinite == "skip",
             representation=representation,
             earlier=earlier,
             tasks=tasks,

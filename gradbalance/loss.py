@@ -51,6 +51,10 @@ class _BalancedLoss(torch.autograd.Function):
 
 def _for_autograd(end: Tensor, gradient: Tensor | None) -> Tensor | None:
     """None becomes zeros where hooks would be called with it."""
-    if gradient is None and (end._backward_hooks or end._post_accumulate_grad_hooks):
+    if (
+        gradient is None
+        and end.is_leaf
+        and (end._backward_hooks or end._post_accumulate_grad_hooks)
+    ):
         return torch.zeros_like(end)
     return gradient

@@ -243,6 +243,53 @@ def test_two_balancers_on_one_graph():
 
 
 @steps
+def test_the_losses_can_be_used_again_where_the_graph_is_kept(solver, source):
+    model, plain = Net(), Net()
+    for net in (model, plain):
+        balancer = balancer_of(net, solver, source)
+        losses = net.losses()
+        # Behind a representation it is the outer backward that keeps the graph.
+        outer = source == "representation"
+        balancer(losses, retain_graph=net is model).backward(retain_graph=outer)
+        if net is model:
+            net.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()
+    plain.zero_grad()
+    sum(plain.losses().values()).backward()
+    assert_grads(model, grads(plain))
+
+
+class Broken(torch.autograd.Function):
+    """Its backward makes NaN of any gradient, zeros included."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * torch.nan
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * torch.nan
+
+
+@pytest.mark.parametrize(("solver", "source"), [("UW", "losses"), ("GradNorm", "measured")])
+def test_a_task_that_is_left_out_leaves_nothing_behind(solver, source):
+    model, plain = Net(), Net()
+    names = list(model.losses())
+    for net in (model, plain):
+        balancer = balancer_of(net, solver, source, nonfinite="skip", tasks=names)
+        losses = net.losses()
+        losses["task1"] = Broken.apply(losses["task1"]) if net is model else None
+        balancer(losses).backward()
+    for name, gradient in grads(plain).items():
+        if gradient is not None:
+            torch.testing.assert_close(grads(model)[name], gradient)
+    broken = {name: Broken.apply(x) for name, x in model.losses().items()}
+    model.zero_grad()
+    assert balancer_of(model, solver, source, nonfinite="skip").backward(broken).status is None
+    assert set(grads(model).values()) == {None}
+
+
+@steps
 def test_differentiating_twice_is_refused(solver, source):
     model = Net()
     balancer = balancer_of(model, solver, source)

@@ -93,11 +93,21 @@ class GraphGradients(TaskGradients):
         self._over_losses = (
             request.heads == "weighted"
             and self._earlier is None
+            and not request.retain_graph
             and (request.reuse or not keeping.rows_are_written)
         )
         if self._over_losses:
             self._writes_rows = False
-        self.ends = list(losses.values()) if self._over_losses else list(tensors)
+        self.ends = list(tensors)
+        self._ends_of: dict[str, Tensor] = {}
+        if self._over_losses:
+            # A loss that is not finite stays outside: even a gradient of zero would become NaN.
+            self._ends_of = {
+                task: loss
+                for task, loss in losses.items()
+                if not request.finite_only or bool(torch.isfinite(loss))
+            } or {"": torch.zeros((), requires_grad=True)}
+            self.ends = list(self._ends_of.values())
         self._rows = Rows()
         self._sketches: dict[str, Tensor] = {}
         self._shared: Shared | None = None
@@ -131,8 +141,10 @@ class GraphGradients(TaskGradients):
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         """One backward a task, as far as what is measured, and its own leaves where they stay."""
         shared, writes_rows = self.shared, self._writes_rows
-        self._measured = True
         measured = [tensor for part in shared.measured for tensor in part]
+        if not measured and not writes_rows:
+            return
+        self._measured = True
         weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
         keeps_heads = not self._over_losses
         inputs = {t: [*weighed, *(shared.unshared[t] if keeps_heads else ())] for t in self._losses}
@@ -188,7 +200,7 @@ class GraphGradients(TaskGradients):
         if self._over_losses:
             return [
                 torch.full_like(loss, factor * of_heads[task]) if task in of_heads else None
-                for task, loss in self._losses.items()
+                for task, loss in self._ends_of.items()
             ]
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)

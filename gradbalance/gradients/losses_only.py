@@ -35,14 +35,15 @@ class LossesOnly(StatelessSource):
     groups = ()
 
     def open(self, losses: Mapping[str, Tensor], request: Request) -> GraphGradients:
-        """Over the losses; over the leaves where micro-batches are accumulated."""
-        if request.earlier is None:
-            keeping = Keeping(rows_are_written=False)
+        """Over the losses; over the leaves with micro-batches, and where the graph is kept."""
+        keeping = Keeping(rows_are_written=False)
+        if request.earlier is None and not request.retain_graph:
             return GraphGradients(losses, None, (), _nothing_shared, request, keeping)
         graph = Graph(losses)
         graph.check_differentiable()
-        leaves = list({**request.earlier.all_leaves, **graph.all_leaves})
-        return GraphGradients(losses, graph, leaves, _nothing_shared, request, Keeping())
+        before = {} if request.earlier is None else request.earlier.all_leaves
+        leaves = list({**before, **graph.all_leaves})
+        return GraphGradients(losses, graph, leaves, _nothing_shared, request, keeping)
 
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Nothing to remember."""

@@ -23,6 +23,7 @@ class Request:
         heads: whether what the tasks do not share gets "raw" or "weighted" gradients.
         reuse: whether the weights are likely known, so that nothing needs to be measured.
         retain_graph: whether the user wants to use the graph again.
+        finite_only: whether a loss that is not finite takes no part.
         representation: what the user passed as the shared representation.
         earlier: the micro-batches that belong to the step.
         tasks: all T tasks.
@@ -31,6 +32,7 @@ class Request:
     heads: Heads
     reuse: bool = False
     retain_graph: bool = False
+    finite_only: bool = False
     representation: Tensor | Sequence[Tensor] | None = None
     earlier: MicroBatches | None = None
     tasks: tuple[str, ...] = ()
