@@ -28,7 +28,7 @@ from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.loss import balanced_loss
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.measured import Measured, agree, look, plain_sum
+from gradbalance.measured import Measured, agree, look, plain_sum, widest_of
 from gradbalance.memory import Memory
 from gradbalance.numerics import Status
 from gradbalance.policy import NonFinite, Policy, Scale, ZeroGradients, checked_policy
@@ -505,14 +505,16 @@ class Balancer(nn.Module):
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = self._memory.weights[0]
-        terms = [weights[t] * x.float() for t, x in losses.items() if t in weights]
-        if not terms:
+        known = {task: loss for task, loss in losses.items() if task in weights}
+        if not known:
             raise ValueError(
                 f"no weight is held for the tasks {list(losses)}; the last step was solved for "
                 f"{list(weights)}"
             )
-        device = terms[0].device
-        return torch.stack([term.reshape(()).to(device) for term in terms]).sum()
+        dtype = widest_of(known.values())
+        device = next(iter(known.values())).device
+        terms = [weights[task] * x.reshape(()).to(device, dtype) for task, x in known.items()]
+        return torch.stack(terms).sum()
 
     def _ranks(self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> Ranks | None:
         ranks = Ranks.of(self._policy.distributed)

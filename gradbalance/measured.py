@@ -1,6 +1,7 @@
 """Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,11 @@ def look(
     )
 
 
+def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The widest of their dtypes, float32 at least: a float16 sum overflows at a loss scale."""
+    return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+
+
 def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
     """The sum of the losses in at least float32, without a graph.
 
@@ -141,9 +147,6 @@ def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
         losses: by task.
         finite_only: whether those that are not finite are left out.
     """
-    first = next(iter(losses.values()))
-    dtype = torch.float32
-    for loss in losses.values():
-        dtype = torch.promote_types(dtype, loss.dtype)
+    first, dtype = next(iter(losses.values())), widest_of(losses.values())
     values = torch.stack([x.detach().reshape(()).to(first.device, dtype) for x in losses.values()])
     return torch.where(torch.isfinite(values), values, 0).sum() if finite_only else values.sum()

@@ -405,6 +405,17 @@ def test_held_weights_can_be_differentiated_twice():
     assert second.tolist() == [6.0, 12.0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_held_losses_keep_their_precision(dtype):
+    x = torch.tensor([1.0 + 2.0**-40, 2.0], dtype=dtype, requires_grad=True)
+    balancer = gb.Balancer(gb.Uniform())
+    balancer.backward([x[0], x[1]])
+    with balancer.hold():
+        loss = balancer([x[0], x[1]])
+    assert loss.dtype == torch.promote_types(dtype, torch.float32)
+    assert loss.item() == x[0].item() + 2.0
+
+
 def test_there_must_be_weights_to_hold():
     model = Net()
     balancer = gb.Balancer(gb.MGDA())
@@ -490,6 +501,13 @@ def test_a_compiled_training_step_breaks_the_graph_at_the_balancer(solver, sourc
     assert compiled.balancer.report.weights == pytest.approx(plain.balancer.report.weights, 1e-4)
     for name, gradient in grads(plain.net).items():
         torch.testing.assert_close(grads(compiled.net)[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_step_that_hides_the_representation_says_what_to_use():
+    module = Module("MGDA", "representation")
+    with pytest.raises(ValueError, match=r"use SharedParameters\(model\.trunk\)"):
+        torch.compile(module.step, backend="aot_eager")()
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
