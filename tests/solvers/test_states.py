@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import gradbalance as gb
-from tests.contract.properties import advance
+from gradbalance.testing.properties import advance
 from tests.contract.table import CONTRACTS
 
 NAMES = ("a", "b", "c")
