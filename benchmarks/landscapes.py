@@ -82,7 +82,8 @@ class Centers(Landscape):
         """Whether the barycentric coordinates are all positive."""
         corners = np.vstack([np.array(self.centers).T, np.ones(3)])
         points = np.vstack([x.T, np.ones(len(x))])
-        return np.all(np.linalg.solve(corners, points) >= 0, axis=0)
+        inside: NDArray[np.bool_] = np.linalg.solve(corners, points).min(axis=0) >= 0
+        return inside
 
 
 @dataclass(frozen=True)

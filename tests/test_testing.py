@@ -44,7 +44,7 @@ class Honest(gb.Solver):
 @final
 class NaNs(Honest):
     def weights(self, problem):
-        return np.log(problem.losses - 1) if len(problem.names) > 2 else problem.losses
+        return problem.losses if len(problem.names) < 3 else np.full(3, np.nan)
 
 
 @final
@@ -211,12 +211,12 @@ def test_a_solver_that_is_right_passes():
         (Entropy, "'deterministic' .*one run gave"),
         (NoJSON, "'resumes' .*not plain JSON"),
         (Forgets, "'resumes'"),
-        (SharesState, "'resumes' .*a state that was saved changes"),
+        (SharesState, "'resumes' .*a state changes after it was saved"),
         (NoPickle, "'resumes' .*pickle"),
         (Swallows, "'refuses_damaged_states' .*was accepted"),
         (HalfLoads, "'refuses_damaged_states' .*changed the state"),
         (DropsAbsent, "'absent_tasks_keep_their_state' .*was lost"),
-        (CountsToThree, r"in draw_run\(seed=0\): IndexError"),
+        (CountsToThree, r"on draw_run\(seed=0\): IndexError"),
         (OnlyDigits, "'trains'"),
     ],
 )
@@ -302,5 +302,5 @@ def test_a_measure_that_writes_is_caught(monkeypatch):
         return right(self, losses, request)
 
     monkeypatch.setattr(gb.SharedParameters, "open", spoil)
-    with pytest.raises(AssertionError, match="measure wrote to .grad"):
+    with pytest.raises(AssertionError, match=r"measure wrote to .grad"):
         check_source(lambda net: gb.SharedParameters(net.trunk))

@@ -191,3 +191,18 @@ def draw_problem(family: str, num_tasks: int, *, seed: int = 0) -> Problem:
     rng = np.random.default_rng((seed, num_tasks))
     jac = FAMILIES[family](rng, num_tasks)
     return Problem.of(jac @ jac.T, rng.uniform(0.1, 3.0, num_tasks))
+
+
+def draw_run(*, seed: int = 0) -> list[Problem]:
+    """Seven steps of the tasks a, b, c and d, of which each is absent at one.
+
+    Example:
+        >>> draw_run()[2].names
+        ('b', 'c', 'd')
+    """
+    rng, problems, tasks = np.random.default_rng(seed), [], ("a", "b", "c", "d")
+    for step in range(7):
+        names = [task for i, task in enumerate(tasks) if i != step - 2]
+        jac, losses = iid(rng, len(names)), rng.uniform(0.1, 3.0, len(names))
+        problems.append(Problem.of(jac @ jac.T, losses, names=names, tasks=tasks))
+    return problems
