@@ -43,7 +43,8 @@ def check_solver(
         rests: whether the direction has length 0 where the gradients balance.
         ignores_duplicates: whether a task that is given twice changes no direction.
         families: of gradients, by their names in `FAMILIES`: easy and hard, with zero, duplicated
-            and opposed rows, of nearly no rank, and with norms spread over 1e-3…1e3.
+            and opposed rows, of nearly no rank, and with norms spread over 1e-3…1e3. Scaling is
+            tried on "iid", duplicates on easy ones.
         num_tasks: how many tasks are drawn from each.
         num_draws: of each family and number of tasks.
         seed: of the first draw; the next draws have the next ones.
@@ -71,7 +72,7 @@ def check_solver(
                 held += [properties.assert_ignores_duplicates] * ignores_duplicates
             for draw in range(seed, seed + num_draws):
                 problem = draw_problem(family, count, seed=draw)
-                text = f"on draw_problem({family!r}, {count}, seed={draw})"
+                text = f" on draw_problem({family!r}, {count}, seed={draw})"
                 for check in held:
                     _hold(make, text, check, problem)
                 if family == "iid" and scale_exponent is not None:
@@ -83,7 +84,7 @@ def check_solver(
         properties.assert_refuses_damaged_states,
         properties.assert_absent_tasks_keep_their_state,
     ):
-        _hold(make, f"on draw_run(seed={seed})", check, draw_run(seed=seed))
+        _hold(make, f" on draw_run(seed={seed})", check, draw_run(seed=seed))
     _hold(make, "", properties.assert_trains)
     if rests:
         _hold(make, "", properties.assert_rests)
@@ -91,5 +92,5 @@ def check_solver(
 
 def _hold(make: MakeSolver, where: str, check: Callable[..., None], *arguments: Any) -> None:
     name = check.__name__.removeprefix("assert_")
-    with named(f"{make()!r} fails {name!r} {where}"):
+    with named(f"{make()!r} fails {name!r}{where}"):
         check(make, *arguments)

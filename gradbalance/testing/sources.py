@@ -15,6 +15,7 @@ from gradbalance.testing.net import Net
 from gradbalance.testing.properties import named
 
 WEIGHTS = {"task0": 0.25, "task1": 3.0, "task2": 1.5}
+Case = tuple[float, str | None]  # the loss scale, and the task that is absent
 Over = Callable[[Net, Tensor], Sequence[Tensor]]
 
 
@@ -55,19 +56,19 @@ def check_source(
     kinds: list[Heads] = ["raw"] if source.measures_gramian else []
     kinds += [] if source.groups else ["weighted"]
     for heads in kinds:
-        step = partial(_step, heads, over, rtol, passes_representation)
+        step = partial(_step, over=over, rtol=rtol, passes=passes_representation)
         net, balancer = _net_and_balancer(make, heads)
         for factor, absent in ((1.0, None), (1024.0, None), (1.0, "task1")):
             with named(f"{source!r} with heads={heads!r}, loss scale {factor}, absent {absent}"):
-                step(net, balancer, factor, absent)
+                step(net, balancer, (factor, absent))
         with named(f"{source!r} with heads={heads!r}, resumed"):
             state = balancer.source.state_dict()
             assert json.loads(json.dumps(state, allow_nan=False)) == state, f"no JSON: {state}"
             other, resumed = _net_and_balancer(make, heads)
             resumed.source.load_state_dict(state)
             assert resumed.source.state_dict() == state, "the state that was loaded is another"
-            step(net, balancer, 1.0, None)
-            step(other, resumed, 1.0, None)
+            step(net, balancer, (1.0, None))
+            step(other, resumed, (1.0, None))
             assert str(resumed.report.gram) == str(balancer.report.gram), "another Gramian"
 
 
@@ -80,25 +81,18 @@ def _net_and_balancer(make: Callable[[Net], Source], heads: Heads) -> tuple[Net,
 
 
 def _step(
-    heads: Heads,
-    over: Over,
-    rtol: float,
-    passes_representation: bool,
-    net: Net,
-    balancer: Balancer,
-    factor: float,
-    absent: str | None,
+    net: Net, balancer: Balancer, case: Case, *, over: Over, rtol: float, passes: bool
 ) -> None:
     """Measure and take a step, and compare what it did with plain autograd on the same graph."""
-    z = net.trunk(net.x)
+    (factor, absent), z = case, net.trunk(net.x)
     losses = {task: loss for task, loss in net.losses(z).items() if task != absent}
     weighted = torch.stack([WEIGHTS[task] * loss for task, loss in losses.items()]).sum()
-    plain = torch.stack([*losses.values()]).sum() if heads == "raw" else weighted
+    plain = torch.stack([*losses.values()]).sum() if balancer.options.heads == "raw" else weighted
     trunk, of_heads = list(net.trunk.parameters()), list(net.heads.parameters())
     expected = _differentiate(weighted, trunk) + _differentiate(plain, of_heads)
     rows = [torch.cat([g.flatten() for g in _differentiate(loss, over(net, z))])
             for loss in losses.values()]  # fmt: skip
-    passed = z if passes_representation else None
+    passed = z if passes else None
     before, state = _grads(net), balancer.get_extra_state()
 
     balancer.measure(losses, representation=passed)
@@ -123,8 +117,4 @@ def _grads(net: Net) -> list[Tensor]:
 
 
 def _differentiate(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    return list(
-        torch.autograd.grad(
-            loss, inputs, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-    )
+    return list(torch.autograd.grad(loss, inputs, retain_graph=True, materialize_grads=True))
