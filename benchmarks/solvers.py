@@ -5,7 +5,7 @@ in quadprog, on one thread, in one process. Times are of single calls on one Gra
 measured alternately (ours, theirs, ours, theirs, …), so the ratios are of neighbours; medians with
 quartiles; the number of calls is calibrated to a budget of time. Each timed call follows an untimed
 one of the same solver on the draw before, since after a slow one of the other every cache is cold.
-Accuracy is measured on all families of `tests/families.py` by the functions of
+Accuracy is measured on all families of `gradbalance/testing/families.py` by the functions of
 `benchmarks/accuracy.py`, which know the gradients and no package. A call that raises, or returns
 what is not finite, has failed.
 
@@ -27,7 +27,7 @@ import gradbalance as gb
 from benchmarks import accuracy, peers, report, timing
 from benchmarks.accuracy import Answer, Array, Measure
 from benchmarks.peers import Draw, Peer
-from tests.families import FAMILIES
+from gradbalance.testing import FAMILIES
 
 SIZES = (2, 4, 8, 16, 32, 64, 128)
 TIMED_FAMILIES = ("iid", "correlated", "spread_iid", "condition_1e6", "rank_deficient")

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from gradbalance.testing.net import Net
+
+__all__ = ["HandModel", "Net", "grads"]
+
 
 class HandModel(nn.Module):
     """z = W x, two losses a·z and b·|z|²/2: gradients by hand in `hand_gradients`.
@@ -37,25 +41,6 @@ class HandModel(nn.Module):
     GRAM_W = ((25.0, 10.0), (10.0, 20.0))
     HEAD_A = (4.0, 0.0)
     HEAD_B = (8.0,)
-
-
-class Net(nn.Module):
-    """A small shared trunk with one head a task, for random but reproducible gradients."""
-
-    def __init__(self, num_tasks: int = 3, *, seed: int = 0, dtype: torch.dtype = torch.float64):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.trunk = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5)).to(dtype)
-        self.heads = nn.ModuleList(nn.Linear(5, 1) for _ in range(num_tasks)).to(dtype)
-        self.x = torch.randn(8, 4, dtype=dtype)
-        self.y = torch.randn(num_tasks, 8, 1, dtype=dtype)
-
-    def losses(self, z: Tensor | None = None) -> dict[str, Tensor]:
-        z = self.trunk(self.x) if z is None else z
-        return {
-            f"task{i}": (head(z) - y).square().mean()
-            for i, (head, y) in enumerate(zip(self.heads, self.y, strict=True))
-        }
 
 
 def grads(module: nn.Module) -> dict[str, Tensor | None]:

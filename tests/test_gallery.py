@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.problems import LANDSCAPES
+from benchmarks.landscapes import LANDSCAPES
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import gradbalance as gb
+from benchmarks.descent import descend
+from benchmarks.landscapes import LANDSCAPES
 from gradbalance.numerics import Status, min_norm_point
-from tests.descent import descend
-from tests.problems import LANDSCAPES
 
 every = pytest.mark.parametrize("name", LANDSCAPES)
 tame = pytest.mark.parametrize("name", [name for name in LANDSCAPES if "toy" not in name])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gradbalance as gb
-from gradbalance import numerics
+from gradbalance import numerics, testing
 
 PACKAGE = Path(gb.__file__).parent
 EXAMPLE_ELSEWHERE = {"AfterStep", "EndEpoch", "Solution", "Solver", "Source", "StatelessSolver",
@@ -16,6 +16,7 @@ EXAMPLE_ELSEWHERE = {"AfterStep", "EndEpoch", "Solution", "Solver", "Source", "S
 PUBLIC = {
     **{name: getattr(gb, name) for name in gb.__all__},
     **{f"numerics.{name}": getattr(numerics, name) for name in numerics.__all__},
+    **{f"testing.{name}": getattr(testing, name) for name in testing.__all__ if name.islower()},
 }
 
 
@@ -53,7 +54,7 @@ def test_the_list_is_sorted_as_the_linter_wants_and_complete():
 
 LAYERS = {"numerics": 0, "table": 0, "eager": 0, "solvers": 1, "report": 1, "gradients": 1,
           "losses": 1, "state": 1, "plot": 2, "policy": 2, "loss": 2, "measured": 2, "history": 3,
-          "memory": 3, "decision": 4, "balancer": 5}  # fmt: skip
+          "memory": 3, "decision": 4, "balancer": 5, "testing": 6}  # fmt: skip
 
 
 def imported_layers(path: Path) -> set[str]:
@@ -68,6 +69,7 @@ def imported_layers(path: Path) -> set[str]:
 def test_imports_point_down_only():
     modules = {module.name for module in pkgutil.iter_modules([str(PACKAGE)])}
     assert modules == set(LAYERS)
+    assert "testing" not in imported_layers(PACKAGE / "__init__.py")
     for path in PACKAGE.rglob("*.py"):
         if path.parent == PACKAGE and path.stem == "__init__":
             continue

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import gradbalance as gb
-from tests.contract.properties import advance
+from gradbalance.testing.families import FAMILIES
+from gradbalance.testing.properties import advance
 from tests.contract.table import CONTRACTS
-from tests.families import FAMILIES
 from tests.models import Net, grads
 
 rows = pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS.keys())

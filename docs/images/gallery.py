@@ -22,11 +22,11 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "gallery.md"
-sys.path.insert(0, str(HERE.parents[1]))  # for the landscapes, which the tests use too
+sys.path.insert(0, str(HERE.parents[1]))  # for the landscapes, which are not installed
 
 import gradbalance as gb  # noqa: E402
-from tests.descent import descend  # noqa: E402
-from tests.problems import LANDSCAPES, Landscape  # noqa: E402
+from benchmarks.descent import descend  # noqa: E402
+from benchmarks.landscapes import LANDSCAPES, Landscape  # noqa: E402
 
 Array = NDArray[np.float64]
 

@@ -1,7 +1,9 @@
 """One row a solver: what it claims. A new solver adds its row here."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,33 +15,29 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a solver claims.
+    """What a solver claims: the arguments of `check_solver`, and weights in closed form.
 
     Attributes:
-        make: builds it.
-        descends: for how many tasks no loss rises along the direction: 0 for none, 2 for pairs
-            only, a large number for always (unless the status says otherwise).
-        certified: whether its answers carry a certificate of optimality.
-        equivariant: for how many tasks the direction does not depend on their order.
-        scale_exponent: scaling the Gramian by k scales the weights by k to this power.
-        rests: whether it returns a direction of length 0 where the gradients balance.
-        ignores_duplicates: whether a task given twice changes no direction.
         single: the weight of a single task with the Gramian 4 and the loss 2.
         pair: the weights of two tasks in closed form from their Gramian [2, 2], where there is one.
     """
 
     make: Callable[[], gb.Solver]
-    descends: int = 0
+    descends: float = 0
     certified: bool = False
-    equivariant: int = 0
+    equivariant: float = 0
     scale_exponent: float = 0.0
     rests: bool = False
     ignores_duplicates: bool = False
     single: float = 1.0
     pair: Callable[[Array], Array] | None = None
 
+    @property
+    def claims(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in ("single", "pair")}
 
-ALL = 1000
+
+ALL = math.inf
 
 
 def shortest_pair(gram: Array) -> Array:

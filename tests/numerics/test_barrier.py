@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gradbalance.numerics import Status, barrier_point, min_norm_point
 from gradbalance.numerics.damped_newton import damped_newton
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 UNIT = np.finfo(np.float64).eps
 ALPHAS = (0.5, 1.0, 2.0, 5.0)

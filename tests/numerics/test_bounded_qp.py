@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gradbalance import numerics
 from gradbalance.numerics import Status, as_gramian
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 UNIT = np.finfo(np.float64).eps
 CERTIFIED = (Status.CONVERGED, Status.STATIONARY)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 
 def cosines(jac):

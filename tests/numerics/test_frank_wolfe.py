@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradbalance.numerics import Status, min_norm_point
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 METHODS = ("frank_wolfe", "away_steps")
 

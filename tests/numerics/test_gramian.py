@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradbalance.numerics import as_gramian
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 NAN, INF = float("nan"), float("inf")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gradbalance.numerics import Status, max_min_vector
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 UNIT = np.finfo(np.float64).eps
 RADII = (0.2, 0.5, 1.0, 2.0)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradbalance.numerics import Status, as_gramian, min_norm_point
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 UNIT = np.finfo(np.float64).eps
 CERTIFIED = (Status.CONVERGED, Status.STATIONARY)

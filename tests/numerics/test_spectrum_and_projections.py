@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradbalance.numerics import Status, as_gramian, given_projections, spectrum
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 families = pytest.mark.parametrize("family", FAMILIES)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import gradbalance as gb
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
 
 REGULAR = ["iid", "correlated", "condition_1e6", "vertex", "spread_iid", "spread_correlated"]
 

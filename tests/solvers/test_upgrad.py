@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import gradbalance as gb
-from tests.contract.properties import assert_descends
-from tests.families import FAMILIES
+from gradbalance.testing.families import FAMILIES
+from gradbalance.testing.properties import assert_descends
 
 
 def test_three_tasks_by_hand():
@@ -35,7 +35,7 @@ def test_gradients_without_conflict_give_their_mean():
 def test_no_loss_rises_in_a_thousand_draws(family):
     for seed in range(1000):
         jac = FAMILIES[family](np.random.default_rng(seed), 2 + seed % 15)
-        assert_descends(gb.UPGrad(), gb.Problem.of(jac @ jac.T))
+        assert_descends(gb.UPGrad, gb.Problem.of(jac @ jac.T))
 
 
 @pytest.mark.parametrize("preferences", [[1.0, 3.0, 2.0], {"a": 1.0, "b": 3.0, "c": 2.0}])

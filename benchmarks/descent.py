@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.optim import Optimizer
 
+from benchmarks.landscapes import Array, Landscape, Points
 from gradbalance import AfterStep, EndEpoch, Problem, Solver, listeners
-from tests.problems import Array, Landscape, Points
 
 
 def descend(

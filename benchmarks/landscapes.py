@@ -40,7 +40,8 @@ class Landscape(ABC):
         begins, sides = path[:-1], np.diff(path, axis=0)
         offsets = x[:, None] - begins
         shares = np.clip((offsets * sides).sum(-1) / (sides**2).sum(-1), 0, 1)
-        return np.linalg.norm(offsets - shares[..., None] * sides, axis=-1).min(axis=1)
+        distances: Array = np.linalg.norm(offsets - shares[..., None] * sides, axis=-1).min(axis=1)
+        return distances
 
     def evaluate(self, x: Array) -> tuple[Array, Array]:
         """Losses [B, T] and their gradients [B, T, 2], one backward for each task."""
@@ -73,13 +74,16 @@ class Centers(Landscape):
 
     def distance(self, x: Array) -> Array:
         distances = super().distance(x)
-        return distances if len(self.centers) == 2 else np.where(self._inside(x), 0.0, distances)
+        if len(self.centers) > 2:
+            distances[self._inside(x)] = 0.0
+        return distances
 
     def _inside(self, x: Array) -> NDArray[np.bool_]:
         """Whether the barycentric coordinates are all positive."""
         corners = np.vstack([np.array(self.centers).T, np.ones(3)])
         points = np.vstack([x.T, np.ones(len(x))])
-        return (np.linalg.solve(corners, points) >= 0).all(axis=0)
+        inside: NDArray[np.bool_] = np.linalg.solve(corners, points).min(axis=0) >= 0
+        return inside
 
 
 @dataclass(frozen=True)

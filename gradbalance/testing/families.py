@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Jacobian = NDArray[np.float64]
+from gradbalance.numerics.array import Array as Jacobian
+from gradbalance.solvers import Problem
+
 Family = Callable[[np.random.Generator, int], Jacobian]
 
 
 def iid(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Independent normal entries."""
     return rng.standard_normal((num_tasks, 2 * num_tasks + 3))
 
 
@@ -63,6 +65,7 @@ def stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def duplicated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Rows that are given several times."""
     jac = iid(rng, num_tasks)
     return jac[rng.integers(0, max(1, num_tasks // 2), num_tasks)]
 
@@ -75,6 +78,7 @@ def nearly_duplicated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def zero_rows(rng: np.random.Generator, num_tasks: int) -> Jacobian:
+    """Some rows, or all, are zero."""
     jac = iid(rng, num_tasks)
     jac[rng.permutation(num_tasks)[: rng.integers(1, num_tasks + 1)]] = 0.0
     return jac
@@ -175,3 +179,30 @@ FAMILIES: dict[str, Family] = {
     **{f"spread_{name}": with_spread_norms(family) for name, family in _PLAIN.items()},
     "mixture": mixture,
 }
+
+
+def draw_problem(family: str, num_tasks: int, *, seed: int = 0) -> Problem:
+    """The problem of gradients of a family, with random positive losses.
+
+    Example:
+        >>> draw_problem("opposed", 3, seed=1).gram.shape
+        (3, 3)
+    """
+    rng = np.random.default_rng((seed, num_tasks))
+    jac = FAMILIES[family](rng, num_tasks)
+    return Problem.of(jac @ jac.T, rng.uniform(0.1, 3.0, num_tasks))
+
+
+def draw_run(*, seed: int = 0) -> list[Problem]:
+    """Seven steps of the tasks a, b, c and d, of which each is absent at one.
+
+    Example:
+        >>> draw_run()[2].names
+        ('b', 'c', 'd')
+    """
+    rng, problems, tasks = np.random.default_rng(seed), [], ("a", "b", "c", "d")
+    for step in range(7):
+        names = [task for i, task in enumerate(tasks) if i != step - 2]
+        jac, losses = iid(rng, len(names)), rng.uniform(0.1, 3.0, len(names))
+        problems.append(Problem.of(jac @ jac.T, losses, names=names, tasks=tasks))
+    return problems
