@@ -95,8 +95,10 @@ def test_the_table_of_a_task_that_is_named_as_a_heading():
 
 
 def test_a_notebook_shows_the_cells_of_the_text_and_no_colours():
-    losses = HandModel().losses()
-    balancer = gb.Balancer(gb.MGDA(), tasks=["away", "<b>a & b</b>", "square"])
+    model = HandModel()
+    losses = model.losses()
+    source = gb.SharedParameters(model.trunk)
+    balancer = gb.Balancer(gb.MGDA(), source, tasks=["away", "<b>a & b</b>", "square"])
     report = balancer.measure({"<b>a & b</b>": losses["linear"], "square": losses["square"]})
     html = report._repr_html_()
     cells = [unescape(cell) for cell in re.findall(r">([^<>]*)</t[hd]>", html)]
