@@ -23,7 +23,6 @@ from gradbalance.gradients import (
 )
 from gradbalance.gradients.autograd import after_outer_backward, explained
 from gradbalance.gradients.graph import Graph
-from gradbalance.gradients.graph_gradients import GraphGradients
 from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.loss import balanced_loss
@@ -252,7 +251,6 @@ class Balancer(nn.Module):
         earlier = self._micro_batches or MicroBatches()
         request = Request(self._policy.heads, earlier=earlier, tasks=tasks)
         gradients = self._source.open(named, request)
-        assert isinstance(gradients, GraphGradients)
         assert gradients.graph is not None
         earlier.add(named, gradients.graph, loss_scale)
         self._micro_batches, self._tasks = earlier, tasks

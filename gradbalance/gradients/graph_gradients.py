@@ -28,15 +28,13 @@ class Shared:
         groups: the shared tensors, by group; a group that no loss reaches is empty.
         measured: of each group those that its Gramian is taken over.
         unshared: of each task the leaves that it shares with no other: its head.
-        found: those that were found to be shared, to be remembered.
-        is_complete: whether all tasks were there.
+        found: see `TaskGradients`.
     """
 
     groups: Sequence[Sequence[Tensor]]
     measured: Sequence[Sequence[Tensor]]
     unshared: Mapping[str, Sequence[Tensor]]
-    found: Sequence[Tensor] = ()
-    is_complete: bool = True
+    found: tuple[Sequence[Tensor], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,11 +120,7 @@ class GraphGradients(TaskGradients):
                 for task, leaves in part.items():
                     reached.setdefault(task, {}).update(leaves)
             self._shared = self._share(reached)
-        return self._shared
-
-    @property
-    def decided(self) -> Shared | None:
-        """What the tasks share, if it was decided."""
+            self.found = self._shared.found
         return self._shared
 
     def _leaves(self) -> Reached:

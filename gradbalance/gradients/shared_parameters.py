@@ -135,11 +135,9 @@ class SharedParameters(Source):
 
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Remember what was found to be shared."""
-        if self._given or gradients is None:
-            return
-        assert isinstance(gradients, GraphGradients)
-        if (shared := gradients.decided) is not None:
-            self._found.add(shared.found, complete=shared.is_complete)
+        if gradients is not None and gradients.found is not None:
+            found, complete = gradients.found
+            self._found.add(found, complete=complete)
 
     def state_dict(self) -> dict[str, Any]:
         """The shapes of what was found to be shared."""
@@ -153,7 +151,7 @@ class SharedParameters(Source):
     def _share(self, reached: Reached, tasks: tuple[str, ...]) -> Shared:
         """The shared parameters that a loss reaches, by group; each task's own leaves, by task."""
         everything = {leaf for leaves in reached.values() for leaf in leaves}
-        found: list[Tensor] = []
+        found = None
         if self._given:
             groups = [[p for p in parameters_of(g) if p in everything] for g in self._given]
             if not any(groups):
@@ -162,12 +160,12 @@ class SharedParameters(Source):
                     "require gradients and that the losses are computed from them"
                 )
         else:
-            shared, found = self._find(reached, len(tasks))
-            groups = [shared]
+            shared, of_two = self._find(reached, len(tasks))
+            groups, found = [shared], (of_two, len(reached) == len(tasks))
         known = {tensor for tensors in groups for tensor in tensors}
         unshared = {t: [x for x in leaves if x not in known] for t, leaves in reached.items()}
         measured = groups if self._measure is None else [subset(self._measure, groups[0])]
-        return Shared(groups, measured, unshared, found, is_complete=len(reached) == len(tasks))
+        return Shared(groups, measured, unshared, found)
 
     def _find(self, reached: Reached, num_tasks: int) -> tuple[list[Tensor], list[Tensor]]:
         """The shared parameters, and those of them that two of the present tasks reach."""

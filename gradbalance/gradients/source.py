@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
+from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
 
@@ -44,9 +45,14 @@ class TaskGradients(ABC):
     Attributes:
         ends: the tensors over which the balanced loss stands: leaves, a representation, or the
             losses themselves. What `directions` returns for them, autograd carries on from there.
+        graph: what lies behind the losses, where it was walked.
+        found: what was found to be shared, and whether all tasks were there to find it from; None
+            where nothing was looked for.
     """
 
     ends: Sequence[Tensor]
+    graph: Graph | None = None
+    found: tuple[Sequence[Tensor], bool] | None = None
 
     @abstractmethod
     def sizes(self) -> object:

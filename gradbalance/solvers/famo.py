@@ -28,8 +28,8 @@ class FAMO(Solver, AfterStep):
     with L [T] the losses, b [T] their lower bounds, ξ [T] the logits, 0 at first, and L' [T] the
     losses of the same batch after the optimizer's step: call `balancer.after_step(losses)` with
     them after every `optimizer.step()`. The weights w(t) are applied and reported, then ξ is
-    updated. Each `backward` needs its `after_step`: gradients cannot be accumulated over several,
-    and `measure` raises in between. Promises no task a decrease.
+    updated. Each step needs its `after_step`, and `measure` raises in between; micro-batches of one
+    step are summed by `balancer.accumulate`. Promises no task a decrease.
 
     Args:
         lr: step of ξ, > 0.
@@ -82,7 +82,8 @@ class FAMO(Solver, AfterStep):
         if self._pending:
             raise ValueError(
                 "FAMO was not told what the last step did: call balancer.after_step(losses) after "
-                "optimizer.step(), with the losses of the same batch computed again"
+                "optimizer.step(), with the losses of the same batch computed again. The "
+                "micro-batches of one step are summed by balancer.accumulate(losses)"
             )
         log_gaps = np.array([before["log_gap"] for before in self._above_bounds(problem).values()])
         # The softmax of log(z / (L − b)) + a constant.
