@@ -1,6 +1,8 @@
 """The Jacobian kept as rows: the gradients of each task, their Gramian and their combinations."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ class Rows:
         for tensor, gradient in gradients.items():
             part = gradient if factor == 1.0 else gradient * factor
             # Not in place: autograd may have given the same tensor out elsewhere.
-            row[tensor] = row[tensor] + part if tensor in row else part
+            row[tensor] = _sum(row[tensor], part) if tensor in row else part
 
     def add_all(self, other: "Rows", factor: float) -> None:
         """Add the rows of other losses, which may have tensors and tasks of their own."""
@@ -61,9 +63,9 @@ class Rows:
         return list(self._rows)
 
     def row(self, task: str, tensors: Iterable[Tensor]) -> list[Tensor | None]:
-        """The gradients of a task, flattened, tensor by tensor; None is zero."""
+        """The gradients of a task, tensor by tensor; None is zero."""
         row = self._rows.get(task, {})
-        return [_flat(row[tensor]) if tensor in row else None for tensor in tensors]
+        return [row.get(tensor) for tensor in tensors]
 
     @torch.no_grad()
     def gram(
@@ -79,12 +81,12 @@ class Rows:
             tasks: in this order; those without a row have zeros.
             ranks: where J is the mean over several; each has the products of its own columns.
         """
-        devices = {tensor.device: None for tensor in tensors}
-        grams = []
-        for device in devices:
-            here = [tensor for tensor in tensors if tensor.device == device]
-            rows = [self.row(task, here) for task in tasks]
-            grams.append(_gram(here, rows, device, ranks))
+        rows = [self.row(task, tensors) for task in tasks]
+        columns: dict[torch.device, list[_Columns]] = {}
+        for tensor, *parts in zip(tensors, *rows, strict=True):
+            found = _columns(tensor, parts, compact=ranks is None)
+            columns.setdefault(tensor.device, []).append(found)
+        grams = [_gram(on_device, device, ranks) for device, on_device in columns.items()]
         return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
 
     @torch.no_grad()
@@ -104,19 +106,54 @@ class Rows:
         return _combination(weighted, tensor) if weighted else None
 
 
-def _gram(
-    tensors: Sequence[Tensor],
-    rows: Sequence[Sequence[Tensor | None]],
-    device: torch.device,
-    ranks: Ranks | None,
-) -> Tensor:
+@dataclass(frozen=True)
+class _Columns:
+    """What the rows have of one tensor: for each task its flat entries, None for zeros."""
+
+    length: int
+    dtype: torch.dtype
+    parts: list[Tensor | None]
+
+
+def _columns(tensor: Tensor, parts: Sequence[Tensor | None], *, compact: bool) -> _Columns:
+    """The gradients of a tensor, flat; of sparse ones only what any of them touches."""
+    given = [part for part in parts if part is not None]
+    if compact and given and all(part.layout == torch.sparse_coo for part in given):
+        parts = _touched(given, parts)
+    flat = [None if part is None else flattened(part) for part in parts]
+    length = next((len(part) for part in flat if part is not None), 0)
+    if not compact:
+        length = tensor.numel() * (2 if tensor.is_complex() else 1)
+    return _Columns(length, tensor.dtype.to_real(), flat)
+
+
+def _touched(given: Sequence[Tensor], parts: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Sparse gradients, dense over the places that any of them touches."""
+    indices = torch.cat([part.coalesce().indices() for part in given], dim=1)
+    places, where = torch.unique(indices, dim=1, return_inverse=True)
+    found: list[Tensor | None] = []
+    start = 0
+    for part in parts:
+        if part is None:
+            found.append(None)
+            continue
+        values = part.coalesce().values()
+        dense = values.new_zeros(places.shape[1], *values.shape[1:])
+        found.append(dense.index_copy(0, where[start : start + len(values)], values))
+        start += len(values)
+    return found
+
+
+def _gram(columns: Sequence[_Columns], device: torch.device, ranks: Ranks | None) -> Tensor:
     wide = widest_dtype(device)
-    gram_TT = torch.zeros(len(rows), len(rows), dtype=wide, device=device)
+    num_tasks = len(columns[0].parts)
+    gram_TT = torch.zeros(num_tasks, num_tasks, dtype=wide, device=device)
     if ranks is None:
-        for block_TC in _blocks(tensors, rows, wide):
+        for block_TC in _blocks(columns, device, wide):
             gram_TT.addmm_(block_TC, block_TC.T)
         return gram_TT
-    for block_TC in _blocks(tensors, rows, None):
+    narrow = functools.reduce(torch.promote_types, (c.dtype for c in columns), torch.float32)
+    for block_TC in _blocks(columns, device, narrow):
         # What is sent is no wider than the rows; zeros make the columns divisible.
         padding = -block_TC.shape[1] % ranks.size
         shard = ranks.mean_shard(functional.pad(block_TC, (0, padding))).to(wide)
@@ -125,27 +162,15 @@ def _gram(
 
 
 def _blocks(
-    tensors: Sequence[Tensor],
-    rows: Sequence[Sequence[Tensor | None]],
-    dtype: torch.dtype | None,
+    columns: Sequence[_Columns], device: torch.device, dtype: torch.dtype
 ) -> Iterator[Tensor]:
-    """The columns of J, block by block [T, C] in one buffer.
-
-    Args:
-        tensors: the columns, all on one device.
-        rows: of each task, tensor by tensor.
-        dtype: of the buffer; None for that of the rows, but at least float32.
-    """
-    if dtype is None:
-        dtype = torch.float32
-        for tensor in tensors:
-            dtype = torch.promote_types(dtype, tensor.dtype)
-    device = tensors[0].device
-    num_columns = max(1, _buffer_bytes(device) // dtype.itemsize // len(rows))
-    num_columns = min(num_columns, sum(tensor.numel() for tensor in tensors))
-    buffer_TC = torch.empty(len(rows), num_columns, dtype=dtype, device=device)
+    """The columns of J, block by block [T, C] in one buffer of this dtype."""
+    num_tasks = len(columns[0].parts)
+    num_columns = max(1, _buffer_bytes(device) // dtype.itemsize // num_tasks)
+    num_columns = max(1, min(num_columns, sum(part.length for part in columns)))
+    buffer_TC = torch.empty(num_tasks, num_columns, dtype=dtype, device=device)
     filled = 0
-    for length, pieces in _pieces(tensors, rows, num_columns):
+    for length, pieces in _pieces(columns, num_columns):
         if filled + length > num_columns:
             yield buffer_TC[:, :filled]
             filled = 0
@@ -155,29 +180,43 @@ def _blocks(
     yield buffer_TC[:, :filled]
 
 
-def _pieces(
-    tensors: Sequence[Tensor], rows: Sequence[Sequence[Tensor | None]], limit: int
-) -> Iterator[tuple[int, list[Tensor | None]]]:
+def _pieces(columns: Sequence[_Columns], limit: int) -> Iterator[tuple[int, list[Tensor | None]]]:
     """The same entries of all rows, up to `limit` of them, and how many they are."""
-    for tensor, *parts in zip(tensors, *rows, strict=True):
-        for start in range(0, tensor.numel(), limit):
-            end = min(start + limit, tensor.numel())
-            yield end - start, [None if part is None else part[start:end] for part in parts]
+    for found in columns:
+        for start in range(0, found.length, limit):
+            end = min(start + limit, found.length)
+            yield end - start, [None if part is None else part[start:end] for part in found.parts]
 
 
-def _flat(gradient: Tensor) -> Tensor:
+def flattened(gradient: Tensor) -> Tensor:
+    """A gradient as one dense row of real numbers; complex ones are pairs of them.
+
+    So the inner product of complex gradients is Re⟨g_i, g_j⟩.
+    """
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
-    return dense.reshape(-1)
+    real = torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
+    return real.reshape(-1)
+
+
+def _sum(one: Tensor, other: Tensor) -> Tensor:
+    """The sum, sparse only where both are: torch adds sparse to dense and not dense to sparse."""
+    return other + one if one.is_sparse else one + other
 
 
 def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor) -> Tensor:
     """Σ w_i part_i, in the cache piece by piece; low precision is summed in float32."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    total = torch.zeros(like.numel(), dtype=dtype, device=like.device)
+    real = like.dtype.to_real()
+    dtype = torch.promote_types(real, torch.float32)
+    if all(part.is_sparse for part, _ in weighted):
+        wide = [part.to(torch.promote_types(dtype, part.dtype)) * w for part, w in weighted]
+        return functools.reduce(torch.add, wide).to(like.dtype)
+    pairs = (2,) if like.is_complex() else ()
+    total = torch.zeros(like.numel() * (2 if pairs else 1), dtype=dtype, device=like.device)
     length = max(1, _buffer_bytes(like.device) // 8 // dtype.itemsize)
-    flat = [(_flat(part), weight) for part, weight in weighted]
+    flat = [(flattened(part), weight) for part, weight in weighted]
     for start in range(0, len(total), length):
         piece = total[start : start + length]
         for part, weight in flat:
             piece.add_(part[start : start + length], alpha=weight)
-    return total.view(like.shape).to(like.dtype)
+    combined = total.view(*like.shape, *pairs)
+    return (torch.view_as_complex(combined) if pairs else combined).to(like.dtype)

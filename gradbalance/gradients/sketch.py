@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradbalance.gradients.ranks import Ranks, widest_dtype
+from gradbalance.gradients.rows import flattened
 
 # Legend: T tasks, d numbers in a sketch.
 
@@ -42,13 +43,13 @@ class Sketch:
         """
         dtype = torch.float32
         for tensor in like:
-            dtype = torch.promote_types(dtype, tensor.dtype)
+            dtype = torch.promote_types(dtype, tensor.dtype.to_real())
         total = torch.zeros(self.size, dtype=dtype, device=like[0].device)
         for index, gradient in enumerate(row):
             if gradient is not None:
-                dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
-                signs, shift = self._draw(index, dense)
-                folded = self._fold(dense.reshape(-1), signs, dtype)
+                row_of_tensor = flattened(gradient)
+                signs, shift = self._draw(index, row_of_tensor)
+                folded = self._fold(row_of_tensor, signs, dtype)
                 total += folded.roll(shift).to(total.device)
         return total
 
@@ -66,9 +67,9 @@ class Sketch:
         """The signs and the shift of the tensor at this place: P bytes, drawn once."""
         key = (index, gradient.numel(), gradient.device)
         if key not in self._drawn:
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
-            shift = int(torch.randint(self.size, (), generator=generator))
-            signs = torch.empty(gradient.numel(), dtype=torch.int8)
+            generator = torch.Generator("cpu").manual_seed(self._seed * 1_000_003 + index)
+            shift = int(torch.randint(self.size, (), generator=generator, device="cpu"))
+            signs = torch.empty(gradient.numel(), dtype=torch.int8, device="cpu")
             signs.random_(0, 2, generator=generator).mul_(2).sub_(1)
             self._drawn[key] = (signs.to(gradient.device), shift)
         return self._drawn[key]

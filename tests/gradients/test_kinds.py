@@ -1,0 +1,139 @@
+"""Gradients that are not dense and real: complex parameters, sparse tables, both kinds at once."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradbalance as gb
+
+SOURCES = {
+    "found": lambda model: gb.SharedParameters(),
+    "named": lambda model: gb.SharedParameters(model),
+    "together": lambda model: gb.SharedParameters(model, chunk_size=2),
+    "measured": lambda model: gb.SharedParameters(model, measure=model),
+    "sketched": lambda model: gb.SharedParameters(model, sketch=997),
+}
+sources = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+
+
+class Spectral(nn.Module):
+    """A layer with complex weights, as in Fourier neural operators."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(5, dtype=torch.complex128))
+        self.x = torch.randn(6, 8, dtype=torch.float64)
+        self.heads = [torch.randn(8, 1, dtype=torch.float64) for _ in range(2)]
+
+    def losses(self):
+        self.f = torch.fft.rfft(self.x) * self.weight
+        z = torch.fft.irfft(self.f, n=8)
+        return [(z @ head - i).square().mean() for i, head in enumerate(self.heads)]
+
+
+def real_rows(losses, tensor):
+    rows = [torch.autograd.grad(loss, tensor, retain_graph=True)[0] for loss in losses]
+    return np.stack([torch.view_as_real(row).flatten().numpy() for row in rows])
+
+
+@sources
+def test_complex_gradients_meet_in_their_real_inner_products(source):
+    model = Spectral()
+    losses = model.losses()
+    jac = real_rows(losses, model.weight)
+    report = gb.Balancer(gb.MGDA(), source(model)).backward(losses)
+    assert report.gram == pytest.approx(jac @ jac.T)
+    direction = torch.view_as_real(model.weight.grad).flatten().numpy()
+    assert direction == pytest.approx(report.weights @ jac)
+
+
+def test_a_complex_representation():
+    model = Spectral()
+    losses = model.losses()
+    jac = real_rows(losses, model.f)
+    report = gb.Balancer(gb.MGDA(), gb.Representation()).backward(losses, representation=model.f)
+    assert report.gram == pytest.approx(jac @ jac.T)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_loss_rises_along_a_complex_direction(seed):
+    model = Spectral(seed)
+    losses = model.losses()
+    jac = real_rows(losses, model.weight)
+    gb.Balancer(gb.MGDA()).backward(losses)
+    assert (jac @ torch.view_as_real(model.weight.grad).flatten().numpy()).min() > -1e-12
+
+
+class Table(nn.Module):
+    """An embedding with sparse gradients before a layer, and a head a task."""
+
+    def __init__(self, *, sparse, rows=50):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(rows, 4, sparse=sparse, dtype=torch.float64)
+        self.heads = nn.ModuleList(nn.Linear(4, 1, dtype=torch.float64) for _ in range(3))
+        self.ids = torch.randint(rows, (3, 8))
+
+    def losses(self):  # each task looks up rows of its own, some of them twice
+        pairs = zip(self.heads, self.ids, strict=True)
+        return [(h(self.table(i)) - 1).square().mean() for h, i in pairs]
+
+
+@pytest.mark.parametrize("source", [s for name, s in SOURCES.items() if name != "together"])
+@pytest.mark.parametrize("micro_batches", [False, True])
+def test_sparse_gradients_stay_sparse_and_are_those_of_a_dense_table(source, micro_batches):
+    sparse, dense = Table(sparse=True), Table(sparse=False)
+    reports = []
+    for model in (sparse, dense):
+        balancer = gb.Balancer(gb.UPGrad(), source(model.table))
+        if micro_batches:
+            balancer.accumulate(model.losses())
+        reports.append(balancer.backward(model.losses()))
+    assert sparse.table.weight.grad.is_sparse
+    assert reports[0].gram == pytest.approx(reports[1].gram)
+    torch.testing.assert_close(sparse.table.weight.grad.to_dense(), dense.table.weight.grad)
+    torch.optim.SparseAdam([sparse.table.weight]).step()
+
+
+def test_sparse_gradients_cannot_be_computed_together():
+    model = Table(sparse=True)
+    with pytest.raises(ValueError, match="use chunk_size=1"):
+        gb.Balancer(gb.MGDA(), SOURCES["together"](model.table)).backward(model.losses())
+
+
+@pytest.mark.parametrize("sparse_first", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_sparse_and_dense_gradients_of_one_parameter(sparse_first, shared):
+    def made():
+        torch.manual_seed(0)
+        trunk, table = nn.Linear(3, 4), nn.Embedding(6, 4, sparse=True)
+        z, ids = trunk(torch.randn(5, 3)), torch.tensor([1, 2, 2, 3, 0])
+        losses = [(z * table(ids)).sum(1).square().mean(), (z @ table.weight.T).square().mean()]
+        return trunk, table, losses if sparse_first else losses[::-1]
+
+    trunk, table, losses = made()
+    given = [trunk, table] if shared else trunk
+    report = gb.Balancer(gb.MGDA(), gb.SharedParameters(given)).backward(losses)
+    _, other, copies = made()
+    weights = report.weights.tolist() if shared else [1.0, 1.0]
+    sum(w * loss for w, loss in zip(weights, copies, strict=True)).backward()
+    torch.testing.assert_close(table.weight.grad.to_dense(), other.weight.grad.to_dense())
+
+
+def test_what_a_step_costs_goes_by_what_is_touched():
+    model = Table(sparse=True, rows=3_000_000)  # 96 MB; a dense row each would be three times that
+    from benchmarks.memory import peak_bytes
+
+    balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(model.table))
+    losses = model.losses()
+    assert peak_bytes(lambda: balancer.backward(losses)) < 5_000_000
+
+
+def test_sketches_are_drawn_on_the_cpu_whatever_the_default_device():
+    model = Spectral()
+    losses = model.losses()
+    with torch.device("meta"):
+        report = gb.Balancer(gb.MGDA(), gb.SharedParameters(sketch=97)).measure(losses)
+    assert np.isfinite(report.gram).all()
