@@ -18,6 +18,12 @@ def as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor,
             f"{argument} must be a module or parameters, at least one; found "
             + (f"objects of type {wrong}" if wrong else "no parameter")
         )
+    computed = [tuple(p.shape) for p in given if isinstance(p, Tensor) and not p.is_leaf]
+    if computed:
+        raise ValueError(
+            f"{argument} must be leaves, which are trained; found tensors of shapes {computed} "
+            "that were computed. For these there is Representation()"
+        )
     return given
 
 

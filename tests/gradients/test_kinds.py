@@ -137,3 +137,10 @@ def test_sketches_are_drawn_on_the_cpu_whatever_the_default_device():
     with torch.device("meta"):
         report = gb.Balancer(gb.MGDA(), gb.SharedParameters(sketch=97)).measure(losses)
     assert np.isfinite(report.gram).all()
+
+
+@pytest.mark.parametrize("argument", ["parameters", "measure"])
+def test_a_tensor_that_was_computed_is_no_parameter(argument):
+    x = nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match=rf"{argument} must be leaves.*Representation\(\)"):
+        gb.SharedParameters(**{argument: [x, 2 * x]})
