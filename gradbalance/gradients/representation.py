@@ -7,6 +7,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from gradbalance.eager import eager
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
 from gradbalance.gradients.micro_batches import Reached
@@ -137,6 +138,7 @@ class _Capture:
     def __init__(self, source: Representation | None = None) -> None:
         self._source = None if source is None else weakref.ref(source)
 
+    @eager
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         source = None if self._source is None else self._source()
         if source is not None and torch.is_grad_enabled():
