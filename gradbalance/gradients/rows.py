@@ -218,5 +218,5 @@ def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor) -> Tens
         piece = total[start : start + length]
         for part, weight in flat:
             piece.add_(part[start : start + length], alpha=weight)
-    combined = total.view(*like.shape, *pairs)
+    combined = total.view((*like.shape, *pairs))
     return (torch.view_as_complex(combined) if pairs else combined).to(like.dtype)
