@@ -385,6 +385,8 @@ class Run:
                 written |= {p: p.grad for p in earlier.leaves}
         if call == "grad" and self.takes_no_part(batch):
             return "excluded"
+        if self.looks_overflown(report):
+            return "excluded"
         self.check_step(batch, earlier, report, written, before if call != "grad" else {}, factor)
         if measured is not None and report.status not in (REUSED, None):
             self.check_measured(measured, report)
@@ -402,6 +404,10 @@ class Run:
         Then `torch.autograd.grad` runs no backward, and the report stays that of the last step.
         """
         return self.skips and not any(np.isfinite(number(x)) for x in batch.losses.values())
+
+    def looks_overflown(self, report):
+        """With a factor above 1, the NaN that a chunk spreads is taken for an overflow."""
+        return self.source == "chunks" and self.skips and report.status is gb.Status.SKIPPED
 
     def keeps_own_parts(self, batch):
         """What is freed late, with the losses: only memory is at stake.
