@@ -383,7 +383,7 @@ class Run:
             written = {p: p.grad for p in batch.leaves}
             if earlier is not None:
                 written |= {p: p.grad for p in earlier.leaves}
-        if call == "grad" and self.takes_no_part(batch):
+        if call == "grad" and self.asks_for_nothing(batch, inputs):
             return "excluded"
         if self.looks_overflown(report):
             return "excluded"
@@ -398,12 +398,13 @@ class Run:
 
     # ------------------------------------------------------------------ exclusions
 
-    def takes_no_part(self, batch):
-        """No loss is finite, so that the balanced one may stand over nothing that is asked for.
+    def asks_for_nothing(self, batch, inputs):
+        """No finite loss reaches what `torch.autograd.grad` is asked for.
 
-        Then `torch.autograd.grad` runs no backward, and the report stays that of the last step.
+        Then it may run no backward, as with plain losses, and the report stays the last step's.
         """
-        return self.skips and not any(np.isfinite(number(x)) for x in batch.losses.values())
+        finite = [t for t, x in batch.losses.items() if np.isfinite(number(x)) or not self.skips]
+        return not any(leaf in batch.rows[t] for t in finite for leaf in inputs)
 
     def looks_overflown(self, report):
         """With a factor above 1, the NaN that a chunk spreads is taken for an overflow."""
