@@ -41,7 +41,8 @@ def differentiate_each(
             chunk = tasks[start : start + chunk_size]
             retain = retain_graph or start + chunk_size < len(tasks)
             if len(chunk) > 1:
-                yield from _together({t: losses[t] for t in chunk}, inputs, factor, retain)
+                reached = {t: [x for x in inputs[t] if x in graph.leaves[t]] for t in chunk}
+                yield from _together({t: losses[t] for t in chunk}, reached, factor, retain)
                 continue
             (task,) = chunk
             loss, upstream = losses[task], torch.full_like(losses[task], factor)

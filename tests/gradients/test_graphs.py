@@ -286,3 +286,13 @@ def test_it_goes_with_clipping_averages_and_any_optimizer(implementation):
     for one, other in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert int(average.n_averaged) == 3
+
+
+def test_a_chunk_gives_a_task_no_gradient_of_what_it_does_not_reach():
+    trunk, other = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    losses = [trunk.sum() * torch.nan, trunk.prod() * torch.nan, other.square().sum()]
+    source = gb.SharedParameters([trunk, other], chunk_size=3)
+    report = gb.Balancer(gb.Uniform(), source, nonfinite="skip").backward(losses)
+    assert report.left_out == {"0": "not finite", "1": "not finite"}
+    assert trunk.grad is None
+    assert other.grad.tolist() == [2.0, 2.0]
