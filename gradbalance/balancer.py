@@ -198,7 +198,7 @@ class Balancer(nn.Module):
         """`balancer(losses).backward()` in one call, which returns the report.
 
         Args:
-            losses: as for the call, likewise those that follow.
+            losses: as for the call, as is the next argument.
             representation: the shared representation.
             retain_graph: keep the graph of the losses for another backward.
 
