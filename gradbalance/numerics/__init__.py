@@ -7,6 +7,7 @@ from gradbalance.numerics.gramian import as_gramian
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
 from gradbalance.numerics.projections import GivenProjections, given_projections
+from gradbalance.numerics.resolution import cancels, resolution
 from gradbalance.numerics.spectrum import Spectrum, spectrum
 from gradbalance.numerics.status import Status
 
@@ -22,8 +23,10 @@ __all__ = [
     "as_gramian",
     "barrier_point",
     "bounded_minima",
+    "cancels",
     "given_projections",
     "max_min_vector",
     "min_norm_point",
+    "resolution",
     "spectrum",
 ]

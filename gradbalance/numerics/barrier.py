@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradbalance.numerics.array import Array
-from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.checks import check_count, check_number
 from gradbalance.numerics.damped_newton import damped_newton
 from gradbalance.numerics.min_norm import min_norm_point
+from gradbalance.numerics.resolution import resolution
 from gradbalance.numerics.status import Status
 
 
@@ -22,7 +22,7 @@ class BarrierPoint(NamedTuple):
         num_steps: The number of Newton steps taken.
         certificate: The worst row of |(Gw)_i − u_i| / (tol·u_i + T·ε·S·√G_ii), with u_i =
             p_i·w_i^(−power), S = Σ_j w_j √G_jj and ε the float64 unit. At most 1 where certified.
-            Where `STATIONARY`, wᵀGw / (T·ε·S²) instead.
+            Where `STATIONARY`, wᵀGw / (r·S)² instead, with the resolution r.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, barrier_point
@@ -46,15 +46,16 @@ def barrier_point(
     preferences: ArrayLike | None = None,
     tol: float = 1e-10,
     max_steps: int = 1000,
+    finest: float = 0.0,
 ) -> BarrierPoint:
     """Solve Gw = p ∘ w^(−power) for positive weights.
 
         min_w ½wᵀGw − Σ_i p_i φ(w_i)   over w > 0,   φ'(w) = w^(−power)
 
     A solution exists, and is unique, exactly where zero is not in the convex hull of the rows of
-    J, G = J Jᵀ. Where it is, the weights are those of the min-norm point of the rows brought to
-    length 1, whose Jᵀw is zero to rounding, with Σ_i w_i √G_ii = T; if there are zero rows, they
-    share the weight T.
+    J, G = J Jᵀ. Where it is, or rounding leaves it in doubt, Jᵀw is zero to rounding and the
+    weights, which would be infinite, are brought to Σ_i w_i √G_ii = T; those of the min-norm point
+    of the rows of length 1 if there are no others. If there are zero rows, they share the weight T.
 
     The variables are x_i = w_i √G_ii, for which the matrix is that of the cosines and rows of any
     length are alike; from the solution for orthogonal rows, damped Newton steps go downhill. They
@@ -66,6 +67,7 @@ def barrier_point(
         preferences: The factors p [T], positive; ones by default.
         tol: The relative residual allowed, beside rounding; see `BarrierPoint`.
         max_steps: The Newton steps to take at most; a dozen are usual, more for powers far from 1.
+        finest: How exactly directions are known, where float64 knows them better; see `resolution`.
 
     Returns:
         The weights, with status and certificate.
@@ -101,22 +103,24 @@ def barrier_point(
     units = factors**share * norms ** (1.0 - 2.0 * share)
     scale = float(units.max())
     units /= scale
+    finest = max(finest, resolution(norms.size))
     end = damped_newton(cosines, units, units, power, tol, max_steps, stop_in_doubt=True)
     num_steps = end.num_steps
     if end.in_doubt:
-        x, ratio = _at_rest(cosines, min_norm_point(cosines).weights)
-        if ratio > 1.0:
-            max_steps -= num_steps
-            end = damped_newton(cosines, end.x, units, power, tol, max_steps, stop_in_doubt=False)
-            num_steps += end.num_steps
-            x, ratio = _at_rest(cosines, end.x)
+        x, ratio = _at_rest(cosines, min_norm_point(cosines).weights, finest)
         if ratio <= 1.0:
             return BarrierPoint(x / norms, Status.STATIONARY, num_steps, ratio)
+        max_steps -= num_steps
+        end = damped_newton(cosines, end.x, units, power, tol, max_steps, stop_in_doubt=False)
+        num_steps += end.num_steps
+    x, ratio = _at_rest(cosines, end.x, finest)
+    if ratio <= 1.0:
+        return BarrierPoint(x / norms, Status.STATIONARY, num_steps, ratio)
     status = Status.of(end.worst, stationary=False)
     return BarrierPoint(end.x * (scale / norms), status, num_steps, end.worst)
 
 
-def _at_rest(cosines: Array, x: Array) -> tuple[Array, float]:
+def _at_rest(cosines: Array, x: Array, finest: float) -> tuple[Array, float]:
     """The x scaled to the sum T, and xᵀGx over what counts as zero: at most 1 at rest."""
     x = x * (x.size / float(x.sum()))
-    return x, max(float(x @ cosines @ x), 0.0) / (UNIT * x.size**3)
+    return x, max(float(x @ cosines @ x), 0.0) / (finest * x.size) ** 2

@@ -22,8 +22,8 @@ class FairGrad(StatelessSolver):
     α → 0 tends to the largest sum of decreases, α = 1 is `NashMTL`, α = 2 maximises their harmonic
     mean, α → ∞ tends to MGDA's direction. Every task has the decrease ⟨g_i, d⟩ =
     p_i w_i^(−1/α) > 0 where zero is not in the convex hull of the gradients. Where it is (opposed
-    gradients, a zero one), no solution exists: the status is stationary and the direction that of
-    the shortest vector in the hull of the gradients brought to length 1, zero to rounding.
+    gradients, a zero one), no solution exists: the status is stationary, the direction zero to
+    rounding, and Σw_i‖g_i‖ = T.
     Scaling all gradients by c scales the weights by c^(−2α/(1+α)).
 
     Args:
@@ -82,5 +82,6 @@ class FairGrad(StatelessSolver):
             preferences=preferences_of(self.preferences, problem),
             tol=self.tol,
             max_steps=self.max_steps,
+            finest=problem.resolution,
         )
         return Solution(*point)

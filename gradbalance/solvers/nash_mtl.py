@@ -20,9 +20,8 @@ class NashMTL(StatelessSolver):
     with g_i the rows of J [T, P], G = J Jᵀ [T, T], the weights w [T] > 0 and the preferences p [T]
     (bargaining powers, ones by default). Every task has the decrease ⟨g_i, d⟩ = p_i/w_i > 0 where
     zero is not in the convex hull of the gradients. Where it is (opposed gradients, a zero one), no
-    solution exists: the status is stationary and the direction that of the shortest vector in the
-    hull of the gradients brought to length 1, zero to rounding. Scaling a gradient changes no
-    direction, and ‖d‖² = Σp whatever the gradients.
+    solution exists: the status is stationary, the direction zero to rounding, and Σw_i‖g_i‖ = T.
+    Scaling a gradient changes no direction, and ‖d‖² = Σp whatever the gradients.
 
     Args:
         preferences: one positive number a task, by name or in order.
@@ -78,6 +77,7 @@ class NashMTL(StatelessSolver):
             preferences=preferences_of(self.preferences, problem),
             tol=self.tol,
             max_steps=self.max_steps,
+            finest=problem.resolution,
         )
         weights = point.weights
         if self.max_norm is not None:

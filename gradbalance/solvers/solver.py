@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, final
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gradbalance.numerics import Status, as_gramian
+from gradbalance.numerics import Status, as_gramian, resolution
 from gradbalance.numerics.array import Array
 from gradbalance.solvers.state import checked_state
 
@@ -30,6 +31,8 @@ class Problem:
         gram: [t, t] inner products of their gradients, G_ij = ⟨g_i, g_j⟩, or None where the
             source of gradients does not measure it.
         tasks: all T tasks of the run, in order; those not in `names` are absent this step.
+        resolution: how exactly directions are known: one with ‖Jᵀw‖ ≤ resolution·Σ|w_i|‖g_i‖ cannot
+            be told from zero. See `Problem.of` and `numerics.resolution`.
 
     Example:
         >>> from gradbalance import Problem
@@ -41,6 +44,7 @@ class Problem:
     losses: Array
     gram: Array | None
     tasks: tuple[str, ...]
+    resolution: float = 0.0
 
     @classmethod
     def of(
@@ -50,11 +54,19 @@ class Problem:
         *,
         names: Sequence[str] | None = None,
         tasks: Sequence[str] | None = None,
+        rounding: float = 0.0,
     ) -> "Problem":
         """Build a problem, by hand too, to try a solver without a model; losses default to ones.
 
         The Gramian is an array or a tensor of any real dtype, bfloat16 too; it is checked, and
         solved in float64.
+
+        Args:
+            gram: [t, t]; its dtype says how exactly it was summed.
+            losses: [t].
+            names: of the t tasks; "0", "1", … by default.
+            tasks: of all T; the same by default.
+            rounding: of the gradients themselves, relative to each; see `numerics.resolution`.
 
         Raises:
             ValueError: neither `gram` nor `losses` is given, shapes disagree, or `gram` is not a
@@ -75,7 +87,8 @@ class Problem:
                 f"{'no gram' if matrix is None else f'gram of shape {matrix.shape}'} "
                 f"and {len(labels)} names"
             )
-        return cls(labels, values, matrix, labels if tasks is None else tuple(tasks))
+        finest = resolution(len(labels), rounding=rounding, unit=_unit(gram))
+        return cls(labels, values, matrix, labels if tasks is None else tuple(tasks), finest)
 
     @property
     def gramian(self) -> Array:
@@ -91,6 +104,15 @@ def _checked(gram: ArrayLike | Tensor) -> Array:
         wide = gram.detach().cpu().double().numpy()
         return as_gramian(wide, half_precision=gram.element_size() <= 2)
     return as_gramian(gram)
+
+
+def _unit(gram: ArrayLike | Tensor | None) -> float:
+    """The unit roundoff of a Gramian's dtype: float64's, where it says nothing."""
+    if isinstance(gram, Tensor) and gram.is_floating_point():
+        return torch.finfo(gram.dtype).eps
+    dtype = getattr(gram, "dtype", None)
+    known = isinstance(dtype, np.dtype) and np.issubdtype(dtype, np.floating)
+    return float(np.finfo(dtype if known else np.float64).eps)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
