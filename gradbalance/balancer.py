@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from gradbalance.decision import Decision, reuse, skip, solve
+from gradbalance.decision import Decision, as_carried, reuse, skip, solve
 from gradbalance.eager import eager
 from gradbalance.gradients import (
     Heads,
@@ -69,7 +69,7 @@ class Balancer(nn.Module):
         heads: what the tasks do not share gets its "raw" gradients or "weighted" ones. By default
             raw for solvers that weigh gradients (an exact MGDA gives zero weights, and a weighted
             head would starve), weighted for those that weigh losses.
-        scale: None leaves the weights as the method defines them; "sum" rescales them to Σw = T,
+        scale: None leaves the weights as the method defines them; "sum" rescales them to Σ|w| = T,
             "norm" rescales the direction to the norm of the plain sum. Either makes methods
             comparable at one learning rate.
         zero_gradients: a task whose gradient is exactly zero is solved around ("absent"), or
@@ -472,11 +472,13 @@ class Balancer(nn.Module):
         else:
             if measured.overflows:
                 decision = skip(*parts, written=1.0)  # as it is, for the loss scaler to find
-            elif reuses:
-                decision = reuse(*parts)
             else:
-                decision = solve(*parts)
-            directions = gradients.directions(decision.weights, factor, retain_graph=retain_graph)
+                decision = (reuse if reuses else solve)(*parts)
+                carried = gradients.carried(decision.weights, factor)
+                decision = as_carried(decision, carried, *parts)
+            directions = gradients.directions(
+                decision.weights, factor, retain_graph=retain_graph, wide=decision.cancels
+            )
 
         after_outer_backward(partial(self._commit, call, decision, measured, ranks, retain_graph))
         return directions

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gradbalance.gradients.source import Weights
 from gradbalance.measured import Measured
 from gradbalance.memory import Memory, Step
-from gradbalance.numerics import Status
+from gradbalance.numerics import Status, cancels
 from gradbalance.numerics.array import Array
 from gradbalance.policy import NonFinite, Policy
 from gradbalance.report import Report, join_groups
@@ -33,6 +34,18 @@ class Decision:
     def weights(self) -> list[dict[str, float] | None]:
         """By group, those that are written."""
         return [None if step is None else step.weights for step in self.steps]
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the weighted gradients may cancel to less than an eighth of their lengths."""
+        return any(
+            step.problem is None
+            or step.problem.gram is None
+            or step.solution is None
+            or cancels(step.problem.gram, step.solution.weights, 1 / 8)
+            for step in self.steps
+            if step is not None
+        )
 
 
 def solve(measured: Measured, memory: Memory, policy: Policy) -> Decision:
@@ -66,6 +79,25 @@ def reuse(measured: Measured, memory: Memory, policy: Policy) -> Decision:
         report = _report(measured, solver, None, reused, solution, left_out)
         steps.append(Step(report, reused))
     return _decision(steps, memory)
+
+
+def as_carried(
+    decision: Decision, carried: Weights, measured: Measured, memory: Memory, policy: Policy
+) -> Decision:
+    """The same with the weights as they act; skipped where the loss scale makes one infinite."""
+    values = [w for of_group in carried for w in (of_group or {}).values()]
+    if not np.isfinite(values).all():
+        return skip(measured, memory, policy, written=math.inf)
+    steps = [
+        step if step is None or of_group is None else _with_weights(step, of_group)
+        for step, of_group in zip(decision.steps, carried, strict=True)
+    ]
+    return _decision(steps, memory, skipped=decision.skipped)
+
+
+def _with_weights(step: Step, weights: Mapping[str, float]) -> Step:
+    values = np.array([weights.get(task, 0.0) for task in step.report.names])
+    return replace(step, report=replace(step.report, weights=values), weights=dict(weights))
 
 
 def skip(measured: Measured, memory: Memory, policy: Policy, *, written: float) -> Decision:
@@ -137,9 +169,10 @@ def _solved(
         measured.losses[solved],
         names=[measured.names[i] for i in solved],
         tasks=measured.tasks,
+        rounding=measured.resolution,
     )
-    solution = solver.solve(problem)
-    values = _rescaled(_checked(solver, solution, problem), problem, solution, policy)
+    solution = _settled(_checked(solver, solver.solve(problem), problem), solver, problem)
+    values = _rescaled(solution, problem, policy)
     weights = dict.fromkeys((measured.names[i] for i in usable), 0.0)
     zeros = {task: "zero gradient" for task in weights if task not in problem.names}
     weights |= dict(zip(problem.names, values.tolist(), strict=True))
@@ -147,21 +180,43 @@ def _solved(
     return Step(report, weights, problem, solution)
 
 
-def _checked(solver: Solver, solution: Solution, problem: Problem) -> Array:
+def _checked(solver: Solver, solution: Solution, problem: Problem) -> Solution:
     weights = np.asarray(solution.weights, dtype=np.float64)
     if weights.shape != (len(problem.names),) or not np.isfinite(weights).all():
         raise ValueError(
             f"{type(solver).__name__} must return one finite weight for each of the "
             f"{len(problem.names)} tasks; found {solution.weights!r}"
         )
-    return weights
+    return replace(solution, weights=weights)
 
 
-def _rescaled(weights: Array, problem: Problem, solution: Solution, policy: Policy) -> Array:
-    """Weights at the common scale; as they are where the direction has no length to rescale."""
-    if policy.scale == "sum" and weights.sum() > 0:
-        return weights * (len(weights) / float(weights.sum()))
-    if policy.scale == "norm" and solution.status is not Status.STATIONARY:
+def _settled(solution: Solution, solver: Solver, problem: Problem) -> Solution:
+    """The one check of all methods: what is shorter than the rounding of its parts is stationary.
+
+    The parts are then made no longer than those of the plain sum, for what is left of them is
+    noise; weights of whole losses stay, for the heads' sake.
+    """
+    gram, weights = problem.gram, solution.weights
+    if gram is None or solution.status is Status.STATIONARY:
+        return solution
+    if not cancels(gram, weights, problem.resolution):
+        return solution
+    norms = np.sqrt(np.diagonal(gram))
+    if solver.weighs == "gradients":
+        weights = weights * min(1.0, norms.sum() / (np.abs(weights) @ norms or 1.0))
+    return replace(solution, weights=weights, status=Status.STATIONARY)
+
+
+def _rescaled(solution: Solution, problem: Problem, policy: Policy) -> Array:
+    """Weights at the common scale; as they are where there is nothing to rescale but noise.
+
+    Ill-posed weights were bounded by their solver, and stay so.
+    """
+    weights, status = solution.weights, solution.status
+    total = float(np.abs(weights).sum())
+    if policy.scale == "sum" and total > 0 and status is not Status.ILL_POSED:
+        return weights * (len(weights) / total)
+    if policy.scale == "norm" and status is not Status.STATIONARY:
         gram = problem.gramian
         length = float(weights @ gram @ weights)
         if length > 0:

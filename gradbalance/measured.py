@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradbalance.gradients import TaskGradients
 from gradbalance.gradients.ranks import Ranks, widest_dtype
+from gradbalance.numerics import resolution
 from gradbalance.numerics.array import Array
 
 
@@ -24,6 +25,7 @@ class Measured:
         grams: [t, t] of each group, of the gradients without the factor; None where a group was
             not measured, or reached by no loss.
         factor: the gradient that the balanced loss received.
+        resolution: how exactly directions are known; see `numerics.resolution`.
     """
 
     tasks: tuple[str, ...]
@@ -31,6 +33,7 @@ class Measured:
     losses: Array
     grams: tuple[Array | None, ...]
     factor: float
+    resolution: float = 0.0
 
     @property
     def square_norms(self) -> Array | None:
@@ -132,7 +135,13 @@ def look(
         values,
         tuple(None if gram is None else next(matrices) for gram in grams),
         factor,
+        0.0 if gradients is None else _resolution(gradients, len(names), like),
     )
+
+
+def _resolution(gradients: TaskGradients, num_tasks: int, gram: Tensor) -> float:
+    unit = torch.finfo(widest_dtype(gram.device)).eps
+    return resolution(num_tasks, rounding=gradients.rounding, unit=unit)
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:

@@ -1,6 +1,6 @@
 """Walks of the autograd graph: which leaves a loss reaches, and where the graph hides them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
@@ -103,6 +103,11 @@ class Graph:
     def all_leaves(self) -> dict[Tensor, None]:
         """The leaves that any task reaches."""
         return {leaf: None for leaves in self.leaves.values() for leaf in leaves}
+
+    @property
+    def nodes(self) -> Iterable[Node]:
+        """All of them, each before those it leads to."""
+        return self._tasks_of_node
 
     @property
     def next_to_leaves(self) -> list[Node]:

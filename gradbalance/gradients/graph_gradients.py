@@ -15,6 +15,7 @@ from gradbalance.gradients.autograd import (
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import Reached
 from gradbalance.gradients.ranks import Ranks
+from gradbalance.gradients.rounding import held, rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.sketch import Sketch, sketched_gram
 from gradbalance.gradients.source import Request, TaskGradients, Weights
@@ -142,6 +143,10 @@ class GraphGradients(TaskGradients):
         weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
         keeps_heads = not self._over_losses
         inputs = {t: [*weighed, *(shared.unshared[t] if keeps_heads else ())] for t in self._losses}
+        if self.graph is not None:
+            self.rounding = rounding_of(self._losses, self.graph, measured)
+        if self._earlier is not None:
+            self.rounding = max(self.rounding, self._earlier.rounding)
         if self.graph is not None and any(inputs.values()):
             frees = writes_rows and not retain_graph
             if frees:
@@ -186,8 +191,24 @@ class GraphGradients(TaskGradients):
             return ranks.add_up(self._rows.gram(measured, tasks)) / ranks.size**2
         return self._rows.gram(measured, tasks, ranks)
 
+    def carried(self, weights: Weights, factor: float) -> Weights:
+        """Those that are not written by rows go through the losses."""
+        if self._measured and self._writes_rows:
+            return weights
+        return [
+            None
+            if of_group is None
+            else {
+                task: held(weight, factor, self._losses[task], task)
+                if task in self._losses
+                else weight
+                for task, weight in of_group.items()
+            }
+            for of_group in weights
+        ]
+
     def directions(
-        self, weights: Weights, factor: float, *, retain_graph: bool
+        self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
     ) -> list[Tensor | None]:
         """Weights for the losses, or rows that are combined, or one more backward a group."""
         of_heads = {task: w for of_group in weights for task, w in (of_group or {}).items()}
@@ -207,7 +228,7 @@ class GraphGradients(TaskGradients):
         num_backwards = sum(not kept for *_, kept in parts)
         for tensors, of_part, kept in parts:
             if kept:
-                written |= {tensor: self._rows.combine(tensor, of_part) for tensor in tensors}
+                written |= {t: self._rows.combine(t, of_part, wide=wide) for t in tensors}
             else:
                 num_backwards -= 1
                 scaled = {task: factor * weight for task, weight in of_part.items()}

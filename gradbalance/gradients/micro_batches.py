@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gradbalance.gradients.autograd import differentiate_each
 from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.rounding import rounding_of
 from gradbalance.gradients.rows import Rows
 
 # For each task the leaves that it reaches, as the keys of a dictionary.
@@ -18,11 +19,13 @@ class MicroBatches:
     Attributes:
         losses: by task.
         rows: the gradients of every leaf, by task.
+        rounding: the largest of their gradients; see `TaskGradients`.
     """
 
     def __init__(self) -> None:
         self.losses: dict[str, Tensor] = {}
         self.rows = Rows()
+        self.rounding = 0.0
 
     @property
     def all_leaves(self) -> dict[Tensor, None]:
@@ -44,6 +47,7 @@ class MicroBatches:
             graph: behind them.
             loss_scale: what the gradients are computed with; they are kept without it.
         """
+        self.rounding = max(self.rounding, rounding_of(losses, graph))
         inputs = {task: list(leaves) for task, leaves in graph.leaves.items()}
         each = differentiate_each(losses, graph, inputs, factor=loss_scale, retain_graph=False)
         for task, gradients in each:

@@ -12,6 +12,8 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 # Legend: T tasks, C columns of the Jacobian at once.
 
+_LARGEST = torch.finfo(torch.float32).max
+
 
 def _buffer_bytes(device: torch.device) -> int:
     """What a CPU's cache holds; elsewhere many small pieces would cost more than the memory."""
@@ -90,7 +92,9 @@ class Rows:
         return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
 
     @torch.no_grad()
-    def combine(self, tensor: Tensor, weights: Mapping[str, float]) -> Tensor | None:
+    def combine(
+        self, tensor: Tensor, weights: Mapping[str, float], *, wide: bool = True
+    ) -> Tensor | None:
         """The direction Σ w_i g_i of a tensor, in its shape and dtype; None where all have none.
 
         Its rows are given up: what is combined is freed at once.
@@ -98,12 +102,15 @@ class Rows:
         Args:
             tensor: of which the gradients are.
             weights: by task; the rows of other tasks take no part, even where they are not finite.
+            wide: whether the sum is taken in the widest dtype, as it must be where its terms nearly
+                cancel: what is left would be the rounding of float32.
         """
         parts = [(task, row.pop(tensor, None)) for task, row in self._rows.items()]
         weighted = [(p, weights[t]) for t, p in parts if p is not None and t in weights]
         if len(weighted) == 1 and weighted[0][1] == 1.0:
             return weighted[0][0]
-        return _combination(weighted, tensor) if weighted else None
+        wide = wide or any(abs(weight) > _LARGEST for _, weight in weighted)
+        return _combination(weighted, tensor, wide) if weighted else None
 
 
 @dataclass(frozen=True)
@@ -203,20 +210,25 @@ def _sum(one: Tensor, other: Tensor) -> Tensor:
     return other + one if one.is_sparse else one + other
 
 
-def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor) -> Tensor:
-    """Σ w_i part_i, in the cache piece by piece; low precision is summed in float32."""
+def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor, wide: bool) -> Tensor:
+    """Σ w_i part_i in at least float32, in the cache piece by piece."""
     real = like.dtype.to_real()
-    dtype = torch.promote_types(real, torch.float32)
+    dtype = torch.promote_types(real, widest_dtype(like.device) if wide else torch.float32)
     if all(part.is_sparse for part, _ in weighted):
-        wide = [part.to(torch.promote_types(dtype, part.dtype)) * w for part, w in weighted]
-        return functools.reduce(torch.add, wide).to(like.dtype)
+        terms = [part.to(torch.promote_types(dtype, part.dtype)) * w for part, w in weighted]
+        return functools.reduce(torch.add, terms).to(like.dtype)
     pairs = (2,) if like.is_complex() else ()
-    total = torch.zeros(like.numel() * (2 if pairs else 1), dtype=dtype, device=like.device)
-    length = max(1, _buffer_bytes(like.device) // 8 // dtype.itemsize)
+    total = torch.empty(like.numel() * (2 if pairs else 1), dtype=real, device=like.device)
+    length = max(1, min(len(total), _buffer_bytes(like.device) // 8 // dtype.itemsize))
+    buffer = torch.empty(length, dtype=dtype, device=like.device)
     flat = [(flattened(part), weight) for part, weight in weighted]
     for start in range(0, len(total), length):
-        piece = total[start : start + length]
+        written = total[start : start + length]
+        piece = written if dtype == real else buffer[: len(written)]
+        piece.zero_()
         for part, weight in flat:
             piece.add_(part[start : start + length], alpha=weight)
+        if piece is not written:
+            written.copy_(piece)
     combined = total.view((*like.shape, *pairs))
-    return (torch.view_as_complex(combined) if pairs else combined).to(like.dtype)
+    return torch.view_as_complex(combined) if pairs else combined

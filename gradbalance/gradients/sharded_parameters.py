@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gradbalance.gradients.autograd import explained
+from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.parameters import Parameters, as_tuple, is_sharded, parameters_of
 from gradbalance.gradients.ranks import Ranks
+from gradbalance.gradients.rounding import rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.source import Heads, Request, StatelessSource, TaskGradients, Weights
 
@@ -64,7 +66,9 @@ class ShardedParameters(StatelessSource):
         """Over all parameters of the model."""
         shared = [parameter for parameter in self._shared if parameter.requires_grad]
         others = [parameter for parameter in self._others if parameter.requires_grad]
-        return _ShardedGradients(losses, shared, others, request.heads)
+        gradients = _ShardedGradients(losses, shared, others, request.heads)
+        gradients.rounding = rounding_of(losses, Graph(losses), shared)
+        return gradients
 
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Nothing to remember."""
@@ -110,7 +114,7 @@ class _ShardedGradients(TaskGradients):
         return [self._mesh.add_up(self._rows.gram(self._local[: self._num_shared], tasks))]
 
     def directions(
-        self, weights: Weights, factor: float, *, retain_graph: bool
+        self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
     ) -> list[Tensor | None]:
         (of_group,) = weights
         of_group = of_group or {}
@@ -120,7 +124,7 @@ class _ShardedGradients(TaskGradients):
         directions = []
         for index, (parameter, local) in enumerate(zip(self.ends, self._local, strict=True)):
             of_this = of_group if index < self._num_shared else of_heads
-            directions.append(_like(parameter, self._rows.combine(local, of_this)))
+            directions.append(_like(parameter, self._rows.combine(local, of_this, wide=wide)))
         return directions
 
 

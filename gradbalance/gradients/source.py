@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
+import torch
 from torch import Tensor
 
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
+from gradbalance.gradients.rounding import rounding_in
 
 Heads = Literal["raw", "weighted"]
 # The weights of each group, by task; None for a group that no loss reaches.
@@ -48,11 +50,14 @@ class TaskGradients(ABC):
         graph: what lies behind the losses, where it was walked.
         found: what was found to be shared, and whether all tasks were there to find it from; None
             where nothing was looked for.
+        rounding: what rounding does to a gradient, relative to its length: float32's, unless the
+            source knows better. See `numerics.resolution`.
     """
 
     ends: Sequence[Tensor]
     graph: Graph | None = None
     found: tuple[Sequence[Tensor], bool] | None = None
+    rounding: float = rounding_in(torch.float32)
 
     @abstractmethod
     def sizes(self) -> object:
@@ -79,9 +84,22 @@ class TaskGradients(ABC):
             ranks: the processes over which the gradients are means; None for this one alone.
         """
 
+    def carried(self, weights: Weights, factor: float) -> Weights:
+        """The weights as they act; those that pass through a loss are rounded to its dtype.
+
+        Args:
+            weights: by task, as a solver gave them.
+            factor: as `measure` received it.
+
+        Raises:
+            ValueError: a loss's dtype cannot hold the weight; infinite instead where the factor is
+                a loss scale, which is then to fall.
+        """
+        return weights
+
     @abstractmethod
     def directions(
-        self, weights: Weights, factor: float, *, retain_graph: bool
+        self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
     ) -> list[Tensor | None]:
         """The gradient of each of the `ends`, factor · Σ w_i g_i; None where there is none.
 
@@ -89,6 +107,7 @@ class TaskGradients(ABC):
             weights: by task; a task that is left out takes no part, its head included.
             factor: as `measure` received it.
             retain_graph: whether the graph must outlive the step.
+            wide: whether rows are summed in the widest dtype, for they nearly cancel.
         """
 
 

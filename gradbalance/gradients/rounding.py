@@ -1,0 +1,55 @@
+"""What rounding does to gradients, told from the dtypes that they pass in the graph."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from gradbalance.gradients.graph import Graph
+
+
+def rounding_in(dtype: torch.dtype) -> float:
+    """What rounding does to a gradient that passes this dtype, relative to its length: δ.
+
+    Measured on small networks: up to 3.8 units of float32, whose sums are rounded at every step,
+    and up to 0.3 of a dtype of two bytes, whose sums are taken in float32 and rounded once.
+    """
+    unit = torch.finfo(dtype).eps
+    return unit if dtype.itemsize <= 2 else 4 * unit
+
+
+def rounding_of(
+    losses: Mapping[str, Tensor], graph: Graph, tensors: Iterable[Tensor] = ()
+) -> float:
+    """The largest δ on the way from the losses to the leaves, or to other tensors.
+
+    A dtype changes where a tensor is cast; inside a node of a custom or compiled function only the
+    dtypes of what it returns can be seen.
+    """
+    dtypes = {
+        tensor.dtype for some in (losses.values(), graph.all_leaves, tensors) for tensor in some
+    }
+    for node in graph.nodes:
+        kind = type(node).__name__
+        # torch's own nodes end in a digit, but for leaves; the others' may cast inside.
+        if kind.startswith("ToCopy") or not (kind[-1].isdigit() or kind == "AccumulateGrad"):
+            dtypes |= {entry.dtype for entry in getattr(node, "_input_metadata", ())}
+    real = {dtype.to_real() for dtype in dtypes if dtype.is_floating_point or dtype.is_complex}
+    return max(map(rounding_in, real))
+
+
+def held(weight: float, factor: float, loss: Tensor, task: str) -> float:
+    """A weight as it acts where it passes, times a factor, through a loss of some dtype.
+
+    Raises:
+        ValueError: it is too large for the dtype, and that is not the factor's doing.
+    """
+    passed = float(torch.tensor(weight * factor, dtype=torch.float64).to(loss.dtype))
+    if math.isinf(passed) and abs(factor) <= 1:
+        raise ValueError(
+            f"the weight {weight:.3g} of task {task!r} is more than its loss, in {loss.dtype}, can "
+            "carry. Pass the loss in a wider dtype, loss.double() if need be, or choose a source "
+            "that combines gradients, SharedParameters()"
+        )
+    return passed / factor
