@@ -32,7 +32,9 @@ def measured(num_tasks: int, turns: int) -> dict[str, Any]:
     case = FAMILIES["mlp"](num_tasks)
     shared = list(case.trunk.parameters())
     tasks = [str(task) for task in range(num_tasks)]
-    gradients = {task: {p: torch.randn_like(p) for p in shared} for task in tasks}
+    gradients: dict[str, dict[torch.Tensor, torch.Tensor]] = {
+        task: {p: torch.randn_like(p) for p in shared} for task in tasks
+    }
     weights = dict.fromkeys(tasks, 0.7)
 
     def combine(*, wide: bool) -> None:
