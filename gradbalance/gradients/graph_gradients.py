@@ -220,15 +220,16 @@ class GraphGradients(TaskGradients):
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)
         of_tasks = {leaf: None for task in of_heads for leaf in self.shared.unshared.get(task, ())}
+        parts: list[tuple[Sequence[Tensor], Mapping[str, float], bool]]
         parts = [(list(of_tasks), of_heads, self._measured)]
         for tensors, of_group in zip(self.shared.groups, weights, strict=True):
             if of_group is not None:
-                parts.append((list(tensors), dict(of_group), self._measured and self._writes_rows))
-        written: dict[Tensor, Tensor | None] = {}
+                parts.append((tensors, of_group, self._measured and self._writes_rows))
+        written: dict[Tensor, Tensor] = {}
         num_backwards = sum(not kept for *_, kept in parts)
         for tensors, of_part, kept in parts:
             if kept:
-                written |= {t: self._rows.combine(t, of_part, wide=wide) for t in tensors}
+                written |= self._rows.combine(tensors, of_part, wide=wide)
             else:
                 num_backwards -= 1
                 scaled = {task: factor * weight for task, weight in of_part.items()}
