@@ -1,8 +1,9 @@
 """Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class Measured:
             not measured, or reached by no loss.
         factor: the gradient that the balanced loss received.
         resolution: how exactly directions are known; see `numerics.resolution`.
+        needs_check: whether the Gramians come from a source that may give something else.
     """
 
     tasks: tuple[str, ...]
@@ -34,8 +36,9 @@ class Measured:
     grams: tuple[Array | None, ...]
     factor: float
     resolution: float = 0.0
+    needs_check: bool = False
 
-    @property
+    @cached_property
     def square_norms(self) -> Array | None:
         """[t] the squared norms of the gradients over all groups, or None without a Gramian."""
         squares = [np.diagonal(gram) for gram in self.grams if gram is not None]
@@ -122,26 +125,30 @@ def look(
         gradients.measure(factor, retain_graph=retain_graph)
         grams = gradients.grams(names, ranks)
     known = [gram for gram in grams if gram is not None]
-    like = known[0] if known else next(iter(losses.values()))
-    parts = [loss.detach().reshape(1) for loss in losses.values()]
-    parts += [gram.reshape(-1) for gram in known]
+    values, matrices = _on_host(list(losses.values()), known)
+    if factor != 1.0:
+        with np.errstate(invalid="ignore", over="ignore"):
+            matrices = [matrix / factor**2 for matrix in matrices]
+    finest = 0.0
+    if gradients is not None and known:
+        unit = torch.finfo(widest_dtype(known[0].device)).eps
+        finest = resolution(len(names), rounding=gradients.rounding, unit=unit)
+    remaining = iter(matrices)
+    by_group = tuple(None if gram is None else next(remaining) for gram in grams)
+    needs_check = gradients is not None and not gradients.sums_rows
+    return Measured(tasks, names, values, by_group, factor, finest, needs_check)
+
+
+def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, list[Array]]:
+    """The losses [t] and the Gramians as float64 arrays; from another device, in one copy."""
+    like = (grams or losses)[0]
+    if like.device.type == "cpu":
+        values = np.array([loss.item() for loss in losses])
+        return values, [gram.numpy().astype(np.float64, copy=False) for gram in grams]
+    parts = [*(loss.detach().reshape(1) for loss in losses), *(gram.reshape(-1) for gram in grams)]
     flat = torch.cat([p.to(like.device, widest_dtype(like.device)) for p in parts]).cpu().numpy()
-    values, entries = np.split(flat.astype(np.float64), [len(names)])
-    with np.errstate(invalid="ignore", over="ignore"):
-        matrices = iter(entries.reshape(len(known), len(names), len(names)) / factor**2)
-    return Measured(
-        tasks,
-        names,
-        values,
-        tuple(None if gram is None else next(matrices) for gram in grams),
-        factor,
-        0.0 if gradients is None else _resolution(gradients, len(names), like),
-    )
-
-
-def _resolution(gradients: TaskGradients, num_tasks: int, gram: Tensor) -> float:
-    unit = torch.finfo(widest_dtype(gram.device)).eps
-    return resolution(num_tasks, rounding=gradients.rounding, unit=unit)
+    values, entries = np.split(flat.astype(np.float64), [len(losses)])
+    return values, [*entries.reshape(len(grams), len(losses), len(losses))] if grams else []
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -157,5 +164,5 @@ def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
         finite_only: whether those that are not finite are left out.
     """
     first, dtype = next(iter(losses.values())), widest_of(losses.values())
-    values = torch.stack([x.detach().reshape(()).to(first.device, dtype) for x in losses.values()])
+    values = torch.cat([x.detach().reshape(1).to(first.device, dtype) for x in losses.values()])
     return torch.where(torch.isfinite(values), values, 0).sum() if finite_only else values.sum()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -72,6 +72,8 @@ class GraphGradients(TaskGradients):
         request: how the step is to be taken.
         keeping: how gradients are kept.
     """
+
+    sums_rows: ClassVar[bool] = True
 
     def __init__(
         self,

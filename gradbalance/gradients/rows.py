@@ -33,7 +33,6 @@ class Rows:
         self._rows: dict[str, dict[Tensor, Tensor]] = {}
         self._matrices: list[Matrix] = []
 
-    @torch.no_grad()
     def add(
         self,
         task: str,
@@ -71,7 +70,6 @@ class Rows:
         row = self._rows.get(task, {})
         return [row.get(tensor) for tensor in tensors]
 
-    @torch.no_grad()
     def gram(
         self, tensors: Sequence[Tensor], tasks: Sequence[str], ranks: Ranks | None = None
     ) -> Tensor:
@@ -98,7 +96,6 @@ class Rows:
         grams = [_gram(on_device, device, ranks) for device, on_device in columns.items()]
         return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
 
-    @torch.no_grad()
     def combine(
         self, tensors: Sequence[Tensor], weights: Mapping[str, float], *, wide: bool = True
     ) -> dict[Tensor, Tensor]:

@@ -77,6 +77,8 @@ class ShardedParameters(StatelessSource):
 class _ShardedGradients(TaskGradients):
     """One row a task, already the mean over the ranks; `.grad` is put aside meanwhile."""
 
+    sums_rows: ClassVar[bool] = True
+
     def __init__(
         self,
         losses: Mapping[str, Tensor],

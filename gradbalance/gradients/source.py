@@ -52,12 +52,14 @@ class TaskGradients(ABC):
             where nothing was looked for.
         rounding: what rounding does to a gradient, relative to its length: float32's, unless the
             source knows better. See `numerics.resolution`.
+        sums_rows: whether Gramians are J Jᵀ of rows, by `Rows`, so that they need no check.
     """
 
     ends: Sequence[Tensor]
     graph: Graph | None = None
     found: tuple[Sequence[Tensor], bool] | None = None
     rounding: float = rounding_in(torch.float32)
+    sums_rows: ClassVar[bool] = False
 
     @abstractmethod
     def sizes(self) -> object:
