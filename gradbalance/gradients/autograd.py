@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from gradbalance.gradients.engine import gradients_of
 from gradbalance.gradients.graph import Graph
 
 Gradients = dict[Tensor, Tensor]
@@ -80,18 +81,10 @@ def _grad(
     inputs: Sequence[Tensor],
     upstream: Sequence[Tensor],
     retain_graph: bool,
-    **options: bool,
 ) -> Gradients:
     if not inputs:
         return {}
-    found = torch.autograd.grad(
-        outputs,  # type: ignore[arg-type]
-        list(inputs),
-        upstream,
-        retain_graph=retain_graph,
-        allow_unused=True,
-        **options,
-    )
+    found = gradients_of(outputs, inputs, upstream, retain_graph=retain_graph)
     return {tensor: g for tensor, g in zip(inputs, found, strict=True) if g is not None}
 
 
@@ -111,7 +104,7 @@ def _in_two(
     own = graph.last_leaves(task)
     near = [tensor for tensor in inputs if tensor in own]
     wanted: Sequence[Any] = [*near, *ends]
-    found = torch.autograd.grad(loss, wanted, upstream, allow_unused=True)
+    found = gradients_of([loss], wanted, [upstream], retain_graph=False)
     gradients = {t: g for t, g in zip(near, found, strict=False) if g is not None}
     arrived = {e: g for e, g in zip(ends, found[len(near) :], strict=True) if g is not None}
     if not arrived:
@@ -145,9 +138,19 @@ def _together(
         for i, x in enumerate(losses.values())
     ]
     wanted = list({tensor: None for task in losses for tensor in inputs[task]})
+    if not wanted:
+        yield from ((task, {}) for task in losses)
+        return
     with explained():
         try:
-            found = _grad(list(losses.values()), wanted, units, retain_graph, is_grads_batched=True)
+            found = torch.autograd.grad(
+                list(losses.values()),
+                wanted,
+                units,
+                retain_graph=retain_graph,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
         except (RuntimeError, NotImplementedError) as error:
             if any(words in str(error) for words in ("a second time", "inplace operation")):
                 raise
@@ -156,7 +159,8 @@ def _together(
                 f"torch.vmap; use chunk_size=1 ({error})"
             ) from error
     for index, task in enumerate(losses):
-        yield task, {t: found[t][index] for t in inputs[task] if t in found}
+        rows = {t: g[index] for t, g in zip(wanted, found, strict=True) if g is not None}
+        yield task, {t: rows[t] for t in inputs[task] if t in rows}
 
 
 @contextmanager
