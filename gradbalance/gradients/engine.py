@@ -36,8 +36,7 @@ def gradients_of(
             allow_unused=True,
         )
         return found
-    found = _run_backward(
+    return _run_backward(  # type: ignore[no-any-return]
         tuple(outputs), tuple(upstream), retain_graph, False, tuple(inputs), True,
         accumulate_grad=False,
     )  # fmt: skip
-    return found
