@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gradbalance.eager import eager
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.hidden import check_differentiable
 from gradbalance.gradients.micro_batches import Reached
 from gradbalance.gradients.parameters import is_sharded
 from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
@@ -151,7 +152,7 @@ class _Capture:
 def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) -> Graph:
     """The graph between the losses and the representation, whose leaves are the heads'."""
     graph = Graph(losses, stop=representation)
-    graph.check_differentiable()
+    check_differentiable(graph)
     behind = Graph({str(i): z for i, z in enumerate(representation)}).all_leaves
     for task in losses:
         if not graph.reached[task]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gradbalance.gradients.found import Found
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.hidden import check_differentiable, hidden_by
 from gradbalance.gradients.micro_batches import Reached
 from gradbalance.gradients.parameters import (
     Parameters,
@@ -119,9 +120,9 @@ class SharedParameters(Source):
     def open(self, losses: Mapping[str, Tensor], request: Request) -> GraphGradients:
         """Over all leaves; over the losses where one weighted backward writes everything."""
         graph = Graph(losses)
-        graph.check_differentiable()
+        check_differentiable(graph)
         if not self._given:
-            hidden = graph.hidden_by()
+            hidden = hidden_by(graph)
             if hidden is not None:
                 raise ValueError(f"{_NOT_FOUND}: {hidden}. {_NAME_IT}")
         leaves = graph.all_leaves
