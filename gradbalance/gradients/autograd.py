@@ -12,6 +12,8 @@ from gradbalance.gradients.engine import gradients_of
 from gradbalance.gradients.graph import Graph
 
 Gradients = dict[Tensor, Tensor]
+# Bytes of activations: to free less of them early is not worth one more run of the engine a task.
+_WORTH_FREEING = 1 << 20
 
 
 def differentiate_each(
@@ -36,7 +38,8 @@ def differentiate_each(
         chunk_size: how many tasks are differentiated together.
     """
     tasks = list(losses)
-    ends = {} if retain_graph or chunk_size > 1 else graph.ends_of_own_parts()
+    frees_parts = not retain_graph and chunk_size == 1 and graph.own_parts_exceed(_WORTH_FREEING)
+    ends = graph.ends_of_own_parts() if frees_parts else {}
     with _hooks_suspended({tensor: None for some in inputs.values() for tensor in some}):
         for start in range(0, len(tasks), chunk_size):
             chunk = tasks[start : start + chunk_size]

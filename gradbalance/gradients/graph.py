@@ -1,7 +1,10 @@
 """Walks of the autograd graph: which leaves a loss reaches, and which part is its own."""
 
+import math
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
+import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
@@ -10,6 +13,9 @@ _LEAF = "AccumulateGrad"
 _CPP_FUNCTION = "CppFunction"
 # What a module's full backward hooks put around it: its outputs are its inputs.
 _IDENTITY = "BackwardHookFunctionBackward"
+
+# Where a release of torch does not tell the shapes of a node's outputs.
+_UNKNOWN = (SimpleNamespace(shape=(1 << 62,), dtype=torch.float32),)
 
 Edge = tuple[Node, int]
 
@@ -146,6 +152,17 @@ class Graph:
         """The leaves of a task that no later task reaches."""
         last = self.bits[task].bit_length()
         return {t for t in self.leaves[task] if self._tasks_of_leaf[t].bit_length() == last}
+
+    def own_parts_exceed(self, num_bytes: int) -> bool:
+        """Whether what the graph holds of tasks' own activations is more than this, about."""
+        total = 0
+        for node, tasks in self.tasks_of_node.items():
+            if tasks & (tasks - 1) == 0:  # one task
+                for entry in getattr(node, "_input_metadata", _UNKNOWN):
+                    total += math.prod(entry.shape) * entry.dtype.itemsize
+                    if total > num_bytes:
+                        return True
+        return False
 
     def ends_of_own_parts(self) -> dict[str, list[GradientEdge]]:
         """For each task the edges at which the part of the graph ends that no later task needs.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import gradbalance as gb
+from gradbalance.gradients import autograd
 from tests.models import grads
 
 # torch.compile looks at the .grad of what it is given and warns of its own look, and inductor
@@ -201,14 +202,18 @@ def test_the_gramian_is_that_of_each_loss_alone(graph):
     assert report.gram == pytest.approx(expected.numpy(), rel=1e-5)
 
 
-def test_hooks_on_the_way_see_the_row_of_each_task_and_those_of_parameters_the_sum():
+@pytest.mark.parametrize(("worth_freeing", "num_rows"), [(1 << 20, 2), (0, 3)])
+def test_hooks_on_the_way_see_the_row_of_each_task_and_those_of_parameters_the_sum(
+    worth_freeing, num_rows, monkeypatch
+):
+    monkeypatch.setattr(autograd, "_WORTH_FREEING", worth_freeing)
     model, seen = made(Hooked), []
     model.trunk[2].weight.register_hook(lambda gradient: seen.append("parameter"))
     z, losses = model.losses()
     z.register_hook(lambda gradient: seen.append("way"))
     gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk)).backward(losses)
-    # Once a row, and once more where the part of the graph ends that is freed after its task.
-    assert seen == ["way"] * 3 + ["parameter"]
+    # Once a row, and once more where a large part of the graph ends that is freed after its task.
+    assert seen == ["way"] * num_rows + ["parameter"]
 
 
 class WholeCompiled(Graphed):
