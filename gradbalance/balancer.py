@@ -330,7 +330,7 @@ class Balancer(nn.Module):
         named = named_values(losses, self._tasks)
         assert self._tasks is not None
         ranks = self._ranks(named, self._tasks)
-        present = named if ranks is None else ranks.agree(named, self._tasks, {})
+        present = named if ranks is None else ranks.agree(named, self._tasks, {})[0]
         values = look(present, self._tasks, None, 1)
         for name, value in zip(values.names, values.losses, strict=True):
             if self._policy.nonfinite == "raise" and not np.isfinite(value):

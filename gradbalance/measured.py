@@ -83,7 +83,7 @@ def agree(
         "the gradient that the balanced loss receives": factor,
     }
     try:
-        present = ranks.agree(losses, tasks, alike)
+        present, _ = ranks.agree(losses, tasks, alike)
     except ValueError as error:
         raise refused or error from None
     if refused is not None:
