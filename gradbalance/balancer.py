@@ -266,9 +266,15 @@ class Balancer(nn.Module):
             self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
         )
         gradients = self._opened(named, request)
-        present = agree(named, tasks, gradients, ranks, 1.0)
+        present, rounding = agree(named, tasks, gradients, ranks, 1.0)
         measured = look(
-            present, tasks, gradients, len(self._memory.solvers), ranks=ranks, retain_graph=True
+            present,
+            tasks,
+            gradients,
+            len(self._memory.solvers),
+            ranks=ranks,
+            rounding=rounding,
+            retain_graph=True,
         )
         return solve(measured, self._memory, self._policy).report
 
@@ -454,7 +460,7 @@ class Balancer(nn.Module):
         total = call.earlier.total(call.losses) if call.earlier else call.losses
         ranks = self._ranks(total, call.tasks)
         gradients, memory = call.gradients, self._memory
-        present = agree(total, call.tasks, gradients, ranks, factor)
+        present, rounding = agree(total, call.tasks, gradients, ranks, factor)
         reuses = call.earlier is None and memory.can_reuse(present)
         measured = look(
             present,
@@ -462,6 +468,7 @@ class Balancer(nn.Module):
             None if reuses or factor == 0 else gradients,
             len(memory.solvers),
             ranks=ranks,
+            rounding=rounding,
             factor=factor,
             retain_graph=retain_graph,
         )

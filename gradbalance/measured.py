@@ -1,7 +1,7 @@
 """Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +58,10 @@ def agree(
     gradients: TaskGradients,
     ranks: Ranks | None,
     factor: float,
-) -> Mapping[str, Tensor]:
+) -> tuple[Mapping[str, Tensor], float | None]:
     """The losses that count, by task: of this process, or the means over the ranks.
+
+    With them the rounding of the coarsest gradients of any rank; None where there is but one.
 
     Args:
         losses: of this rank, micro-batches added up.
@@ -72,10 +74,11 @@ def agree(
         ValueError: on every rank, if they disagree.
     """
     if ranks is None:
-        return losses
-    refused = None
+        return losses, None
+    refused, rounding = None, 0.0
     try:
         sizes = gradients.sizes()
+        rounding = gradients.rounding
     except ValueError as error:  # told to the others first, who would wait for this rank
         refused, sizes = error, str(error)
     alike = {
@@ -83,12 +86,12 @@ def agree(
         "the gradient that the balanced loss receives": factor,
     }
     try:
-        present, _ = ranks.agree(losses, tasks, alike)
+        agreed = ranks.agree(losses, tasks, alike, rounding)
     except ValueError as error:
         raise refused or error from None
     if refused is not None:
         raise refused
-    return present
+    return agreed
 
 
 @torch.no_grad()
@@ -99,6 +102,7 @@ def look(
     num_groups: int,
     *,
     ranks: Ranks | None = None,
+    rounding: float | None = None,
     factor: float = 1.0,
     retain_graph: bool = False,
 ) -> Measured:
@@ -110,6 +114,7 @@ def look(
         gradients: of this step; None where none are measured.
         num_groups: how many groups of parameters there are.
         ranks: the processes over which losses and gradients are means.
+        rounding: of the coarsest gradients of any rank; None for that of `gradients`.
         factor: the gradient that each loss receives.
         retain_graph: whether the graph must outlive the step.
 
@@ -135,13 +140,18 @@ def look(
         values,
         tuple(None if gram is None else next(matrices) for gram in grams),
         factor,
-        0.0 if gradients is None else _resolution(gradients, len(names), like),
+        _resolution(gradients, rounding, known),
     )
 
 
-def _resolution(gradients: TaskGradients, num_tasks: int, gram: Tensor) -> float:
-    unit = torch.finfo(widest_dtype(gram.device)).eps
-    return resolution(num_tasks, rounding=gradients.rounding, unit=unit)
+def _resolution(
+    gradients: TaskGradients | None, rounding: float | None, grams: Sequence[Tensor]
+) -> float:
+    if gradients is None or not grams:
+        return 0.0
+    unit = torch.finfo(widest_dtype(grams[0].device)).eps
+    rounding = gradients.rounding if rounding is None else rounding
+    return resolution(len(grams[0]), rounding=rounding, unit=unit)
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
