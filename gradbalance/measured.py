@@ -61,8 +61,10 @@ def agree(
     gradients: TaskGradients,
     ranks: Ranks | None,
     factor: float,
-) -> Mapping[str, Tensor]:
+) -> tuple[Mapping[str, Tensor], float | None]:
     """The losses that count, by task: of this process, or the means over the ranks.
+
+    With them the rounding of the coarsest gradients of any rank; None where there is but one.
 
     Args:
         losses: of this rank, micro-batches added up.
@@ -75,10 +77,11 @@ def agree(
         ValueError: on every rank, if they disagree.
     """
     if ranks is None:
-        return losses
-    refused = None
+        return losses, None
+    refused, rounding = None, 0.0
     try:
         sizes = gradients.sizes()
+        rounding = gradients.rounding
     except ValueError as error:  # told to the others first, who would wait for this rank
         refused, sizes = error, str(error)
     alike = {
@@ -86,12 +89,12 @@ def agree(
         "the gradient that the balanced loss receives": factor,
     }
     try:
-        present = ranks.agree(losses, tasks, alike)
+        agreed = ranks.agree(losses, tasks, alike, rounding)
     except ValueError as error:
         raise refused or error from None
     if refused is not None:
         raise refused
-    return present
+    return agreed
 
 
 @torch.no_grad()
@@ -102,6 +105,7 @@ def look(
     num_groups: int,
     *,
     ranks: Ranks | None = None,
+    rounding: float | None = None,
     factor: float = 1.0,
     retain_graph: bool = False,
 ) -> Measured:
@@ -113,6 +117,7 @@ def look(
         gradients: of this step; None where none are measured.
         num_groups: how many groups of parameters there are.
         ranks: the processes over which losses and gradients are means.
+        rounding: of the coarsest gradients of any rank; None for that of `gradients`.
         factor: the gradient that each loss receives.
         retain_graph: whether the graph must outlive the step.
 
@@ -129,13 +134,10 @@ def look(
     if factor != 1.0:
         with np.errstate(invalid="ignore", over="ignore"):
             matrices = [matrix / factor**2 for matrix in matrices]
-    finest = 0.0
-    if gradients is not None and known:
-        unit = torch.finfo(widest_dtype(known[0].device)).eps
-        finest = resolution(len(names), rounding=gradients.rounding, unit=unit)
     remaining = iter(matrices)
     by_group = tuple(None if gram is None else next(remaining) for gram in grams)
     needs_check = gradients is not None and not gradients.sums_rows
+    finest = _resolution(gradients, rounding, known)
     return Measured(tasks, names, values, by_group, factor, finest, needs_check)
 
 
@@ -149,6 +151,16 @@ def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, 
     flat = torch.cat([p.to(like.device, widest_dtype(like.device)) for p in parts]).cpu().numpy()
     values, entries = np.split(flat.astype(np.float64), [len(losses)])
     return values, [*entries.reshape(len(grams), len(losses), len(losses))] if grams else []
+
+
+def _resolution(
+    gradients: TaskGradients | None, rounding: float | None, grams: Sequence[Tensor]
+) -> float:
+    if gradients is None or not grams:
+        return 0.0
+    unit = torch.finfo(widest_dtype(grams[0].device)).eps
+    rounding = gradients.rounding if rounding is None else rounding
+    return resolution(len(grams[0]), rounding=rounding, unit=unit)
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from gradbalance.gradients.custom_functions import kept_apart, no_backward_inside
 from gradbalance.gradients.engine import gradients_of
 from gradbalance.gradients.graph import Graph
 
@@ -40,7 +41,8 @@ def differentiate_each(
     tasks = list(losses)
     frees_parts = not retain_graph and chunk_size == 1 and graph.own_parts_exceed(_WORTH_FREEING)
     ends = graph.ends_of_own_parts() if frees_parts else {}
-    with _hooks_suspended({tensor: None for some in inputs.values() for tensor in some}):
+    wanted = {tensor: None for some in inputs.values() for tensor in some}
+    with _hooks_suspended(wanted), no_backward_inside(graph):
         for start in range(0, len(tasks), chunk_size):
             chunk = tasks[start : start + chunk_size]
             retain = retain_graph or start + chunk_size < len(tasks)
@@ -51,12 +53,13 @@ def differentiate_each(
             (task,) = chunk
             loss, upstream = losses[task], torch.full_like(losses[task], factor)
             with explained(f" of task {task!r}"):
-                if not retain or task not in ends:
-                    yield task, _grad([loss], inputs[task], [upstream], retain)
-                elif not ends[task]:
-                    yield task, _grad([loss], inputs[task], [upstream], False)
+                if retain and ends.get(task):
+                    found = _in_two(loss, ends[task], inputs[task], upstream, graph, task)
                 else:
-                    yield task, _in_two(loss, ends[task], inputs[task], upstream, graph, task)
+                    found = _grad([loss], inputs[task], [upstream], retain and task not in ends)
+            if graph.custom:
+                found = kept_apart(found)
+            yield task, found
 
 
 def weighted_gradients(
@@ -217,16 +220,22 @@ def after_outer_backward(callback: Callable[[], None]) -> None:
 
 @contextmanager
 def _hooks_suspended(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Keep the hooks of tensors from firing while gradients are only measured.
+    """Keep the hooks of tensors from firing while gradients are only measured, and `retain_grad`.
 
     They fire once, on what is written, as they do in `Tensor.backward`; otherwise they would be
     applied to every row and then again to the sum.
     """
-    suspended = [(hooks, dict(hooks)) for t in tensors if (hooks := t._backward_hooks)]
+    known = list(tensors)
+    suspended = [(hooks, dict(hooks)) for t in known if (hooks := t._backward_hooks)]
+    retained = [(t, t.grad) for t in known if t.retains_grad]
     try:
         for hooks, _ in suspended:
             hooks.clear()
+        for tensor, _ in retained:
+            tensor.grad = None
         yield
     finally:
         for hooks, saved in suspended:
             hooks.update(saved)
+        for tensor, gradient in retained:
+            tensor.grad = gradient

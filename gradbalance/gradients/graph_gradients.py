@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, final
 
 import torch
@@ -126,6 +127,15 @@ class GraphGradients(TaskGradients):
             self.found = self._shared.found
         return self._shared
 
+    @cached_property
+    def rounding(self) -> float:  # type: ignore[override]
+        """Of the coarsest dtype on the way, in any micro-batch."""
+        earlier = 0.0 if self._earlier is None else self._earlier.rounding
+        if self.graph is None:
+            return earlier
+        measured = [tensor for part in self.shared.measured for tensor in part]
+        return max(earlier, rounding_of(self._losses, self.graph, measured))
+
     def _leaves(self) -> Reached:
         return {task: {} for task in self._losses} if self.graph is None else self.graph.leaves
 
@@ -145,10 +155,6 @@ class GraphGradients(TaskGradients):
         weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
         keeps_heads = not self._over_losses
         inputs = {t: [*weighed, *(shared.unshared[t] if keeps_heads else ())] for t in self._losses}
-        if self.graph is not None:
-            self.rounding = rounding_of(self._losses, self.graph, measured)
-        if self._earlier is not None:
-            self.rounding = max(self.rounding, self._earlier.rounding)
         if self.graph is not None and any(inputs.values()):
             frees = writes_rows and not retain_graph
             if frees:

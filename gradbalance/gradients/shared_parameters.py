@@ -44,8 +44,10 @@ class SharedParameters(Source):
     Args:
         parameters: a module, a parameter, or several of either; or a mapping of names to such, to
             balance each group for itself. By default they are found from the graphs: every
-            parameter that at least two losses reach (with one task: all). Once found, a parameter
-            stays shared at steps where tasks are absent; the first step must have all tasks.
+            `nn.Parameter` that at least two losses reach (with one task: all). Once found, it stays
+            shared at steps where tasks are absent; the first step must have all tasks. Other
+            leaves are taken for inputs, which get the plain sum, as long as a parameter is shared:
+            name those that you train, `SharedParameters([model.trunk, tensor])`.
         measure: a module or parameters, a subset of the shared ones, to take the Gramian on.
         sketch: d, a few thousand or more, to keep seeded linear sketches instead of rows.
         chunk_size: how many tasks are differentiated together, by `torch.vmap`. By default they

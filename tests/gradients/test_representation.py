@@ -181,3 +181,21 @@ def test_a_trunk_with_several_outputs():
         around = first.sum() + second.sum() + part.weight.sum()
         with pytest.raises(ValueError, match="and around it"):
             balancer.backward([around, second.sum()])
+
+
+@pytest.mark.parametrize("before", [None, 5.0])
+def test_a_retained_gradient_is_that_of_the_step(before):
+    model = HandModel()
+    z = model.represent()
+    z.retain_grad()
+    z.grad = None if before is None else torch.full_like(z, before)
+    losses = list(model.losses(z).values())
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation(), every=2)
+    balancer.measure(losses, representation=z)
+    assert z.grad is None if before is None else torch.equal(z.grad, torch.full_like(z, before))
+    rows = torch.stack([torch.autograd.grad(loss, z, retain_graph=True)[0] for loss in losses])
+    for _ in range(2):  # solved, then reused
+        z.grad = None
+        report = balancer.backward(losses, representation=z, retain_graph=True)
+        weights = torch.tensor(report.weights, dtype=z.dtype)
+        torch.testing.assert_close(z.grad, torch.tensordot(weights, rows, 1))
