@@ -124,6 +124,8 @@ def look(
     parts += [gram.reshape(-1) for gram in known]
     flat = torch.cat([p.to(like.device, widest_dtype(like.device)) for p in parts]).cpu().numpy()
     values, entries = np.split(flat.astype(np.float64), [len(names)])
+    if gradients is not None:
+        gradients.check(names, entries.reshape(len(known), len(names), len(names)))
     with np.errstate(invalid="ignore", over="ignore"):
         matrices = iter(entries.reshape(len(known), len(names), len(names)) / factor**2)
     return Measured(
