@@ -259,7 +259,7 @@ class Balancer(nn.Module):
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
-        """The report of a step solved now; touches no `.grad`, no state and no graph."""
+        """The report of a step solved now; touches no state, graph or parameter's `.grad`."""
         named, tasks = named_losses(losses, self._tasks)
         ranks = self._ranks(named, tasks)
         request = Request(

@@ -131,6 +131,8 @@ def look(
         grams = gradients.grams(names, ranks)
     known = [gram for gram in grams if gram is not None]
     values, matrices = _on_host(list(losses.values()), known)
+    if gradients is not None:
+        gradients.check(names, matrices)
     if factor != 1.0:
         with np.errstate(invalid="ignore", over="ignore"):
             matrices = [matrix / factor**2 for matrix in matrices]

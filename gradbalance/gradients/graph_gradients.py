@@ -1,10 +1,12 @@
 """The gradients of tensors in the graph: what is measured × how it is kept × how it is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from gradbalance.gradients.rounding import held, rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.sketch import Sketch, sketched_gram
 from gradbalance.gradients.source import Request, TaskGradients, Weights
+from gradbalance.numerics.array import Array
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,24 @@ class GraphGradients(TaskGradients):
             }
             for of_group in weights
         ]
+
+    def check(self, tasks: Sequence[str], grams: Iterable[Array]) -> None:
+        """Samples of tasks that share none look orthogonal, whatever the tasks do to the trunk."""
+        if not self._keeping.samples_are_columns:
+            return
+        for gram in grams:
+            rows = np.diagonal(gram) > 0
+            apart = np.argwhere((gram == 0) & rows & rows[:, None])
+            if len(apart):
+                one, other = (tasks[index] for index in apart[0])
+                warnings.warn(
+                    f"the gradients of {one!r} and {other!r} meet in no entry of the "
+                    "representation, as those of tasks with samples of their own: they look "
+                    "orthogonal, whatever the tasks do to the trunk. To compare them there, use "
+                    "SharedParameters(model.trunk), or at less cost SharedParameters(model.trunk, "
+                    "measure=model.trunk[-1])",
+                    stacklevel=2,
+                )
 
     def directions(
         self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool

@@ -21,6 +21,8 @@ class LossesOnly(StatelessSource):
     The default for solvers that need losses only. Costs what `sum(losses).backward()` costs.
     Weights act on the whole losses, so `heads="raw"` is refused. Micro-batches that are accumulated
     cost one backward a task, since their weights are known only in the end.
+    Like any backward, it notices a graph that was freed only where it comes to it: part of `.grad`
+    may be written by then.
 
     Example:
         >>> import torch, gradbalance as gb

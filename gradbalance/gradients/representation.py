@@ -30,6 +30,8 @@ class Representation(StatelessSource):
     through the trunk. With MGDA this is MGDA-UB (arXiv 1810.04650): ‖Jᵀw‖ bounds the norm in
     parameter space from above up to a factor, but nothing is promised there: the direction of the
     parameters may conflict with a task. What a task reaches without passing Z is its head.
+    Tasks that have samples of their own (a data set each) have no entry of Z in common, and so
+    nothing to compare: a warning says so, and `SharedParameters` is for them.
 
     Args:
         module: the trunk, whose output is captured at each forward pass under enabled gradients,

@@ -301,3 +301,23 @@ def test_a_chunk_gives_a_task_no_gradient_of_what_it_does_not_reach():
     assert report.left_out == {"0": "not finite", "1": "not finite"}
     assert trunk.grad is None
     assert other.grad.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("num_tasks", [2, 4])
+@pytest.mark.parametrize("source", SOURCES)
+def test_how_often_checkpointed_statistics_are_updated(source, num_tasks):
+    class CheckpointedNorm(Graphed):
+        def __init__(self) -> None:
+            super().__init__(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)))
+            self.heads = nn.ModuleList(nn.Linear(5, 1) for _ in range(num_tasks))
+
+        def represent(self) -> Tensor:
+            return self.trunk[2](checkpoint(self.trunk[:2], self.x, use_reentrant=False))
+
+    model = made(CheckpointedNorm)
+    z, losses = model.losses()
+    passed = z if source == "representation" else None
+    gb.Balancer(gb.Uniform(), SOURCES[source](model)).backward(losses, representation=passed)
+    once_a_task = source in ("found", "named")
+    expected = num_tasks + 1 if once_a_task else num_tasks + 2 if source == "sketched" else 2
+    assert model.trunk[1].num_batches_tracked == expected

@@ -199,3 +199,31 @@ def test_a_retained_gradient_is_that_of_the_step(before):
         report = balancer.backward(losses, representation=z, retain_graph=True)
         weights = torch.tensor(report.weights, dtype=z.dtype)
         torch.testing.assert_close(z.grad, torch.tensordot(weights, rows, 1))
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_tasks_with_samples_of_their_own_are_told_that_nothing_is_compared(passes):
+    torch.manual_seed(0)
+    trunk, heads = torch.nn.Linear(3, 2), [torch.nn.Linear(2, 1) for _ in range(2)]
+    xs = torch.randn(2, 4, 3)
+
+    def represent():  # one pass for the samples of both tasks, or one each
+        return trunk(xs) if passes == 1 else [trunk(x) for x in xs]
+
+    def losses(z):
+        return {
+            t: head(z[i]).square().mean() for i, t, head in zip((0, 1), "ab", heads, strict=True)
+        }
+
+    z = represent()
+    with pytest.warns(UserWarning, match=r"'a' and 'b' meet in no entry.*SharedParameters"):
+        found = gb.Balancer(gb.MGDA(), gb.Representation()).measure(losses(z), representation=z)
+    assert found.cosines[0, 1] == 0.0
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trunk.parameters())])
+        for loss in losses([trunk(x) for x in xs]).values()
+    ]
+    cosine = torch.nn.functional.cosine_similarity(*rows, dim=0).item()
+    for source in (gb.SharedParameters(trunk), gb.SharedParameters(trunk, measure=trunk)):
+        report = gb.Balancer(gb.MGDA(), source).measure(losses(represent()))
+        assert report.cosines[0, 1] == pytest.approx(cosine, abs=1e-6)
