@@ -100,6 +100,21 @@ def test_one_backward_through_it_is_the_plain_one(source):
         torch.testing.assert_close(grads(model)[name], gradient)
 
 
+@pytest.mark.parametrize("heads", ["raw", "weighted"])
+def test_measured_above_it_the_weighted_backward_goes_through_it_once(heads):
+    model, plain = Reversible(), Reversible()
+    top = nn.Linear(4, 4)
+    named = gb.SharedParameters([model.stem, model.body, top], measure=top)
+    balancer = gb.Balancer(gb.MGDA(normalization="l2"), named, heads=heads)
+    report = balancer.backward(model.losses(top(model.trunk())))
+    losses = plain.losses(top(plain.trunk(plain=True)))
+    sum(w * loss for w, loss in zip(report.weights.tolist(), losses, strict=True)).backward()
+    assert min(report.weights) > 0
+    for part in ("stem", "body"):
+        for name, gradient in grads(getattr(plain, part)).items():
+            torch.testing.assert_close(grads(getattr(model, part))[name], gradient)
+
+
 def test_a_backward_inside_may_ask_for_gradients():
     model, plain = Reversible(), Reversible()
     z = plain.trunk(plain=True)
