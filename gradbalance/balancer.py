@@ -176,9 +176,9 @@ class Balancer(nn.Module):
                 written then, and no state was changed.
         """
         if not torch.is_grad_enabled():
-            named, _ = named_losses(losses, self._tasks, differentiable=False)
+            named, _ = named_losses(losses, self._known_tasks, differentiable=False)
             return plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-        named, tasks = named_losses(losses, self._tasks)
+        named, tasks = named_losses(losses, self._known_tasks)
         if self._holds:
             self._source.commit(None, freed=True)
             return self._weighted_sum(named)
@@ -239,7 +239,7 @@ class Balancer(nn.Module):
             >>> balancer.accumulate(losses(x[:4]))
             >>> report = balancer.backward(losses(x[4:]))
         """
-        named, tasks = named_losses(losses, self._tasks)
+        named, tasks = named_losses(losses, self._known_tasks)
         if not self._source.accumulates:
             raise ValueError(
                 "accumulate() needs gradients of parameters, which SharedParameters() and "
@@ -253,14 +253,15 @@ class Balancer(nn.Module):
         gradients = self._source.open(named, request)
         assert gradients.graph is not None
         earlier.add(named, gradients.graph, loss_scale)
-        self._micro_batches, self._tasks = earlier, tasks
+        earlier.tasks = tasks
+        self._micro_batches = earlier
 
     @eager
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
         """The report of a step solved now; touches no state, graph or parameter's `.grad`."""
-        named, tasks = named_losses(losses, self._tasks)
+        named, tasks = named_losses(losses, self._known_tasks)
         ranks = self._ranks(named, tasks)
         request = Request(
             self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
@@ -403,6 +404,12 @@ class Balancer(nn.Module):
         return self._tasks
 
     @property
+    def _known_tasks(self) -> tuple[str, ...] | None:
+        """With those of the micro-batches that wait for their step, before the first one."""
+        waiting = self._micro_batches
+        return self._tasks if self._tasks or waiting is None else waiting.tasks
+
+    @property
     def options(self) -> Policy:
         """`heads`, `scale`, `zero_gradients`, `nonfinite`, `every` and `distributed`."""
         return self._policy
@@ -504,8 +511,9 @@ class Balancer(nn.Module):
             overflows = _overflowed(call.losses)
             if overflows if ranks is None else ranks.any(overflows, call.losses):
                 decision = skip(measured, self._memory, self._policy, written=1.0)
-        self._tasks, self._report = call.tasks, decision.report
+        self._report = decision.report
         if not decision.skipped:
+            self._tasks = call.tasks
             self._memory.commit(decision.steps)
         freed = measured.factor != 0 and not retain_graph
         self._source.commit(None if decision.skipped else call.gradients, freed=freed)
@@ -546,6 +554,8 @@ class Balancer(nn.Module):
     def set_extra_state(self, state: object) -> None:
         """Restore what `get_extra_state` returned; micro-batches are dropped.
 
+        A Balancer may have been built with more tasks than the state has: those start afresh.
+
         Raises:
             ValueError: the state is damaged, or of another solver, other tasks or another version;
                 nothing was changed then.
@@ -559,14 +569,16 @@ class Balancer(nn.Module):
                 f"the state is of the solver {found['solver']}, but this Balancer has {solver}"
             )
         saved = None if found["tasks"] is None else check_tasks(found["tasks"])
-        if None not in (saved, self._tasks) and saved != self._tasks:
+        unknown = [] if self._tasks is None else [t for t in saved or () if t not in self._tasks]
+        if unknown:
             raise ValueError(
-                f"the state is of the tasks {saved}, but this Balancer has {self._tasks}"
+                f"the state is of the tasks {saved}, but this Balancer has {self._tasks}: it may "
+                f"have more, but not lack {unknown}"
             )
         self._memory.checked(found["memory"])
         self._source.load_state_dict(found["source"])
         self._memory.load_state_dict(found["memory"])
-        self._tasks = saved or self._tasks
+        self._tasks = self._tasks or saved
         self._micro_batches = None
 
 

@@ -15,6 +15,7 @@ from gradbalance.numerics.array import Array
 from gradbalance.policy import NonFinite, Policy
 from gradbalance.report import Report, join_groups
 from gradbalance.solvers import Problem, Solution, Solver
+from gradbalance.solvers.solver import losses_in_range
 
 
 @dataclass(frozen=True)
@@ -163,25 +164,32 @@ def _solved(
     left_out: Mapping[str, str],
     policy: Policy,
 ) -> Step:
-    """Apply the policy for zero gradients, solve for the rest, and report on all."""
+    """Apply the policies for zero losses and gradients, solve for the rest, and report on all."""
     if not usable:
         return Step(_report(measured, solver, gram, {}, None, left_out), {})
+    losses = losses_in_range(measured.losses)
+    if not solver.takes_zero_losses and not losses[usable].all():
+        zeros = [measured.names[i] for i in usable if losses[i] == 0]
+        left_out = {**left_out, **dict.fromkeys(zeros, "zero loss")}
+        usable = [i for i in usable if losses[i] != 0]
+        return _solved(measured, solver, gram, usable, left_out, policy)
     solved = usable
     if gram is not None and policy.zero_gradients == "absent" and solver.weighs == "gradients":
         solved = [i for i in usable if gram[i, i] > 0] or usable
-    problem = _problem(measured, gram, solved)
+    weights = dict.fromkeys((measured.names[i] for i in usable), 0.0)
+    zeros = [measured.names[i] for i in usable if i not in solved]
+    left_out = {**left_out, **dict.fromkeys(zeros, "zero gradient")}
+    problem = _problem(measured, losses, gram, solved)
     solution = _settled(_checked(solver, solver.solve(problem), problem), solver, problem)
     values = _rescaled(solution, problem, policy)
-    weights = dict.fromkeys((measured.names[i] for i in usable), 0.0)
-    zeros = {task: "zero gradient" for task in weights if task not in problem.names}
     weights |= dict(zip(problem.names, values.tolist(), strict=True))
-    report = _report(measured, solver, gram, weights, solution, {**left_out, **zeros})
+    report = _report(measured, solver, gram, weights, solution, left_out)
     return Step(report, weights, problem, solution)
 
 
-def _problem(measured: Measured, gram: Array | None, solved: list[int]) -> Problem:
+def _problem(measured: Measured, losses: Array, gram: Array | None, solved: list[int]) -> Problem:
     """Of the tasks with these indices; a Gramian of rows needs no check."""
-    names, losses = measured.names, measured.losses
+    names = measured.names
     if len(solved) < len(names):
         names, losses = tuple(names[i] for i in solved), losses[solved]
         gram = None if gram is None else gram[np.ix_(solved, solved)]

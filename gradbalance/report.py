@@ -29,7 +29,7 @@ class Report:
         status: see `Solution.status`; None where no task took part.
         num_steps: the solver's iterations.
         certificate: see `Solution.certificate`.
-        left_out: why a task was left out of the solving: "absent", "zero gradient" or
+        left_out: why a task was left out of the solving: "absent", "zero gradient", "zero loss" or
             "not finite".
         groups: where groups of parameters are balanced each for itself, the report of each by its
             name; this one is then of all parameters together, and its weights are NaN.

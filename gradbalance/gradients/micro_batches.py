@@ -20,12 +20,14 @@ class MicroBatches:
         losses: by task.
         rows: the gradients of every leaf, by task.
         rounding: the largest of their gradients; see `TaskGradients`.
+        tasks: all T tasks of the run.
     """
 
     def __init__(self) -> None:
         self.losses: dict[str, Tensor] = {}
         self.rows = Rows()
         self.rounding = 0.0
+        self.tasks: tuple[str, ...] = ()
 
     @property
     def all_leaves(self) -> dict[Tensor, None]:

@@ -43,6 +43,10 @@ def cancels(gram: Array, weights: Array, finest: float) -> bool:
         >>> cancels(as_gramian([[1.0, -1.0], [-1.0, 1.0]]), np.ones(2), 1e-7)
         True
     """
-    square = float(weights.dot(gram.dot(weights)))
-    length = float(np.abs(weights).dot(np.sqrt(gram.diagonal())))
-    return square <= (finest * length) ** 2
+    largest = float(np.abs(weights).max())
+    if largest == 0.0:
+        return True
+    scaled = weights / largest  # whose squares cannot overflow
+    square = float(scaled.dot(gram.dot(scaled)))
+    length = float(np.abs(scaled).dot(np.sqrt(gram.diagonal())))
+    return math.sqrt(max(square, 0.0)) <= finest * length

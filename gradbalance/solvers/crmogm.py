@@ -61,6 +61,11 @@ class CRMOGM(Solver):
         """What the wrapped method's weights belong to."""
         return self.solver.weighs
 
+    @property
+    def takes_zero_losses(self) -> bool:
+        """Whether the wrapped method takes losses of exactly 0."""
+        return self.solver.takes_zero_losses
+
     def solve(self, problem: Problem) -> Solution:
         """The method's weights, averaged with those before; its status, but no certificate."""
         solution = self.solver.solve(problem)

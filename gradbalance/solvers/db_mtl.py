@@ -37,6 +37,7 @@ class DBMTL(StatelessSolver):
 
     needs = "gramian"
     weighs = "gradients"
+    takes_zero_losses = False
 
     def solve(self, problem: Problem) -> Solution:
         """The longest log gradient over each raw one."""

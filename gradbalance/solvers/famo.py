@@ -59,6 +59,7 @@ class FAMO(Solver, AfterStep):
 
     needs = "losses"
     weighs = "losses"
+    takes_zero_losses = False
 
     def __init__(
         self,
@@ -107,7 +108,9 @@ class FAMO(Solver, AfterStep):
                 f"after_step needs the loss of every task of the last step; {missing} are missing "
                 f"in {sorted(losses)}"
             )
-        names = [name for name in self._pending if np.isfinite(losses[name])]
+        # Of a loss at its bound the fall is infinite: nothing is learned from it.
+        told = {name: losses[name] for name in self._pending if np.isfinite(losses[name])}
+        names = [name for name, loss in told.items() if loss != self._pending[name]["bound"]]
         before = np.array([self._pending[name]["log_gap"] for name in names])
         after = np.array([_log_gap(n, losses[n], self._pending[n]["bound"]) for n in names])
         if names:

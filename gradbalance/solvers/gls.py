@@ -7,6 +7,8 @@ import numpy as np
 from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
+_LARGEST_LOG = 700.0  # of a weight, for it to stay within float64
+
 
 @final
 class GLS(StatelessSolver):
@@ -32,9 +34,10 @@ class GLS(StatelessSolver):
 
     needs = "losses"
     weighs = "losses"
+    takes_zero_losses = False
 
     def solve(self, problem: Problem) -> Solution:
         """The partial derivatives of the geometric mean."""
         check_losses(problem, "GLS takes a root of the product of the losses", positive=True)
         logs = np.log(problem.losses)  # the product itself may overflow
-        return Solution(np.exp(logs.mean() - logs) / len(logs))
+        return Solution(np.exp(np.minimum(logs.mean() - logs, _LARGEST_LOG)) / len(logs))

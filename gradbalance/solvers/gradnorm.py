@@ -14,6 +14,7 @@ from gradbalance.solvers.state import checked_state
 
 _SMALLEST_WEIGHT = 1e-4  # of the mean weight: a weight at 0 would have no gradient to come back by
 _SMALLEST_START = 1e-12  # of the largest first loss: below it a ratio L_i/L_i(0) says nothing
+_LARGEST_RATIO = 1e50  # of a loss to the first one, so that powers stay within float64
 
 
 @final
@@ -115,7 +116,8 @@ def _training_rates(losses: Array, first_losses: Array) -> Array:
     """Relative inverse training rates r [t]: L_i/L_i(0) over the mean of them; mean 1."""
     usable = first_losses > _SMALLEST_START * first_losses.max(initial=0.0)
     ratios = np.ones_like(losses)
-    ratios[usable] = losses[usable] / first_losses[usable]
+    with np.errstate(over="ignore"):
+        ratios[usable] = np.minimum(losses[usable] / first_losses[usable], _LARGEST_RATIO)
     ratios[~usable] = ratios[usable].mean() if usable.any() else 1.0
     mean = ratios.mean()
     return ratios / mean if mean > 0 else np.ones_like(losses)

@@ -78,6 +78,7 @@ class LearnedScales(Solver):
 
     needs = "losses"
     weighs = "losses"
+    takes_zero_losses = False
 
     def __init__(self, *, lr: float = 0.025) -> None:
         check_number("lr", lr, "(0, inf)")

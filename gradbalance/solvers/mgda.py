@@ -5,7 +5,7 @@ from typing import Literal, final, get_args
 
 import numpy as np
 
-from gradbalance.numerics import as_gramian, min_norm_point
+from gradbalance.numerics import gramian_of_rows, min_norm_point
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_choice, check_count, check_number
 from gradbalance.solvers.options import PerTask, check_losses, check_preferences, preferences_of
@@ -61,6 +61,11 @@ class MGDA(StatelessSolver):
     needs = "gramian"
     weighs = "gradients"
 
+    @property
+    def takes_zero_losses(self) -> bool:
+        """Unless it divides by them."""
+        return self.normalization not in ("loss", "loss+")
+
     def __init__(
         self,
         *,
@@ -92,7 +97,7 @@ class MGDA(StatelessSolver):
         # bound keeps its square within float64.
         divisors = np.ldexp(divisors, -int(np.frexp(divisors.max())[1]))
         divisors = np.maximum(divisors, 1e-100)
-        solution = self._shortest(as_gramian(problem.gramian / np.outer(divisors, divisors)))
+        solution = self._shortest(gramian_of_rows(problem.gramian / np.outer(divisors, divisors)))
         weights = solution.weights / divisors
         return replace(solution, weights=weights / weights.sum())
 

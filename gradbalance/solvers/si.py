@@ -35,6 +35,7 @@ class SI(StatelessSolver):
 
     needs = "losses"
     weighs = "losses"
+    takes_zero_losses = False
 
     def __init__(self, *, preferences: PerTask | None = None) -> None:
         check_preferences(preferences, positive=False)

@@ -14,6 +14,8 @@ from gradbalance.numerics import Status, as_gramian, resolution
 from gradbalance.numerics.array import Array
 from gradbalance.solvers.state import checked_state
 
+_LARGEST_LOSS, _SMALLEST_LOSS = 1e250, 1e-300
+
 State = dict[str, Any]
 Needs = Literal["losses", "gramian"]
 Weighs = Literal["gradients", "losses"]
@@ -27,7 +29,8 @@ class Problem:
 
     Attributes:
         names: the t tasks that take part in this step.
-        losses: [t] their losses, in the units of the losses.
+        losses: [t] their losses, in the units of the losses; between 1e-300 and 1e250 in size, or
+            0, so that sums and inverses stay within float64.
         gram: [t, t] inner products of their gradients, G_ij = ⟨g_i, g_j⟩, or None where the
             source of gradients does not measure it.
         tasks: all T tasks of the run, in order; those not in `names` are absent this step.
@@ -88,7 +91,8 @@ class Problem:
                 f"and {len(labels)} names"
             )
         finest = resolution(len(labels), rounding=rounding, unit=_unit(gram))
-        return cls(labels, values, matrix, labels if tasks is None else tuple(tasks), finest)
+        every = labels if tasks is None else tuple(tasks)
+        return cls(labels, losses_in_range(values), matrix, every, finest)
 
     @property
     def gramian(self) -> Array:
@@ -104,6 +108,15 @@ def _checked(gram: ArrayLike | Tensor) -> Array:
         wide = gram.detach().cpu().double().numpy()
         return as_gramian(wide, half_precision=gram.element_size() <= 2)
     return as_gramian(gram)
+
+
+def losses_in_range(losses: Array) -> Array:
+    """Losses of a size that leaves float64 some room: 1e-300 to 1e250, or 0.
+
+    Smaller ones are taken for 0, and larger ones for 1e250.
+    """
+    clipped: Array = np.clip(losses, -_LARGEST_LOSS, _LARGEST_LOSS)
+    return np.where(np.abs(clipped) < _SMALLEST_LOSS, 0.0, clipped)
 
 
 def _unit(gram: ArrayLike | Tensor | None) -> float:
@@ -146,6 +159,8 @@ class Solver(ABC):
         weighs: what the weights belong to. "gradients": the shared parameters' gradients only;
             each head keeps its own raw gradient, and a task without a gradient is left out.
             "losses": the whole loss, heads included.
+        takes_zero_losses: whether a loss of exactly 0 can be solved for; methods of logarithms and
+            ratios cannot, and a `Balancer` leaves such a task out of the step.
     """
 
     @property
@@ -157,6 +172,11 @@ class Solver(ABC):
     @abstractmethod
     def weighs(self) -> Weighs:
         """What the weights belong to; a class attribute of the concrete class."""
+
+    @property
+    def takes_zero_losses(self) -> bool:
+        """Whether a loss of exactly 0 can be solved for; a class attribute where it cannot."""
+        return True
 
     @abstractmethod
     def solve(self, problem: Problem) -> Solution:

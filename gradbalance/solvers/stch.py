@@ -73,4 +73,5 @@ class STCH(StatelessSolver):
         """The partial derivatives of the smooth maximum."""
         shares = shares_of(self.preferences, problem)
         gaps = problem.losses - per_task("reference", self.reference, problem, 0.0)
-        return Solution(shares * softmax(shares * gaps / self.mu))
+        terms = shares * gaps
+        return Solution(shares * softmax((terms - terms.max()) / self.mu))  # which may overflow

@@ -92,11 +92,22 @@ def test_after_step_without_a_step_does_nothing():
     assert solver.state_dict() == gb.FAMO().state_dict()
 
 
-@pytest.mark.parametrize("loss", [0.5, 0.2])
-def test_a_loss_at_its_bound_is_refused_by_name(loss):
+def test_a_loss_that_falls_to_its_bound_teaches_nothing():
+    # Its logarithm is infinite; the other one is heeded as if it were alone.
+    solvers = [gb.FAMO(min_losses={"a": 0.0, "b": 0.5}) for _ in range(2)]
+    problem = gb.Problem.of(losses=[1.0, 1.0], names=["a", "b"])
+    for solver, last in zip(solvers, (0.5, float("nan")), strict=True):
+        solver.update(problem, solver.solve(problem))
+        solver.after_step({"a": 0.7, "b": last})
+    assert solvers[0].state_dict() == solvers[1].state_dict()
+
+
+@pytest.mark.parametrize("loss", [0.4, 0.2])
+def test_a_loss_below_its_bound_is_refused_by_name(loss):
     solver = gb.FAMO(min_losses={"a": 0.0, "b": 0.5})
-    with pytest.raises(ValueError, match=r"task 'b' with the bound 0\.5"):
-        step(solver, {"a": 1.0, "b": loss}, {})
+    for found in (0.5, loss):
+        with pytest.raises(ValueError, match=r"task 'b' with the bound 0\.5"):
+            step(solver, {"a": 1.0, "b": found}, {})
     problem = gb.Problem.of(losses=[1.0, 1.0], names=["a", "b"])
     solver.update(problem, solver.solve(problem))
     before = solver.state_dict()
