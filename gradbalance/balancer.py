@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from gradbalance.agreement import Agreement
 from gradbalance.decision import Decision, as_carried, reuse, skip, solve
 from gradbalance.eager import eager
 from gradbalance.gradients import (
@@ -24,10 +25,9 @@ from gradbalance.gradients import (
 from gradbalance.gradients.autograd import after_outer_backward, explained
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import MicroBatches
-from gradbalance.gradients.ranks import Ranks
 from gradbalance.loss import balanced_loss
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.measured import Measured, agree, look, plain_sum, widest_of
+from gradbalance.measured import Measured, look, plain_sum, widest_of
 from gradbalance.memory import Memory
 from gradbalance.numerics import Status
 from gradbalance.policy import NonFinite, Policy, Scale, ZeroGradients, checked_policy
@@ -143,7 +143,8 @@ class Balancer(nn.Module):
         self._memory = Memory(solver, source.groups, every=every)
         self._tasks = None if tasks is None else check_tasks(tasks)
         self._capacity = capacity_for(self._tasks, len(source.groups))
-        self._agreed_tasks: tuple[str, ...] | None = None
+        options = {k: v for k, v in vars(self._policy).items() if k != "distributed"}
+        self._agreement = Agreement(distributed, f"{solver}, {source}, {options}")
         self._micro_batches: MicroBatches | None = None
         self._report: Report | None = None
         self._holds = False
@@ -176,14 +177,15 @@ class Balancer(nn.Module):
                 written then, and no state was changed.
         """
         if not torch.is_grad_enabled():
-            named, _ = named_losses(losses, self._tasks, differentiable=False)
+            named, _ = named_losses(losses, self._known_tasks, differentiable=False)
             return plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-        named, tasks = named_losses(losses, self._tasks)
-        if self._holds:
-            self._source.commit(None, freed=True)
-            return self._weighted_sum(named)
-        value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-        call = self._open(named, tasks, representation, retain_graph=retain_graph)
+        with self._agreement.alone():
+            named, tasks = named_losses(losses, self._known_tasks)
+            if self._holds:
+                self._source.commit(None, freed=True)
+                return self._weighted_sum(named)
+            value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
+            call = self._open(named, tasks, representation, retain_graph=retain_graph)
         self._micro_batches = None
         return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))
 
@@ -239,7 +241,7 @@ class Balancer(nn.Module):
             >>> balancer.accumulate(losses(x[:4]))
             >>> report = balancer.backward(losses(x[4:]))
         """
-        named, tasks = named_losses(losses, self._tasks)
+        named, tasks = named_losses(losses, self._known_tasks)
         if not self._source.accumulates:
             raise ValueError(
                 "accumulate() needs gradients of parameters, which SharedParameters() and "
@@ -260,15 +262,20 @@ class Balancer(nn.Module):
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
         """The report of a step solved now; touches no `.grad`, no state and no graph."""
-        named, tasks = named_losses(losses, self._tasks)
-        ranks = self._ranks(named, tasks)
-        request = Request(
-            self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
-        )
-        gradients = self._opened(named, request)
-        present = agree(named, tasks, gradients, ranks, 1.0)
+        with self._agreement.alone():
+            named, tasks = named_losses(losses, self._known_tasks)
+            request = Request(
+                self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
+            )
+            gradients = self._opened(named, request)
+        present = self._agreement.on_step(named, tasks, gradients, 1.0, what="measure()")
         measured = look(
-            present, tasks, gradients, len(self._memory.solvers), ranks=ranks, retain_graph=True
+            present,
+            tasks,
+            gradients,
+            len(self._memory.solvers),
+            ranks=self._agreement.ranks,
+            retain_graph=True,
         )
         return solve(measured, self._memory, self._policy).report
 
@@ -327,10 +334,10 @@ class Balancer(nn.Module):
         """
         if not self.wants_after_step:
             return
-        named = named_values(losses, self._tasks)
+        with self._agreement.alone():
+            named = named_values(losses, self._tasks)
         assert self._tasks is not None
-        ranks = self._ranks(named, self._tasks)
-        present = named if ranks is None else ranks.agree(named, self._tasks, {})[0]
+        present = self._agreement.on_losses(named, self._tasks)
         values = look(present, self._tasks, None, 1)
         for name, value in zip(values.names, values.losses, strict=True):
             if self._policy.nonfinite == "raise" and not np.isfinite(value):
@@ -452,16 +459,18 @@ class Balancer(nn.Module):
         factor = float(upstream)
         retain_graph = call.retain_graph or kept
         total = call.earlier.total(call.losses) if call.earlier else call.losses
-        ranks = self._ranks(total, call.tasks)
         gradients, memory = call.gradients, self._memory
-        present = agree(total, call.tasks, gradients, ranks, factor)
+        # Micro-batches are always solved for, which the others must know where they might not be.
+        solves = self._policy.every > 1 and call.earlier is not None
+        what = "a step of micro-batches" if solves else "a step"
+        present = self._agreement.on_step(total, call.tasks, gradients, factor, what=what)
         reuses = call.earlier is None and memory.can_reuse(present)
         measured = look(
             present,
             call.tasks,
             None if reuses or factor == 0 else gradients,
             len(memory.solvers),
-            ranks=ranks,
+            ranks=self._agreement.ranks,
             factor=factor,
             retain_graph=retain_graph,
         )
@@ -480,7 +489,7 @@ class Balancer(nn.Module):
                 decision.weights, factor, retain_graph=retain_graph, wide=decision.cancels
             )
 
-        after_outer_backward(partial(self._commit, call, decision, measured, ranks, retain_graph))
+        after_outer_backward(partial(self._commit, call, decision, measured, retain_graph))
         return directions
 
     @eager
@@ -489,19 +498,19 @@ class Balancer(nn.Module):
         call: _Call,
         decision: Decision,
         measured: Measured,
-        ranks: Ranks | None,
         retain_graph: bool,
     ) -> None:
         """Once all is written: what lies behind the ends may have failed, or overflowed."""
         if abs(measured.factor) > 1 and not decision.skipped:
             overflows = _overflowed(call.losses)
-            if overflows if ranks is None else ranks.any(overflows, call.losses):
+            if self._agreement.on_overflow(overflows, call.losses, call.tasks):
                 decision = skip(measured, self._memory, self._policy, written=1.0)
         self._tasks, self._report = call.tasks, decision.report
         if not decision.skipped:
             self._memory.commit(decision.steps)
         freed = measured.factor != 0 and not retain_graph
         self._source.commit(None if decision.skipped else call.gradients, freed=freed)
+        self._agreement.step_ends()
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = self._memory.weights[0]
@@ -516,12 +525,9 @@ class Balancer(nn.Module):
         terms = [weights[task] * x.reshape(()).to(device, dtype) for task, x in known.items()]
         return torch.stack(terms).sum()
 
-    def _ranks(self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> Ranks | None:
-        ranks = Ranks.of(self._policy.distributed)
-        if ranks is not None and tasks != self._agreed_tasks:
-            ranks.check_same("the tasks", tasks, next(iter(losses.values())))
-            self._agreed_tasks = tasks
-        return ranks
+    @property
+    def _known_tasks(self) -> tuple[str, ...] | None:
+        return self._tasks or self._agreement.tasks
 
     def get_extra_state(self) -> Tensor:
         """Tasks, the solver's and the source's state and the last weights, as one uint8 tensor.
@@ -552,15 +558,15 @@ class Balancer(nn.Module):
                 f"the state is of the solver {found['solver']}, but this Balancer has {solver}"
             )
         saved = None if found["tasks"] is None else check_tasks(found["tasks"])
-        if None not in (saved, self._tasks) and saved != self._tasks:
-            raise ValueError(
-                f"the state is of the tasks {saved}, but this Balancer has {self._tasks}"
-            )
+        known = self._known_tasks
+        if None not in (saved, known) and saved != known:
+            raise ValueError(f"the state is of the tasks {saved}, but this Balancer has {known}")
         self._memory.checked(found["memory"])
         self._source.load_state_dict(found["source"])
         self._memory.load_state_dict(found["memory"])
         self._tasks = saved or self._tasks
         self._micro_batches = None
+        self._agreement.loads(found)
 
 
 _FIXED = {"solver", "solvers", "source", "tasks", "options", "report", "wants_after_step",

@@ -88,6 +88,15 @@ def _shape_of(item: nn.Module | Tensor) -> str:
     return str(tuple(item.shape)) if isinstance(item, Tensor) else ""
 
 
+def fingerprint(parameter: Tensor) -> list[Any]:
+    """A few of its values, which tell it from others of its shape on other ranks.
+
+    A parameter has no name in a graph; where training starts, its values are the same on all ranks.
+    """
+    values: list[Any] = parameter.detach().reshape(-1)[:4].tolist()
+    return values
+
+
 def is_sharded(parameter: Tensor) -> bool:
     """Whether FSDP2 shards a parameter."""
     module: Any = sys.modules.get("torch.distributed.tensor")

@@ -92,7 +92,7 @@ class _ShardedGradients(TaskGradients):
         self.ends = [*shared, *others]
         self._local = [_local(parameter) for parameter in self.ends]
 
-    def sizes(self) -> object:
+    def shapes(self) -> object:
         return tuple(self._losses)  # every rank needs all; shards differ in size from rank to rank
 
     def measure(self, factor: float, *, retain_graph: bool) -> None:
