@@ -14,7 +14,7 @@ from gradbalance.gradients.parameters import (
     as_tuple,
     check_count,
     check_groups,
-    is_sharded,
+    check_whole,
     names_of,
     parameters_of,
     subset,
@@ -91,10 +91,7 @@ class SharedParameters(Source):
             self._groups, self._given = tuple(groups), list(groups.values())
         elif parameters is not None:
             self._given = [as_tuple(parameters, "parameters")]
-        if any(is_sharded(p) for given in self._given for p in parameters_of(given)):
-            raise ValueError(
-                "the parameters are sharded; use ShardedParameters(model.trunk, model) instead"
-            )
+        check_whole([p for given in self._given for p in parameters_of(given)])
         self._measure = None if measure is None else as_tuple(measure, "measure")
         self._keeping = Keeping(
             rows_are_written=measure is None and sketch is None,
@@ -168,6 +165,7 @@ class SharedParameters(Source):
             groups, found = [shared], (of_two, len(reached) == len(tasks))
             new = [p for p in shared if p not in self._found]
         known = {tensor for tensors in groups for tensor in tensors}
+        check_whole(known)
         unshared = {t: [x for x in leaves if x not in known] for t, leaves in reached.items()}
         measured = groups
         if self._measure is not None:
