@@ -41,8 +41,7 @@ def measured(num_tasks: int, turns: int) -> dict[str, Any]:
         rows = Rows()
         for task in tasks:
             rows.add(task, (), gradients[task])
-        for parameter in shared:
-            rows.combine(parameter, weights, wide=wide)
+        rows.combine(shared, weights, wide=wide)
 
     def differentiate(losses: list[torch.Tensor]) -> None:
         for index, loss in enumerate(losses):

@@ -75,8 +75,10 @@ class Agreement:
         factor: float,
         *,
         what: str = "a step",
-    ) -> Mapping[str, Tensor]:
+    ) -> tuple[Mapping[str, Tensor], float | None]:
         """The losses that count, by task: of this process, or the means over the ranks.
+
+        With them the rounding of the coarsest gradients of any rank; None where there is but one.
 
         Args:
             losses: of this rank, micro-batches added up.
@@ -89,19 +91,20 @@ class Agreement:
             ValueError: on every rank, if they disagree.
         """
         if self.ranks is None:
-            return losses
-        refused = None
+            return losses, None
+        refused, rounding = None, 0.0
         try:
             shapes = gradients.shapes()
+            rounding = gradients.rounding
         except ValueError as error:  # told to the others first, who would wait for this rank
             refused, shapes = error, str(error)
         try:
-            present, _ = self._meet(what, losses, tasks, shapes, factor)
+            agreed = self._meet(what, losses, tasks, shapes, factor, rounding)
         except RanksError as error:
             raise refused or error from None
         if refused is not None:
             raise refused
-        return present
+        return agreed
 
     def on_losses(
         self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]

@@ -241,40 +241,42 @@ class Balancer(nn.Module):
             >>> balancer.accumulate(losses(x[:4]))
             >>> report = balancer.backward(losses(x[4:]))
         """
-        named, tasks = named_losses(losses, self._known_tasks)
-        if not self._source.accumulates:
-            raise ValueError(
-                "accumulate() needs gradients of parameters, which SharedParameters() and "
-                f"LossesOnly() keep; found {type(self._source).__name__}. Take a balanced step for "
-                "each micro-batch instead, balancer(losses).backward()"
-            )
-        if not 0 < loss_scale < float("inf"):
-            raise ValueError(f"loss_scale must be a positive number; found {loss_scale!r}")
-        earlier = self._micro_batches or MicroBatches()
-        request = Request(self._policy.heads, earlier=earlier, tasks=tasks)
-        gradients = self._source.open(named, request)
-        assert gradients.graph is not None
-        earlier.add(named, gradients.graph, loss_scale)
-        self._micro_batches, self._tasks = earlier, tasks
+        with self._agreement.alone():
+            named, tasks = named_losses(losses, self._known_tasks)
+            if not self._source.accumulates:
+                raise ValueError(
+                    "accumulate() needs gradients of parameters, which SharedParameters() and "
+                    f"LossesOnly() keep; found {type(self._source).__name__}. Take a balanced step "
+                    "for each micro-batch instead, balancer(losses).backward()"
+                )
+            if not 0 < loss_scale < float("inf"):
+                raise ValueError(f"loss_scale must be a positive number; found {loss_scale!r}")
+            earlier = self._micro_batches or MicroBatches()
+            request = Request(self._policy.heads, earlier=earlier, tasks=tasks)
+            gradients = self._source.open(named, request)
+            assert gradients.graph is not None
+            earlier.add(named, gradients.graph, loss_scale)
+            self._micro_batches, self._tasks = earlier, tasks
 
     @eager
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
-        """The report of a step solved now; touches no `.grad`, no state and no graph."""
+        """The report of a step solved now; touches no state, graph or parameter's `.grad`."""
         with self._agreement.alone():
             named, tasks = named_losses(losses, self._known_tasks)
             request = Request(
                 self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
             )
             gradients = self._opened(named, request)
-        present = self._agreement.on_step(named, tasks, gradients, 1.0, what="measure()")
+        present, rounding = self._agreement.on_step(named, tasks, gradients, 1.0, what="measure()")
         measured = look(
             present,
             tasks,
             gradients,
             len(self._memory.solvers),
             ranks=self._agreement.ranks,
+            rounding=rounding,
             retain_graph=True,
         )
         return solve(measured, self._memory, self._policy).report
@@ -463,7 +465,7 @@ class Balancer(nn.Module):
         # Micro-batches are always solved for, which the others must know where they might not be.
         solves = self._policy.every > 1 and call.earlier is not None
         what = "a step of micro-batches" if solves else "a step"
-        present = self._agreement.on_step(total, call.tasks, gradients, factor, what=what)
+        present, rounding = self._agreement.on_step(total, call.tasks, gradients, factor, what=what)
         reuses = call.earlier is None and memory.can_reuse(present)
         measured = look(
             present,
@@ -471,6 +473,7 @@ class Balancer(nn.Module):
             None if reuses or factor == 0 else gradients,
             len(memory.solvers),
             ranks=self._agreement.ranks,
+            rounding=rounding,
             factor=factor,
             retain_graph=retain_graph,
         )

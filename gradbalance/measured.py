@@ -1,9 +1,10 @@
 """Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class Measured:
             not measured, or reached by no loss.
         factor: the gradient that the balanced loss received.
         resolution: how exactly directions are known; see `numerics.resolution`.
+        needs_check: whether the Gramians come from a source that may give something else.
     """
 
     tasks: tuple[str, ...]
@@ -35,8 +37,9 @@ class Measured:
     grams: tuple[Array | None, ...]
     factor: float
     resolution: float = 0.0
+    needs_check: bool = False
 
-    @property
+    @cached_property
     def square_norms(self) -> Array | None:
         """[t] the squared norms of the gradients over all groups, or None without a Gramian."""
         squares = [np.diagonal(gram) for gram in self.grams if gram is not None]
@@ -61,6 +64,7 @@ def look(
     num_groups: int,
     *,
     ranks: Ranks | None = None,
+    rounding: float | None = None,
     factor: float = 1.0,
     retain_graph: bool = False,
 ) -> Measured:
@@ -72,6 +76,7 @@ def look(
         gradients: of this step; None where none are measured.
         num_groups: how many groups of parameters there are.
         ranks: the processes over which losses and gradients are means.
+        rounding: of the coarsest gradients of any rank; None for that of `gradients`.
         factor: the gradient that each loss receives.
         retain_graph: whether the graph must outlive the step.
 
@@ -91,26 +96,39 @@ def look(
             raise
         grams = gradients.grams(names, ranks)
     known = [gram for gram in grams if gram is not None]
-    like = known[0] if known else next(iter(losses.values()))
-    parts = [loss.detach().reshape(1) for loss in losses.values()]
-    parts += [gram.reshape(-1) for gram in known]
+    values, matrices = _on_host(list(losses.values()), known)
+    if gradients is not None:
+        gradients.check(names, matrices)
+    if factor != 1.0:
+        with np.errstate(invalid="ignore", over="ignore"):
+            matrices = [matrix / factor**2 for matrix in matrices]
+    remaining = iter(matrices)
+    by_group = tuple(None if gram is None else next(remaining) for gram in grams)
+    needs_check = gradients is not None and not gradients.sums_rows
+    finest = _resolution(gradients, rounding, known)
+    return Measured(tasks, names, values, by_group, factor, finest, needs_check)
+
+
+def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, list[Array]]:
+    """The losses [t] and the Gramians as float64 arrays; from another device, in one copy."""
+    like = (grams or losses)[0]
+    if like.device.type == "cpu":
+        values = np.array([loss.item() for loss in losses])
+        return values, [gram.numpy().astype(np.float64, copy=False) for gram in grams]
+    parts = [*(loss.detach().reshape(1) for loss in losses), *(gram.reshape(-1) for gram in grams)]
     flat = torch.cat([p.to(like.device, widest_dtype(like.device)) for p in parts]).cpu().numpy()
-    values, entries = np.split(flat.astype(np.float64), [len(names)])
-    with np.errstate(invalid="ignore", over="ignore"):
-        matrices = iter(entries.reshape(len(known), len(names), len(names)) / factor**2)
-    return Measured(
-        tasks,
-        names,
-        values,
-        tuple(None if gram is None else next(matrices) for gram in grams),
-        factor,
-        0.0 if gradients is None else _resolution(gradients, len(names), like),
-    )
+    values, entries = np.split(flat.astype(np.float64), [len(losses)])
+    return values, [*entries.reshape(len(grams), len(losses), len(losses))] if grams else []
 
 
-def _resolution(gradients: TaskGradients, num_tasks: int, gram: Tensor) -> float:
-    unit = torch.finfo(widest_dtype(gram.device)).eps
-    return resolution(num_tasks, rounding=gradients.rounding, unit=unit)
+def _resolution(
+    gradients: TaskGradients | None, rounding: float | None, grams: Sequence[Tensor]
+) -> float:
+    if gradients is None or not grams:
+        return 0.0
+    unit = torch.finfo(widest_dtype(grams[0].device)).eps
+    rounding = gradients.rounding if rounding is None else rounding
+    return resolution(len(grams[0]), rounding=rounding, unit=unit)
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -126,5 +144,5 @@ def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
         finite_only: whether those that are not finite are left out.
     """
     first, dtype = next(iter(losses.values())), widest_of(losses.values())
-    values = torch.stack([x.detach().reshape(()).to(first.device, dtype) for x in losses.values()])
+    values = torch.cat([x.detach().reshape(1).to(first.device, dtype) for x in losses.values()])
     return torch.where(torch.isfinite(values), values, 0).sum() if finite_only else values.sum()
