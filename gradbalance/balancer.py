@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
+from gradbalance.agreement import Agreement
 from gradbalance.decision import Decision, as_carried, reuse, skip, solve
 from gradbalance.eager import eager
 from gradbalance.gradients import (
@@ -24,10 +25,9 @@ from gradbalance.gradients import (
 from gradbalance.gradients.autograd import after_outer_backward, explained
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import MicroBatches
-from gradbalance.gradients.ranks import Ranks
 from gradbalance.loss import balanced_loss
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
-from gradbalance.measured import Measured, agree, look, plain_sum, widest_of
+from gradbalance.measured import Measured, look, plain_sum, widest_of
 from gradbalance.memory import Memory
 from gradbalance.numerics import Status
 from gradbalance.policy import NonFinite, Policy, Scale, ZeroGradients, checked_policy
@@ -143,7 +143,8 @@ class Balancer(nn.Module):
         self._memory = Memory(solver, source.groups, every=every)
         self._tasks = None if tasks is None else check_tasks(tasks)
         self._capacity = capacity_for(self._tasks, len(source.groups))
-        self._agreed_tasks: tuple[str, ...] | None = None
+        options = {k: v for k, v in vars(self._policy).items() if k != "distributed"}
+        self._agreement = Agreement(distributed, f"{solver}, {source}, {options}")
         self._micro_batches: MicroBatches | None = None
         self._report: Report | None = None
         self._holds = False
@@ -178,12 +179,13 @@ class Balancer(nn.Module):
         if not torch.is_grad_enabled():
             named, _ = named_losses(losses, self._known_tasks, differentiable=False)
             return plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-        named, tasks = named_losses(losses, self._known_tasks)
-        if self._holds:
-            self._source.commit(None, freed=True)
-            return self._weighted_sum(named)
-        value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-        call = self._open(named, tasks, representation, retain_graph=retain_graph)
+        with self._agreement.alone():
+            named, tasks = named_losses(losses, self._known_tasks)
+            if self._holds:
+                self._source.commit(None, freed=True)
+                return self._weighted_sum(named)
+            value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
+            call = self._open(named, tasks, representation, retain_graph=retain_graph)
         self._micro_batches = None
         return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))
 
@@ -239,41 +241,42 @@ class Balancer(nn.Module):
             >>> balancer.accumulate(losses(x[:4]))
             >>> report = balancer.backward(losses(x[4:]))
         """
-        named, tasks = named_losses(losses, self._known_tasks)
-        if not self._source.accumulates:
-            raise ValueError(
-                "accumulate() needs gradients of parameters, which SharedParameters() and "
-                f"LossesOnly() keep; found {type(self._source).__name__}. Take a balanced step for "
-                "each micro-batch instead, balancer(losses).backward()"
-            )
-        if not 0 < loss_scale < float("inf"):
-            raise ValueError(f"loss_scale must be a positive number; found {loss_scale!r}")
-        earlier = self._micro_batches or MicroBatches()
-        request = Request(self._policy.heads, earlier=earlier, tasks=tasks)
-        gradients = self._source.open(named, request)
-        assert gradients.graph is not None
-        earlier.add(named, gradients.graph, loss_scale)
-        earlier.tasks = tasks
-        self._micro_batches = earlier
+        with self._agreement.alone():
+            named, tasks = named_losses(losses, self._known_tasks)
+            if not self._source.accumulates:
+                raise ValueError(
+                    "accumulate() needs gradients of parameters, which SharedParameters() and "
+                    f"LossesOnly() keep; found {type(self._source).__name__}. Take a balanced step "
+                    "for each micro-batch instead, balancer(losses).backward()"
+                )
+            if not 0 < loss_scale < float("inf"):
+                raise ValueError(f"loss_scale must be a positive number; found {loss_scale!r}")
+            earlier = self._micro_batches or MicroBatches()
+            request = Request(self._policy.heads, earlier=earlier, tasks=tasks)
+            gradients = self._source.open(named, request)
+            assert gradients.graph is not None
+            earlier.add(named, gradients.graph, loss_scale)
+            earlier.tasks = tasks
+            self._micro_batches = earlier
 
     @eager
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
         """The report of a step solved now; touches no state, graph or parameter's `.grad`."""
-        named, tasks = named_losses(losses, self._known_tasks)
-        ranks = self._ranks(named, tasks)
-        request = Request(
-            self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
-        )
-        gradients = self._opened(named, request)
-        present, rounding = agree(named, tasks, gradients, ranks, 1.0)
+        with self._agreement.alone():
+            named, tasks = named_losses(losses, self._known_tasks)
+            request = Request(
+                self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
+            )
+            gradients = self._opened(named, request)
+        present, rounding = self._agreement.on_step(named, tasks, gradients, 1.0, what="measure()")
         measured = look(
             present,
             tasks,
             gradients,
             len(self._memory.solvers),
-            ranks=ranks,
+            ranks=self._agreement.ranks,
             rounding=rounding,
             retain_graph=True,
         )
@@ -334,10 +337,10 @@ class Balancer(nn.Module):
         """
         if not self.wants_after_step:
             return
-        named = named_values(losses, self._tasks)
+        with self._agreement.alone():
+            named = named_values(losses, self._tasks)
         assert self._tasks is not None
-        ranks = self._ranks(named, self._tasks)
-        present = named if ranks is None else ranks.agree(named, self._tasks, {})[0]
+        present = self._agreement.on_losses(named, self._tasks)
         values = look(present, self._tasks, None, 1)
         for name, value in zip(values.names, values.losses, strict=True):
             if self._policy.nonfinite == "raise" and not np.isfinite(value):
@@ -404,12 +407,6 @@ class Balancer(nn.Module):
         return self._tasks
 
     @property
-    def _known_tasks(self) -> tuple[str, ...] | None:
-        """With those of the micro-batches that wait for their step, before the first one."""
-        waiting = self._micro_batches
-        return self._tasks if self._tasks or waiting is None else waiting.tasks
-
-    @property
     def options(self) -> Policy:
         """`heads`, `scale`, `zero_gradients`, `nonfinite`, `every` and `distributed`."""
         return self._policy
@@ -465,16 +462,18 @@ class Balancer(nn.Module):
         factor = float(upstream)
         retain_graph = call.retain_graph or kept
         total = call.earlier.total(call.losses) if call.earlier else call.losses
-        ranks = self._ranks(total, call.tasks)
         gradients, memory = call.gradients, self._memory
-        present, rounding = agree(total, call.tasks, gradients, ranks, factor)
+        # Micro-batches are always solved for, which the others must know where they might not be.
+        solves = self._policy.every > 1 and call.earlier is not None
+        what = "a step of micro-batches" if solves else "a step"
+        present, rounding = self._agreement.on_step(total, call.tasks, gradients, factor, what=what)
         reuses = call.earlier is None and memory.can_reuse(present)
         measured = look(
             present,
             call.tasks,
             None if reuses or factor == 0 else gradients,
             len(memory.solvers),
-            ranks=ranks,
+            ranks=self._agreement.ranks,
             rounding=rounding,
             factor=factor,
             retain_graph=retain_graph,
@@ -494,7 +493,7 @@ class Balancer(nn.Module):
                 decision.weights, factor, retain_graph=retain_graph, wide=decision.cancels
             )
 
-        after_outer_backward(partial(self._commit, call, decision, measured, ranks, retain_graph))
+        after_outer_backward(partial(self._commit, call, decision, measured, retain_graph))
         return directions
 
     @eager
@@ -503,13 +502,12 @@ class Balancer(nn.Module):
         call: _Call,
         decision: Decision,
         measured: Measured,
-        ranks: Ranks | None,
         retain_graph: bool,
     ) -> None:
         """Once all is written: what lies behind the ends may have failed, or overflowed."""
         if abs(measured.factor) > 1 and not decision.skipped:
             overflows = _overflowed(call.losses)
-            if overflows if ranks is None else ranks.any(overflows, call.losses):
+            if self._agreement.on_overflow(overflows, call.losses, call.tasks):
                 decision = skip(measured, self._memory, self._policy, written=1.0)
         self._report = decision.report
         if not decision.skipped:
@@ -517,6 +515,7 @@ class Balancer(nn.Module):
             self._memory.commit(decision.steps)
         freed = measured.factor != 0 and not retain_graph
         self._source.commit(None if decision.skipped else call.gradients, freed=freed)
+        self._agreement.step_ends()
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = self._memory.weights[0]
@@ -531,12 +530,10 @@ class Balancer(nn.Module):
         terms = [weights[task] * x.reshape(()).to(device, dtype) for task, x in known.items()]
         return torch.stack(terms).sum()
 
-    def _ranks(self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> Ranks | None:
-        ranks = Ranks.of(self._policy.distributed)
-        if ranks is not None and tasks != self._agreed_tasks:
-            ranks.check_same("the tasks", tasks, next(iter(losses.values())))
-            self._agreed_tasks = tasks
-        return ranks
+    @property
+    def _known_tasks(self) -> tuple[str, ...] | None:
+        waiting = () if self._micro_batches is None else self._micro_batches.tasks
+        return self._tasks or self._agreement.tasks or waiting or None
 
     def get_extra_state(self) -> Tensor:
         """Tasks, the solver's and the source's state and the last weights, as one uint8 tensor.
@@ -569,17 +566,19 @@ class Balancer(nn.Module):
                 f"the state is of the solver {found['solver']}, but this Balancer has {solver}"
             )
         saved = None if found["tasks"] is None else check_tasks(found["tasks"])
-        unknown = [] if self._tasks is None else [t for t in saved or () if t not in self._tasks]
+        known = self._tasks or self._agreement.tasks
+        unknown = [] if known is None else [task for task in saved or () if task not in known]
         if unknown:
             raise ValueError(
-                f"the state is of the tasks {saved}, but this Balancer has {self._tasks}: it may "
-                f"have more, but not lack {unknown}"
+                f"the state is of the tasks {saved}, but this Balancer has {known}: it may have "
+                f"more, but not lack {unknown}"
             )
         self._memory.checked(found["memory"])
         self._source.load_state_dict(found["source"])
         self._memory.load_state_dict(found["memory"])
-        self._tasks = self._tasks or saved
+        self._tasks = known or saved
         self._micro_batches = None
+        self._agreement.loads(found)
 
 
 _FIXED = {"solver", "solvers", "source", "tasks", "options", "report", "wants_after_step",

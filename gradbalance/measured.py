@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradbalance.gradients import TaskGradients
-from gradbalance.gradients.ranks import Ranks, widest_dtype
+from gradbalance.gradients.ranks import Ranks, RanksError, widest_dtype
 from gradbalance.numerics import resolution
 from gradbalance.numerics.array import Array
 
@@ -55,48 +56,6 @@ class Measured:
         return not bool(np.isfinite(squares[np.isfinite(self.losses)]).all())
 
 
-def agree(
-    losses: Mapping[str, Tensor],
-    tasks: tuple[str, ...],
-    gradients: TaskGradients,
-    ranks: Ranks | None,
-    factor: float,
-) -> tuple[Mapping[str, Tensor], float | None]:
-    """The losses that count, by task: of this process, or the means over the ranks.
-
-    With them the rounding of the coarsest gradients of any rank; None where there is but one.
-
-    Args:
-        losses: of this rank, micro-batches added up.
-        tasks: all T tasks.
-        gradients: of this step.
-        ranks: the processes over which losses and gradients are means.
-        factor: the gradient that the balanced loss received.
-
-    Raises:
-        ValueError: on every rank, if they disagree.
-    """
-    if ranks is None:
-        return losses, None
-    refused, rounding = None, 0.0
-    try:
-        sizes = gradients.sizes()
-        rounding = gradients.rounding
-    except ValueError as error:  # told to the others first, who would wait for this rank
-        refused, sizes = error, str(error)
-    alike = {
-        "the parameters that the tasks share": sizes,
-        "the gradient that the balanced loss receives": factor,
-    }
-    try:
-        agreed = ranks.agree(losses, tasks, alike, rounding)
-    except ValueError as error:
-        raise refused or error from None
-    if refused is not None:
-        raise refused
-    return agreed
-
-
 @torch.no_grad()
 def look(
     losses: Mapping[str, Tensor],
@@ -122,12 +81,19 @@ def look(
         retain_graph: whether the graph must outlive the step.
 
     Raises:
-        ValueError: the gradients cannot be measured.
+        ValueError: the gradients cannot be measured, here or on another rank.
     """
     names = tuple(losses)
     grams: list[Tensor | None] = [None] * num_groups
     if gradients is not None:
-        gradients.measure(factor, retain_graph=retain_graph)
+        try:
+            gradients.measure(factor, retain_graph=retain_graph)
+        except Exception:
+            if ranks is not None:  # which wait for this one
+                ranks.failed = True
+                with suppress(RanksError):
+                    gradients.grams(names, ranks)
+            raise
         grams = gradients.grams(names, ranks)
     known = [gram for gram in grams if gram is not None]
     values, matrices = _on_host(list(losses.values()), known)

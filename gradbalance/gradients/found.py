@@ -1,7 +1,7 @@
 """The parameters that were found to be shared: what a later step, or a resumed run, builds on."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +28,10 @@ class Found:
 
     def __contains__(self, parameter: Tensor) -> bool:
         return parameter in self._known
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """In the order in which they were found."""
+        return iter(list(self._known))
 
     def add(self, parameters: Iterable[Tensor], *, complete: bool) -> None:
         """Remember parameters of a step that was written.

@@ -17,6 +17,7 @@ from gradbalance.gradients.autograd import (
 )
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import Reached
+from gradbalance.gradients.parameters import fingerprint
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rounding import held, rounding_of
 from gradbalance.gradients.rows import Rows
@@ -34,12 +35,14 @@ class Shared:
         measured: of each group those that its Gramian is taken over.
         unshared: of each task the leaves that it shares with no other: its head.
         found: see `TaskGradients`.
+        new: those that were found at this step for the first time.
     """
 
     groups: Sequence[Sequence[Tensor]]
     measured: Sequence[Sequence[Tensor]]
     unshared: Mapping[str, Sequence[Tensor]]
     found: tuple[Sequence[Tensor], bool] | None = None
+    new: Sequence[Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,12 @@ class GraphGradients(TaskGradients):
     def _leaves(self) -> Reached:
         return {task: {} for task in self._losses} if self.graph is None else self.graph.leaves
 
-    def sizes(self) -> object:
-        """The number of measured parameters of each group."""
+    def shapes(self) -> object:
+        """Of each group's measured parameters, and what tells those found now from their like."""
         if self._keeping.samples_are_columns:
             return None
-        return tuple(sum(t.numel() for t in part) for part in self.shared.measured)
+        groups = [[(tuple(t.shape), t.dtype) for t in part] for part in self.shared.measured]
+        return groups, list(map(fingerprint, self.shared.new))
 
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         """One backward a task, as far as what is measured, and its own leaves where they stay."""
@@ -195,7 +199,7 @@ class GraphGradients(TaskGradients):
                 for task in tasks:
                     row = self._rows.row(task, measured)
                     self._sketches[task] = sketch.apply(row, measured)
-            zero = torch.zeros_like(next(iter(self._sketches.values())))
+            zero = sketch.apply([None] * len(measured), measured)
             return sketched_gram([self._sketches.get(task, zero) for task in tasks], ranks)
         if ranks is not None and self._keeping.samples_are_columns:
             # Each rank's samples are 1/N of the mean loss.

@@ -1,7 +1,7 @@
 """What users name as shared or measured: modules and parameters, checked."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -95,8 +95,38 @@ def _shape_of(item: nn.Module | Tensor) -> str:
     return str(tuple(item.shape)) if isinstance(item, Tensor) else ""
 
 
+def fingerprint(parameter: Tensor) -> list[Any]:
+    """A few of its values, which tell it from others of its shape on other ranks.
+
+    A parameter has no name in a graph; where training starts, its values are the same on all ranks.
+    """
+    values: list[Any] = parameter.detach().reshape(-1)[:4].tolist()
+    return values
+
+
+def check_not_flat(parameters: Iterable[Tensor]) -> None:
+    """ValueError if FSDP1 flattened one of them together with others."""
+    if any(getattr(parameter, "_fsdp_flattened", False) for parameter in parameters):
+        raise ValueError(
+            "found parameters of FullyShardedDataParallel (FSDP1), which flattens several into "
+            "one, so that what the tasks share cannot be told from their heads. Shard with "
+            "torch.distributed.fsdp.fully_shard (FSDP2) instead, and take "
+            "ShardedParameters(model.trunk, model), or LossesOnly()"
+        )
+
+
+def check_whole(parameters: Collection[Tensor]) -> None:
+    """ValueError unless each of them lies on this rank as it is."""
+    check_not_flat(parameters)
+    if any(map(is_sharded, parameters)):
+        raise ValueError(
+            "the parameters lie over a mesh of ranks (FSDP2 or tensor parallelism); use "
+            "ShardedParameters(model.trunk, model) instead"
+        )
+
+
 def is_sharded(parameter: Tensor) -> bool:
-    """Whether FSDP2 shards a parameter."""
+    """Whether a tensor lies over a mesh of ranks, by FSDP2 or tensor parallelism: a DTensor."""
     module: Any = sys.modules.get("torch.distributed.tensor")
     # Importing it takes as long as torch itself; where it was never imported there are none.
     return module is not None and isinstance(parameter, module.DTensor)

@@ -1,7 +1,9 @@
 """The processes that train one model together: what they must agree on, and rows reduced."""
 
+import textwrap
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -15,15 +17,40 @@ def widest_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+class RanksError(ValueError):
+    """Raised on every rank at once."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """What must be the same on all ranks.
+
+    Attributes:
+        name: what it is.
+        value: of this rank; its text is compared.
+        remedy: what to do where it differs.
+    """
+
+    name: str
+    value: object
+    remedy: str
+
+
 class Ranks:
     """A process group, seen as the ranks over which losses and gradients are means.
 
     Args:
         group: the process group.
+
+    Attributes:
+        size: N.
+        failed: whether this rank takes part only so that the others need not wait for it: every
+            sum is then an error on all of them.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self._group = group
+        self.failed = False
         self.size = dist.get_world_size(group)
 
     @classmethod
@@ -40,9 +67,20 @@ class Ranks:
         return cls(group) if dist.get_world_size(group) > 1 else None
 
     def add_up(self, tensor: Tensor) -> Tensor:
-        """The sum over the ranks, in place."""
-        dist.all_reduce(tensor, group=self._group)
-        return tensor
+        """The sum over the ranks.
+
+        Raises:
+            RanksError: on every rank, if one of them has failed.
+        """
+        flag = tensor.new_full((1,), float(self.failed))
+        total = torch.cat([tensor.reshape(-1), flag])
+        dist.all_reduce(total, group=self._group)
+        if total[-1] > 0:
+            raise RanksError(
+                "another rank raised an error while it differentiated its losses, which its own "
+                "message explains; the step was given up on all ranks, and nothing was written"
+            )
+        return total[:-1].view(tensor.shape)
 
     def _device_for(self, tensor: Tensor) -> torch.device:
         """Where what is sent must lie: NCCL takes nothing from the CPU, as losses in floats are."""
@@ -50,32 +88,27 @@ class Ranks:
             return torch.device("cuda", torch.cuda.current_device())
         return tensor.device
 
-    def any(self, here: bool, losses: Mapping[str, Tensor]) -> bool:
-        """Whether it is so on any rank."""
-        device = self._device_for(next(iter(losses.values())))
-        return bool(self.add_up(torch.full((), float(here), device=device)) > 0)
-
     @torch.no_grad()
     def agree(
         self,
         losses: Mapping[str, Tensor],
         tasks: Sequence[str],
-        alike: Mapping[str, object],
-        rounding: float = 0.0,
+        common: Sequence[Common],
+        number: float = 0.0,
     ) -> tuple[dict[str, Tensor], float]:
         """The losses of DDP's objective, by task, of those that are present on any rank.
 
         A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
-        is not finite on one of them. With them the coarsest rounding of any rank. One all-reduce.
+        is not finite on one of them. With them the largest of the ranks' numbers. One all-reduce.
 
         Args:
             losses: of this rank.
             tasks: all T tasks, the same on every rank.
-            alike: what else must be the same on every rank, by its name.
-            rounding: of this rank's gradients, or any number that is not negative.
+            common: what else must be the same on every rank.
+            number: of this rank, not negative, such as the rounding of its gradients.
 
         Raises:
-            ValueError: on every rank, if it is not.
+            RanksError: on every rank, if it is not.
         """
         device = self._device_for(next(iter(losses.values())))
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
@@ -84,32 +117,31 @@ class Ranks:
         finite = torch.isfinite(values)
         present = torch.tensor([float(t in losses) for t in tasks], dtype=zero.dtype).to(device)
         sent = [torch.where(finite, values, 0), present, (~finite).to(zero)]
-        sent += [self._of_rank(self._code(what), zero) for what in alike.values()]
-        sent.append(self._of_rank(rounding, zero))
-        lengths = [len(tasks)] * 3 + [self.size] * (len(alike) + 1)
+        sent += [self._of_rank(self._code(what), zero) for what in common]
+        sent.append(self._of_rank(number, zero))
+        lengths = [len(tasks)] * 3 + [self.size] * (len(common) + 1)
         received = torch.split(self.add_up(torch.cat(sent)), lengths)
-        total, anywhere, broken, *codes, roundings = received
-        self._compare(alike, codes)
+        total, anywhere, broken, *codes, numbers = received
+        self._compare(common, codes)
         means = torch.where(broken > 0, torch.nan, total / self.size)
         each = zip(tasks, means, anywhere.tolist(), strict=True)
-        return {task: mean for task, mean, there in each if there}, float(roundings.max())
+        return {task: mean for task, mean, there in each if there}, float(numbers.max())
 
-    def check_same(self, name: str, what: object, like: Tensor) -> None:
-        """Raise a ValueError on every rank unless it is the same on all.
+    def check_same(self, common: Common, like: Tensor) -> None:
+        """Raise on every rank unless something is the same on all.
 
         Args:
-            name: what it is.
-            what: its text is compared.
+            common: what is compared.
             like: says where the tensor that is sent lies.
         """
         device = self._device_for(like)
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
-        self._compare({name: what}, [self.add_up(self._of_rank(self._code(what), zero))])
+        self._compare([common], [self.add_up(self._of_rank(self._code(common), zero))])
 
     @staticmethod
-    def _code(what: object) -> int:
+    def _code(common: Common) -> int:
         """A number for a text, such that float32 holds it."""
-        return zlib.crc32(repr(what).encode()) % (1 << 24)
+        return zlib.crc32(repr(common.value).encode()) % (1 << 24)
 
     def _of_rank(self, number: float, zero: Tensor) -> Tensor:
         """[N] one number a rank, zero but for this rank's."""
@@ -117,14 +149,16 @@ class Ranks:
         numbers[dist.get_rank(self._group)] = number
         return numbers
 
-    def _compare(self, alike: Mapping[str, object], codes: Sequence[Tensor]) -> None:
-        for (name, what), found in zip(alike.items(), codes, strict=True):
-            if len(set(found.tolist())) > 1:
-                raise ValueError(
-                    f"{name} must be the same on all ranks; found {what} here and something else "
-                    "elsewhere. Name the tasks, Balancer(tasks=[...]), and what they share, "
-                    "SharedParameters(model.trunk): a rank that lacks a task may find something "
-                    "else"
+    def _compare(self, common: Sequence[Common], codes: Sequence[Tensor]) -> None:
+        for what, of_ranks in zip(common, codes, strict=True):
+            found = of_ranks.tolist()
+            here = found[dist.get_rank(self._group)]
+            others = [rank for rank, code in enumerate(found) if code != here]
+            if others:
+                value = textwrap.shorten(str(what.value), 400, placeholder=" …")
+                raise RanksError(
+                    f"{what.name} must be the same on all ranks; found {value} here and something "
+                    f"else on the ranks {others}. {what.remedy}"
                 )
 
     def mean_shard(self, rows_TC: Tensor) -> Tensor:

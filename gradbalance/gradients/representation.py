@@ -12,7 +12,7 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
 from gradbalance.gradients.hidden import check_differentiable
 from gradbalance.gradients.micro_batches import Reached
-from gradbalance.gradients.parameters import is_sharded
+from gradbalance.gradients.parameters import check_whole
 from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
 
 
@@ -61,11 +61,8 @@ class Representation(StatelessSource):
     def __init__(self, module: nn.Module | None = None) -> None:
         if module is not None and not isinstance(module, nn.Module):
             raise ValueError(f"Representation needs a module; found a {type(module).__name__}")
-        if module is not None and any(map(is_sharded, module.parameters())):
-            raise ValueError(
-                "Representation cannot differentiate heads that FSDP2 shards; found a sharded "
-                "trunk. Use ShardedParameters(model.trunk, model)"
-            )
+        if module is not None:
+            check_whole(list(module.parameters()))
         self._module = module
         self._listen()
         self._text = "" if module is None else type(module).__name__
@@ -120,6 +117,7 @@ class Representation(StatelessSource):
             )
         tensors = _tensors_of(captured)
         graph = _graph_before(losses, tensors)
+        check_whole(graph.all_leaves)
 
         def share(reached: Reached) -> Shared:
             unshared = {task: list(leaves) for task, leaves in reached.items()}

@@ -1,43 +1,50 @@
-"""Parameters that FSDP2 shards: one ordinary backward a task, each rank its own shards."""
+"""Parameters on a mesh of ranks (FSDP2, tensor parallelism): one ordinary backward a task."""
 
-from __future__ import annotations
-
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from gradbalance.gradients.autograd import explained
 from gradbalance.gradients.graph import Graph
-from gradbalance.gradients.parameters import Parameters, as_tuple, is_sharded, parameters_of
+from gradbalance.gradients.mesh import Mesh, local_gradient, local_part, placed_like
+from gradbalance.gradients.parameters import (
+    Parameters,
+    as_tuple,
+    check_not_flat,
+    is_sharded,
+    parameters_of,
+)
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rounding import rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.source import Heads, Request, StatelessSource, TaskGradients, Weights
 
-if TYPE_CHECKING:  # importing it takes as long as torch itself
-    from torch.distributed.tensor import DTensor
-
 
 @final
 class ShardedParameters(StatelessSource):
-    r"""`SharedParameters` where FSDP2 (`fully_shard`) shards the model.
+    r"""`SharedParameters` where FSDP2 or tensor parallelism places the model on a mesh of ranks.
 
-    .. math:: G = \sum_r J^{(r)} J^{(r)\top}, \qquad
+    .. math:: G = \sum_r \sum_k \frac{1}{c_k} J^{(r)}_k J^{(r)\top}_k, \qquad
         \texttt{.grad}^{(r)} \mathrel{+}= J^{(r)\top} w
 
-    with J⁽ʳ⁾ [T, P/N] the columns of the mean gradients that rank r holds. Sharded parameters
-    cannot be differentiated by themselves, so each task gets one ordinary backward, and its row is
-    what FSDP leaves in `.grad`. Memory is T shards. Every rank must have every task.
+    with J⁽ʳ⁾ₖ [T, ·] what rank r holds of the gradients of parameter k (the means over the ranks of
+    FSDP), and cₖ on how many ranks each part of it lies. Covers `fully_shard` over one mesh
+    dimension or two (HSDP), `parallelize_module`, and one upon the other. Such parameters cannot be
+    differentiated by themselves, so each task gets one ordinary backward, and its row is what that
+    leaves in `.grad`. Memory is T shards. Every rank must have every task.
 
     Args:
-        parameters: what the tasks share: a sharded module or parameters of it.
+        parameters: what the tasks share: a module or parameters of it. Plain tensors among them,
+            as tensor parallelism leaves some, must have the same gradients on all ranks.
         model: the whole model.
 
     Raises:
-        ValueError: a parameter of the trunk is not sharded.
+        ValueError: no parameter of the trunk lies on a mesh, some are plain where FSDP2 averages
+            the others, their meshes do not lie in one another, or FSDP1 flattened them.
 
     Example:
         >>> import gradbalance as gb
@@ -53,12 +60,15 @@ class ShardedParameters(StatelessSource):
     def __init__(self, parameters: Parameters, model: nn.Module) -> None:
         # Taken now: after a forward pass FSDP may have put unsharded ones in their places.
         shared = parameters_of(as_tuple(parameters, "parameters"))
-        if not all(map(is_sharded, shared)):
+        check_not_flat([*shared, *model.parameters()])
+        whole = [tuple(p.shape) for p in shared if not is_sharded(p)]
+        if len(whole) == len(shared) or (whole and _averages(model)):
             raise ValueError(
-                "ShardedParameters is for parameters that torch.distributed.fsdp.fully_shard "
-                "sharded; found others. Build it after sharding, or use SharedParameters"
+                "ShardedParameters is for parameters that torch.distributed.fsdp.fully_shard or "
+                "tensor parallelism placed on a mesh; found plain ones, whose gradients nothing "
+                f"averages, of shapes {whole}. Build it after sharding, or use SharedParameters"
             )
-        self._shared: list[DTensor] = shared  # type: ignore[assignment]
+        self._shared = shared
         known = set(shared)
         self._others = [parameter for parameter in model.parameters() if parameter not in known]
 
@@ -82,20 +92,21 @@ class _ShardedGradients(TaskGradients):
     def __init__(
         self,
         losses: Mapping[str, Tensor],
-        shared: Sequence[DTensor],
+        shared: Sequence[Tensor],
         others: Sequence[Tensor],
         heads: Heads,
     ) -> None:
         self._losses = losses
         self._heads = heads
-        self._mesh = Ranks(shared[0].device_mesh.get_group())
+        self._mesh = Mesh(shared)
         self._num_shared = len(shared)
         self._rows = Rows()
         self.ends = [*shared, *others]
-        self._local = [_local(parameter) for parameter in self.ends]
+        self._local = [local_part(parameter) for parameter in self.ends]
 
-    def sizes(self) -> object:
-        return tuple(self._losses)  # every rank needs all; shards differ in size from rank to rank
+    def shapes(self) -> object:
+        # Every rank needs all tasks. The shapes are those of the whole parameters.
+        return tuple(self._losses), [tuple(p.shape) for p in self.ends[: self._num_shared]]
 
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         last = list(self._losses)[-1]
@@ -109,11 +120,18 @@ class _ShardedGradients(TaskGradients):
                     retain_graph=retain_graph or task != last,
                 )
                 pairs = zip(self._local, self.ends, strict=True)
-                row = {local: _local(p.grad) for local, p in pairs if p.grad is not None}
+                found = {local: local_gradient(parameter) for local, parameter in pairs}
+                row = {local: part for local, part in found.items() if part is not None}
                 self._rows.add(task, (), row)
 
     def grams(self, tasks: Sequence[str], ranks: Ranks | None) -> list[Tensor | None]:
-        return [self._mesh.add_up(self._rows.gram(self._local[: self._num_shared], tasks))]
+        if ranks is not None and ranks.failed:
+            return []  # the others wait inside a backward
+        by_copies: dict[int, list[Tensor]] = {}
+        for parameter, local in zip(self.ends, self._local[: self._num_shared], strict=False):
+            by_copies.setdefault(self._mesh.copies(parameter), []).append(local)
+        grams = [self._rows.gram(parts, tasks) / copies for copies, parts in by_copies.items()]
+        return [self._mesh.add_up(sum(grams[1:], grams[0]))]
 
     def directions(
         self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
@@ -127,8 +145,14 @@ class _ShardedGradients(TaskGradients):
         for index, (parameter, local) in enumerate(zip(self.ends, self._local, strict=True)):
             of_this = of_group if index < self._num_shared else of_heads
             found = self._rows.combine([local], of_this, wide=wide).get(local)
-            directions.append(_like(parameter, found))
+            directions.append(placed_like(parameter, found))
         return directions
+
+
+def _averages(model: nn.Module) -> bool:
+    """Whether FSDP2 averages gradients over ranks that see different batches."""
+    kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
+    return any(isinstance(module, kind) for module in model.modules())
 
 
 @contextmanager
@@ -145,24 +169,3 @@ def _put_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
             parameter.grad = gradient
         for suspended, saved in hooks:
             suspended.update(saved)
-
-
-def _local(tensor: Any) -> Tensor:
-    """This rank's shard of a tensor, or all of it where it is not sharded."""
-    local: Tensor = tensor.to_local() if is_sharded(tensor) else tensor
-    return local
-
-
-def _like(parameter: Any, direction: Tensor | None) -> Tensor | None:
-    """A direction sharded as its parameter is."""
-    if direction is None or not is_sharded(parameter):
-        return direction
-    sharded: Tensor = type(parameter).from_local(
-        direction,
-        parameter.device_mesh,
-        parameter.placements,
-        run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
-    )
-    return sharded

@@ -15,7 +15,7 @@ from gradbalance.gradients.parameters import (
     as_tuple,
     check_count,
     check_groups,
-    is_sharded,
+    check_whole,
     names_of,
     parameters_of,
     subset,
@@ -94,10 +94,7 @@ class SharedParameters(Source):
             self._groups, self._given = tuple(groups), list(groups.values())
         elif parameters is not None:
             self._given = [as_tuple(parameters, "parameters")]
-        if any(is_sharded(p) for given in self._given for p in parameters_of(given)):
-            raise ValueError(
-                "the parameters are sharded; use ShardedParameters(model.trunk, model) instead"
-            )
+        check_whole([p for given in self._given for p in parameters_of(given)])
         self._measure = None if measure is None else as_tuple(measure, "measure")
         self._keeping = Keeping(
             rows_are_written=measure is None and sketch is None,
@@ -155,8 +152,12 @@ class SharedParameters(Source):
         """The shared parameters that a loss reaches, by group; each task's own leaves, by task."""
         everything = {leaf for leaves in reached.values() for leaf in leaves}
         found = None
+        new: list[Tensor] = []
         if self._given:
-            groups = [[p for p in parameters_of(g) if p in everything] for g in self._given]
+            # All of a group, also what only other ranks reach: so the ranks' rows have the same
+            # columns, whichever way each takes through the model.
+            trained = [[p for p in parameters_of(g) if p.requires_grad] for g in self._given]
+            groups = [g if any(p in everything for p in g) else [] for g in trained]
             if not any(groups):
                 raise ValueError(
                     "no loss reaches the parameters given to SharedParameters; check that they "
@@ -165,10 +166,14 @@ class SharedParameters(Source):
         else:
             shared, of_two = self._find(reached, len(tasks))
             groups, found = [shared], (of_two, len(reached) == len(tasks))
+            new = [p for p in shared if p not in self._found]
         known = {tensor for tensors in groups for tensor in tensors}
+        check_whole(known)
         unshared = {t: [x for x in leaves if x not in known] for t, leaves in reached.items()}
-        measured = groups if self._measure is None else [subset(self._measure, groups[0])]
-        return Shared(groups, measured, unshared, found)
+        measured = groups
+        if self._measure is not None:
+            measured = [subset(self._measure, [p for p in groups[0] if p in everything])]
+        return Shared(groups, measured, unshared, found, new)
 
     def _find(self, reached: Reached, num_tasks: int) -> tuple[list[Tensor], list[Tensor]]:
         """The shared parameters, and those of them that two of the present tasks reach."""
@@ -192,8 +197,12 @@ class SharedParameters(Source):
             )
         parameters_of_two = parameters if len(reached) > 1 else []
         chosen = set(parameters_of_two)
-        known = [leaf for leaf in counts if leaf in chosen or leaf in self._found]
-        shared = known or parameters or candidates
+        reaches_known = any(leaf in chosen or leaf in self._found for leaf in counts)
+        # In the order in which they were found, which is that of all ranks, also where a rank lacks
+        # a task now and would meet them in another one.
+        known = [leaf for leaf in self._found if leaf.requires_grad]
+        known += [leaf for leaf in parameters_of_two if leaf not in self._found]
+        shared = (known if reaches_known else []) or parameters or candidates
         if not shared:
             raise ValueError(
                 "the losses share no parameter, so there is nothing to balance; check that the "

@@ -63,8 +63,14 @@ class TaskGradients(ABC):
     sums_rows: ClassVar[bool] = False
 
     @abstractmethod
-    def sizes(self) -> object:
-        """What must be the same on all ranks, such as the lengths of the rows; None if nothing."""
+    def shapes(self) -> object:
+        """What must be the same on all ranks, such as the shapes of what is measured, in order.
+
+        Asked for only where there are several. Its text is compared; None if nothing must be.
+
+        Raises:
+            ValueError: what is to be measured cannot be told.
+        """
 
     @abstractmethod
     def measure(self, factor: float, *, retain_graph: bool) -> None:

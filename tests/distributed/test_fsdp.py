@@ -150,7 +150,7 @@ def test_what_cannot_be_sharded_says_so(on_two_ranks: list[dict[str, Any]]) -> N
         assert "use ShardedParameters(model.trunk, model)" in unsuited
         assert "found no parameter" in nothing
         assert "Build it after sharding" in plain
-        assert "heads that FSDP2 shards" in representation
+        assert "lie over a mesh of ranks" in representation
 
 
 def test_unsharded_modules_take_no_notice() -> None:

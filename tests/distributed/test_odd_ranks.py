@@ -423,7 +423,7 @@ def test_a_process_can_be_on_its_own(on_two_ranks: Results) -> None:
 
 def coarsest() -> float:
     unit = 2.0 ** (-8 - 15 * dist.get_rank())
-    return Ranks(dist.group.WORLD).agree(losses_of(Model(), share()), TASKS, {}, unit)[1]
+    return Ranks(dist.group.WORLD).agree(losses_of(Model(), share()), TASKS, [], unit)[1]
 
 
 def test_ranks_learn_of_the_coarsest_rounding(on_two_ranks: Results) -> None:
@@ -460,14 +460,14 @@ def bytes_sent(source: str) -> dict[str, int]:
 def test_the_bytes_on_the_wire(on_two_ranks: Results) -> None:
     num_parameters = sum(p.numel() for p in Model().trunk.parameters())
     padded = num_parameters + num_parameters % 2
-    # Codes of the tasks; losses with flags; codes of parameters and loss scale; rounding.
-    small = 8 * (2 + 3 * 3 + 2 + 2 + 2)
-    gram = 8 * 3 * 3
+    # Codes of the tasks; losses with flags, four codes and a number; each with a flag.
+    small = 8 * (2 + 1) + 8 * (3 * 3 + 4 * 2 + 2 + 1)
+    gram = 8 * (3 * 3 + 1)
     assert on_two_ranks(bytes_sent, "named")[0] == {
         "all_reduce": small + gram,
         "all_to_all_single": 8 * 3 * padded,
     }
-    assert on_two_ranks(bytes_sent, "sketched")[0] == {"all_reduce": small + 8 * 3 * 31}
+    assert on_two_ranks(bytes_sent, "sketched")[0] == {"all_reduce": small + 8 * (3 * 31 + 1)}
     assert on_two_ranks(bytes_sent, "representation")[0] == {"all_reduce": small + gram}
 
 

@@ -1,0 +1,145 @@
+"""Where the ranks of a `Balancer` meet: what they must have in common is told before each step."""
+
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from gradbalance.gradients import TaskGradients
+from gradbalance.gradients.ranks import Common, Ranks, RanksError
+
+_ALONE = (
+    "A rank that catches an error which the others do not see, or that calls something else, is "
+    "out of step with them: let an error end all ranks, or catch it on all"
+)
+_NAME_IT = (
+    "Name the tasks, Balancer(tasks=[...]), and what they share, SharedParameters(model.trunk): a "
+    "rank that lacks a task, or takes another way through the model, may find something else"
+)
+_ALIKE = "Build the Balancer alike on all ranks, and load the same state on all, that of rank 0"
+_SCALE = "Use one loss scale on all ranks"
+
+
+class Agreement:
+    """What the ranks must have in common, and where each of them stands.
+
+    A rank that raised an error alone, and went on, has not counted what the others have; so the
+    next meeting is an error on all of them, and from there on they go together again.
+
+    Args:
+        distributed: the ranks; see `Balancer`.
+        built: the solver, the source and the options, as a text.
+
+    Attributes:
+        tasks: those that the ranks agreed on; None before their first meeting.
+    """
+
+    def __init__(self, distributed: bool | ProcessGroup, built: str) -> None:
+        self.tasks: tuple[str, ...] | None = None
+        self._distributed = distributed
+        self._built = re.sub(r" at 0x[0-9a-fA-F]+", "", built)  # an address is each process's own
+        self._loaded = ""
+        self._num_steps = 0
+        self._num_refused = 0
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """The processes over which losses and gradients are means; None where there is but one."""
+        return Ranks.of(self._distributed)
+
+    def loads(self, state: object) -> None:
+        """Compare a state that was loaded, at the next meeting."""
+        self._loaded = f"state {zlib.crc32(repr(state).encode()):08x}"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Count what this rank refuses before it meets the others, who cannot know of it."""
+        try:
+            yield
+        except Exception:
+            self._num_refused += 1
+            raise
+
+    def step_ends(self) -> None:
+        """Count a step that was taken, once all is written."""
+        self._num_steps += 1
+
+    def on_step(
+        self,
+        losses: Mapping[str, Tensor],
+        tasks: tuple[str, ...],
+        gradients: TaskGradients,
+        factor: float,
+        *,
+        what: str = "a step",
+    ) -> tuple[Mapping[str, Tensor], float | None]:
+        """The losses that count, by task: of this process, or the means over the ranks.
+
+        With them the rounding of the coarsest gradients of any rank; None where there is but one.
+
+        Args:
+            losses: of this rank, micro-batches added up.
+            tasks: all T tasks.
+            gradients: of this step.
+            factor: the gradient that the balanced loss received.
+            what: is to be done.
+
+        Raises:
+            ValueError: on every rank, if they disagree.
+        """
+        if self.ranks is None:
+            return losses, None
+        refused, rounding = None, 0.0
+        try:
+            shapes = gradients.shapes()
+            rounding = gradients.rounding
+        except ValueError as error:  # told to the others first, who would wait for this rank
+            refused, shapes = error, str(error)
+        try:
+            agreed = self._meet(what, losses, tasks, shapes, factor, rounding)
+        except RanksError as error:
+            raise refused or error from None
+        if refused is not None:
+            raise refused
+        return agreed
+
+    def on_losses(
+        self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]
+    ) -> Mapping[str, Tensor]:
+        """The losses after a step, of this process or the means over the ranks."""
+        return self._meet("after_step()", losses, tasks)[0]
+
+    def on_overflow(self, here: bool, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> bool:
+        """Whether what a step wrote overflowed on any rank."""
+        return self._meet("the end of a step", losses, tasks, number=float(here))[1] > 0
+
+    def _meet(
+        self,
+        what: str,
+        losses: Mapping[str, Tensor],
+        tasks: tuple[str, ...],
+        shapes: object = None,
+        factor: float = 1.0,
+        number: float = 0.0,
+    ) -> tuple[Mapping[str, Tensor], float]:
+        ranks = self.ranks
+        if ranks is None:
+            return losses, number
+        if tasks != self.tasks:  # an all-reduce of their own: their number is a length below
+            ranks.check_same(Common("the tasks", tasks, _NAME_IT), next(iter(losses.values())))
+            self.tasks = tasks
+        where = f"{what} after {self._num_steps} steps and {self._num_refused} refusals"
+        common = [
+            Common("what is done", where, _ALONE),
+            Common("the solver, the options and the state", (self._built, self._loaded), _ALIKE),
+            Common("the parameters that the tasks share", shapes, _NAME_IT),
+            Common("the gradient that the balanced loss receives", factor, _SCALE),
+        ]
+        try:
+            return ranks.agree(losses, tasks, common, number)
+        except RanksError:
+            self._num_steps = self._num_refused = 0  # on all of them
+            raise
