@@ -263,7 +263,11 @@ class Balancer(nn.Module):
         named, tasks = named_losses(losses, self._tasks)
         ranks = self._ranks(named, tasks)
         request = Request(
-            self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
+            self._policy.heads,
+            representation=representation,
+            retain_graph=True,
+            finite_only=self._policy.nonfinite == "skip",
+            tasks=tasks,
         )
         gradients = self._opened(named, request)
         present = agree(named, tasks, gradients, ranks, 1.0)
