@@ -259,7 +259,7 @@ class Balancer(nn.Module):
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
-        """The report of a step solved now; touches no `.grad`, no state and no graph."""
+        """The report of a step solved now; touches no state, graph or parameter's `.grad`."""
         named, tasks = named_losses(losses, self._tasks)
         ranks = self._ranks(named, tasks)
         request = Request(
@@ -270,9 +270,15 @@ class Balancer(nn.Module):
             tasks=tasks,
         )
         gradients = self._opened(named, request)
-        present = agree(named, tasks, gradients, ranks, 1.0)
+        present, rounding = agree(named, tasks, gradients, ranks, 1.0)
         measured = look(
-            present, tasks, gradients, len(self._memory.solvers), ranks=ranks, retain_graph=True
+            present,
+            tasks,
+            gradients,
+            len(self._memory.solvers),
+            ranks=ranks,
+            rounding=rounding,
+            retain_graph=True,
         )
         return solve(measured, self._memory, self._policy).report
 
@@ -334,7 +340,7 @@ class Balancer(nn.Module):
         named = named_values(losses, self._tasks)
         assert self._tasks is not None
         ranks = self._ranks(named, self._tasks)
-        present = named if ranks is None else ranks.agree(named, self._tasks, {})
+        present = named if ranks is None else ranks.agree(named, self._tasks, {})[0]
         values = look(present, self._tasks, None, 1)
         for name, value in zip(values.names, values.losses, strict=True):
             if self._policy.nonfinite == "raise" and not np.isfinite(value):
@@ -458,7 +464,7 @@ class Balancer(nn.Module):
         total = call.earlier.total(call.losses) if call.earlier else call.losses
         ranks = self._ranks(total, call.tasks)
         gradients, memory = call.gradients, self._memory
-        present = agree(total, call.tasks, gradients, ranks, factor)
+        present, rounding = agree(total, call.tasks, gradients, ranks, factor)
         reuses = call.earlier is None and memory.can_reuse(present)
         measured = look(
             present,
@@ -466,6 +472,7 @@ class Balancer(nn.Module):
             None if reuses or factor == 0 else gradients,
             len(memory.solvers),
             ranks=ranks,
+            rounding=rounding,
             factor=factor,
             retain_graph=retain_graph,
         )

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from gradbalance.gradients.source import Weights
 from gradbalance.measured import Measured
 from gradbalance.memory import Memory, Step
-from gradbalance.numerics import Status, cancels
+from gradbalance.numerics import Status, as_gramian, cancels, gramian_of_rows
 from gradbalance.numerics.array import Array
 from gradbalance.policy import NonFinite, Policy
 from gradbalance.report import Report, join_groups
@@ -30,7 +31,7 @@ class Decision:
     steps: tuple[Step | None, ...]
     skipped: bool = False
 
-    @property
+    @cached_property
     def weights(self) -> list[dict[str, float] | None]:
         """By group, those that are written."""
         return [None if step is None else step.weights for step in self.steps]
@@ -85,6 +86,8 @@ def as_carried(
     decision: Decision, carried: Weights, measured: Measured, memory: Memory, policy: Policy
 ) -> Decision:
     """The same with the weights as they act; skipped where the loss scale makes one infinite."""
+    if carried is decision.weights:
+        return decision
     values = [w for of_group in carried for w in (of_group or {}).values()]
     if not np.isfinite(values).all():
         return skip(measured, memory, policy, written=math.inf)
@@ -133,6 +136,8 @@ def _usable(
     """The tasks that are finite, as indices, and why each other one is left out."""
     usable = []
     left_out = {task: "absent" for task in measured.tasks if task not in measured.names}
+    if np.isfinite(measured.losses).all() and (squares is None or np.isfinite(squares).all()):
+        return list(range(len(measured.names))), left_out
     for index, (task, loss) in enumerate(zip(measured.names, measured.losses, strict=True)):
         found = None
         if not np.isfinite(loss):
@@ -164,13 +169,7 @@ def _solved(
     solved = usable
     if gram is not None and policy.zero_gradients == "absent" and solver.weighs == "gradients":
         solved = [i for i in usable if gram[i, i] > 0] or usable
-    problem = Problem.of(
-        None if gram is None else gram[np.ix_(solved, solved)],
-        measured.losses[solved],
-        names=[measured.names[i] for i in solved],
-        tasks=measured.tasks,
-        rounding=measured.resolution,
-    )
+    problem = _problem(measured, gram, solved)
     solution = _settled(_checked(solver, solver.solve(problem), problem), solver, problem)
     values = _rescaled(solution, problem, policy)
     weights = dict.fromkeys((measured.names[i] for i in usable), 0.0)
@@ -180,6 +179,17 @@ def _solved(
     return Step(report, weights, problem, solution)
 
 
+def _problem(measured: Measured, gram: Array | None, solved: list[int]) -> Problem:
+    """Of the tasks with these indices; a Gramian of rows needs no check."""
+    names, losses = measured.names, measured.losses
+    if len(solved) < len(names):
+        names, losses = tuple(names[i] for i in solved), losses[solved]
+        gram = None if gram is None else gram[np.ix_(solved, solved)]
+    checked = as_gramian if measured.needs_check else gramian_of_rows
+    known = None if gram is None else checked(gram)
+    return Problem(names, losses, known, measured.tasks, measured.resolution)
+
+
 def _checked(solver: Solver, solution: Solution, problem: Problem) -> Solution:
     weights = np.asarray(solution.weights, dtype=np.float64)
     if weights.shape != (len(problem.names),) or not np.isfinite(weights).all():
@@ -187,7 +197,7 @@ def _checked(solver: Solver, solution: Solution, problem: Problem) -> Solution:
             f"{type(solver).__name__} must return one finite weight for each of the "
             f"{len(problem.names)} tasks; found {solution.weights!r}"
         )
-    return replace(solution, weights=weights)
+    return solution if weights is solution.weights else replace(solution, weights=weights)
 
 
 def _settled(solution: Solution, solver: Solver, problem: Problem) -> Solution:
@@ -213,9 +223,9 @@ def _rescaled(solution: Solution, problem: Problem, policy: Policy) -> Array:
     Ill-posed weights were bounded by their solver, and stay so.
     """
     weights, status = solution.weights, solution.status
-    total = float(np.abs(weights).sum())
-    if policy.scale == "sum" and total > 0 and status is not Status.ILL_POSED:
-        return weights * (len(weights) / total)
+    if policy.scale == "sum" and status is not Status.ILL_POSED:
+        total = float(np.abs(weights).sum())
+        return weights * (len(weights) / total) if total > 0 else weights
     if policy.scale == "norm" and status is not Status.STATIONARY:
         gram = problem.gramian
         length = float(weights @ gram @ weights)
@@ -232,19 +242,19 @@ def _report(
     solution: Solution | None,
     left_out: Mapping[str, str],
 ) -> Report:
-    tasks = measured.tasks
-    where = [tasks.index(task) for task in measured.names]
-    all_losses = np.full(len(tasks), np.nan)
-    all_losses[where] = measured.losses
-    all_gram = None
-    if gram is not None:
-        all_gram = np.full((len(tasks), len(tasks)), np.nan)
-        all_gram[np.ix_(where, where)] = gram
+    tasks, losses = measured.tasks, measured.losses
+    if measured.names != tasks:
+        where = [tasks.index(task) for task in measured.names]
+        losses = np.full(len(tasks), np.nan)
+        losses[where] = measured.losses
+        if gram is not None:
+            known, gram = gram, np.full((len(tasks), len(tasks)), np.nan)
+            gram[np.ix_(where, where)] = known
     return Report(
         names=tasks,
-        losses=all_losses,
+        losses=losses,
         weights=np.array([weights.get(task, 0.0) for task in tasks]),
-        gram=all_gram,
+        gram=gram,
         solver=type(solver).__name__,
         status=None if solution is None else solution.status,
         num_steps=0 if solution is None else solution.num_steps,

@@ -1,8 +1,9 @@
 """Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ class Measured:
             not measured, or reached by no loss.
         factor: the gradient that the balanced loss received.
         resolution: how exactly directions are known; see `numerics.resolution`.
+        needs_check: whether the Gramians come from a source that may give something else.
     """
 
     tasks: tuple[str, ...]
@@ -34,8 +36,9 @@ class Measured:
     grams: tuple[Array | None, ...]
     factor: float
     resolution: float = 0.0
+    needs_check: bool = False
 
-    @property
+    @cached_property
     def square_norms(self) -> Array | None:
         """[t] the squared norms of the gradients over all groups, or None without a Gramian."""
         squares = [np.diagonal(gram) for gram in self.grams if gram is not None]
@@ -58,8 +61,10 @@ def agree(
     gradients: TaskGradients,
     ranks: Ranks | None,
     factor: float,
-) -> Mapping[str, Tensor]:
+) -> tuple[Mapping[str, Tensor], float | None]:
     """The losses that count, by task: of this process, or the means over the ranks.
+
+    With them the rounding of the coarsest gradients of any rank; None where there is but one.
 
     Args:
         losses: of this rank, micro-batches added up.
@@ -72,10 +77,11 @@ def agree(
         ValueError: on every rank, if they disagree.
     """
     if ranks is None:
-        return losses
-    refused = None
+        return losses, None
+    refused, rounding = None, 0.0
     try:
         sizes = gradients.sizes()
+        rounding = gradients.rounding
     except ValueError as error:  # told to the others first, who would wait for this rank
         refused, sizes = error, str(error)
     alike = {
@@ -83,12 +89,12 @@ def agree(
         "the gradient that the balanced loss receives": factor,
     }
     try:
-        present = ranks.agree(losses, tasks, alike)
+        agreed = ranks.agree(losses, tasks, alike, rounding)
     except ValueError as error:
         raise refused or error from None
     if refused is not None:
         raise refused
-    return present
+    return agreed
 
 
 @torch.no_grad()
@@ -99,6 +105,7 @@ def look(
     num_groups: int,
     *,
     ranks: Ranks | None = None,
+    rounding: float | None = None,
     factor: float = 1.0,
     retain_graph: bool = False,
 ) -> Measured:
@@ -110,6 +117,7 @@ def look(
         gradients: of this step; None where none are measured.
         num_groups: how many groups of parameters there are.
         ranks: the processes over which losses and gradients are means.
+        rounding: of the coarsest gradients of any rank; None for that of `gradients`.
         factor: the gradient that each loss receives.
         retain_graph: whether the graph must outlive the step.
 
@@ -122,26 +130,39 @@ def look(
         gradients.measure(factor, retain_graph=retain_graph)
         grams = gradients.grams(names, ranks)
     known = [gram for gram in grams if gram is not None]
-    like = known[0] if known else next(iter(losses.values()))
-    parts = [loss.detach().reshape(1) for loss in losses.values()]
-    parts += [gram.reshape(-1) for gram in known]
+    values, matrices = _on_host(list(losses.values()), known)
+    if gradients is not None:
+        gradients.check(names, matrices)
+    if factor != 1.0:
+        with np.errstate(invalid="ignore", over="ignore"):
+            matrices = [matrix / factor**2 for matrix in matrices]
+    remaining = iter(matrices)
+    by_group = tuple(None if gram is None else next(remaining) for gram in grams)
+    needs_check = gradients is not None and not gradients.sums_rows
+    finest = _resolution(gradients, rounding, known)
+    return Measured(tasks, names, values, by_group, factor, finest, needs_check)
+
+
+def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, list[Array]]:
+    """The losses [t] and the Gramians as float64 arrays; from another device, in one copy."""
+    like = (grams or losses)[0]
+    if like.device.type == "cpu":
+        values = np.array([loss.item() for loss in losses])
+        return values, [gram.numpy().astype(np.float64, copy=False) for gram in grams]
+    parts = [*(loss.detach().reshape(1) for loss in losses), *(gram.reshape(-1) for gram in grams)]
     flat = torch.cat([p.to(like.device, widest_dtype(like.device)) for p in parts]).cpu().numpy()
-    values, entries = np.split(flat.astype(np.float64), [len(names)])
-    with np.errstate(invalid="ignore", over="ignore"):
-        matrices = iter(entries.reshape(len(known), len(names), len(names)) / factor**2)
-    return Measured(
-        tasks,
-        names,
-        values,
-        tuple(None if gram is None else next(matrices) for gram in grams),
-        factor,
-        0.0 if gradients is None else _resolution(gradients, len(names), like),
-    )
+    values, entries = np.split(flat.astype(np.float64), [len(losses)])
+    return values, [*entries.reshape(len(grams), len(losses), len(losses))] if grams else []
 
 
-def _resolution(gradients: TaskGradients, num_tasks: int, gram: Tensor) -> float:
-    unit = torch.finfo(widest_dtype(gram.device)).eps
-    return resolution(num_tasks, rounding=gradients.rounding, unit=unit)
+def _resolution(
+    gradients: TaskGradients | None, rounding: float | None, grams: Sequence[Tensor]
+) -> float:
+    if gradients is None or not grams:
+        return 0.0
+    unit = torch.finfo(widest_dtype(grams[0].device)).eps
+    rounding = gradients.rounding if rounding is None else rounding
+    return resolution(len(grams[0]), rounding=rounding, unit=unit)
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
@@ -157,5 +178,5 @@ def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
         finite_only: whether those that are not finite are left out.
     """
     first, dtype = next(iter(losses.values())), widest_of(losses.values())
-    values = torch.stack([x.detach().reshape(()).to(first.device, dtype) for x in losses.values()])
+    values = torch.cat([x.detach().reshape(1).to(first.device, dtype) for x in losses.values()])
     return torch.where(torch.isfinite(values), values, 0).sum() if finite_only else values.sum()

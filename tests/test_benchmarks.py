@@ -73,6 +73,12 @@ def test_the_benchmark_of_solvers_runs(tmp_path):
     assert "| gradients | tasks |" in text
 
 
+def test_the_benchmark_of_combinations_runs(tmp_path):
+    data, text = run(tmp_path, "combination", "--turns", "1", "--tasks", "2")
+    assert data["found"]["2"]["ratio"]["median"] > 0
+    assert "| tasks | float32, ms |" in text
+
+
 def test_the_benchmark_of_the_example_runs(tmp_path):
     data, text = run(tmp_path, "mpssl", "--turns", "1")
     assert data["steps"]["MGDA, shared"]["over_plain"]["median"] > 0

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from gradbalance.gradients.custom_functions import kept_apart, no_backward_inside
+from gradbalance.gradients.engine import gradients_of
 from gradbalance.gradients.graph import Graph
 
 Gradients = dict[Tensor, Tensor]
+# Bytes of activations: to free less of them early is not worth one more run of the engine a task.
+_WORTH_FREEING = 1 << 20
 
 
 def differentiate_each(
@@ -35,8 +39,10 @@ def differentiate_each(
         chunk_size: how many tasks are differentiated together.
     """
     tasks = list(losses)
-    ends = {} if retain_graph or chunk_size > 1 else graph.ends_of_own_parts()
-    with _hooks_suspended({tensor: None for some in inputs.values() for tensor in some}):
+    frees_parts = not retain_graph and chunk_size == 1 and graph.own_parts_exceed(_WORTH_FREEING)
+    ends = graph.ends_of_own_parts() if frees_parts else {}
+    wanted = {tensor: None for some in inputs.values() for tensor in some}
+    with _hooks_suspended(wanted), no_backward_inside(graph):
         for start in range(0, len(tasks), chunk_size):
             chunk = tasks[start : start + chunk_size]
             retain = retain_graph or start + chunk_size < len(tasks)
@@ -47,12 +53,13 @@ def differentiate_each(
             (task,) = chunk
             loss, upstream = losses[task], torch.full_like(losses[task], factor)
             with explained(f" of task {task!r}"):
-                if not retain or task not in ends:
-                    yield task, _grad([loss], inputs[task], [upstream], retain)
-                elif not ends[task]:
-                    yield task, _grad([loss], inputs[task], [upstream], False)
+                if retain and ends.get(task):
+                    found = _in_two(loss, ends[task], inputs[task], upstream, graph, task)
                 else:
-                    yield task, _in_two(loss, ends[task], inputs[task], upstream, graph, task)
+                    found = _grad([loss], inputs[task], [upstream], retain and task not in ends)
+            if graph.custom:
+                found = kept_apart(found)
+            yield task, found
 
 
 def weighted_gradients(
@@ -80,18 +87,10 @@ def _grad(
     inputs: Sequence[Tensor],
     upstream: Sequence[Tensor],
     retain_graph: bool,
-    **options: bool,
 ) -> Gradients:
     if not inputs:
         return {}
-    found = torch.autograd.grad(
-        outputs,  # type: ignore[arg-type]
-        list(inputs),
-        upstream,
-        retain_graph=retain_graph,
-        allow_unused=True,
-        **options,
-    )
+    found = gradients_of(outputs, inputs, upstream, retain_graph=retain_graph)
     return {tensor: g for tensor, g in zip(inputs, found, strict=True) if g is not None}
 
 
@@ -111,7 +110,7 @@ def _in_two(
     own = graph.last_leaves(task)
     near = [tensor for tensor in inputs if tensor in own]
     wanted: Sequence[Any] = [*near, *ends]
-    found = torch.autograd.grad(loss, wanted, upstream, allow_unused=True)
+    found = gradients_of([loss], wanted, [upstream], retain_graph=False)
     gradients = {t: g for t, g in zip(near, found, strict=False) if g is not None}
     arrived = {e: g for e, g in zip(ends, found[len(near) :], strict=True) if g is not None}
     if not arrived:
@@ -145,9 +144,19 @@ def _together(
         for i, x in enumerate(losses.values())
     ]
     wanted = list({tensor: None for task in losses for tensor in inputs[task]})
+    if not wanted:
+        yield from ((task, {}) for task in losses)
+        return
     with explained():
         try:
-            found = _grad(list(losses.values()), wanted, units, retain_graph, is_grads_batched=True)
+            found = torch.autograd.grad(
+                list(losses.values()),
+                wanted,
+                units,
+                retain_graph=retain_graph,
+                allow_unused=True,
+                is_grads_batched=True,
+            )
         except (RuntimeError, NotImplementedError) as error:
             if any(words in str(error) for words in ("a second time", "inplace operation")):
                 raise
@@ -156,7 +165,8 @@ def _together(
                 f"torch.vmap; use chunk_size=1 ({error})"
             ) from error
     for index, task in enumerate(losses):
-        yield task, {t: found[t][index] for t in inputs[task] if t in found}
+        rows = {t: g[index] for t, g in zip(wanted, found, strict=True) if g is not None}
+        yield task, {t: rows[t] for t in inputs[task] if t in rows}
 
 
 @contextmanager
@@ -210,16 +220,22 @@ def after_outer_backward(callback: Callable[[], None]) -> None:
 
 @contextmanager
 def _hooks_suspended(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Keep the hooks of tensors from firing while gradients are only measured.
+    """Keep the hooks of tensors from firing while gradients are only measured, and `retain_grad`.
 
     They fire once, on what is written, as they do in `Tensor.backward`; otherwise they would be
     applied to every row and then again to the sum.
     """
-    suspended = [(hooks, dict(hooks)) for t in tensors if (hooks := t._backward_hooks)]
+    known = list(tensors)
+    suspended = [(hooks, dict(hooks)) for t in known if (hooks := t._backward_hooks)]
+    retained = [(t, t.grad) for t in known if t.retains_grad]
     try:
         for hooks, _ in suspended:
             hooks.clear()
+        for tensor, _ in retained:
+            tensor.grad = None
         yield
     finally:
         for hooks, saved in suspended:
             hooks.update(saved)
+        for tensor, gradient in retained:
+            tensor.grad = gradient

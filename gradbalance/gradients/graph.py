@@ -1,21 +1,23 @@
-"""Walks of the autograd graph: which leaves a loss reaches, and where the graph hides them."""
+"""Walks of the autograd graph: which leaves a loss reaches, and which part is its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
+import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
 _LEAF = "AccumulateGrad"
-_REENTRANT = "CheckpointFunctionBackward"
-_DDP_SINK = "_DDPSinkBackward"
-_OPAQUE = ("CompiledFunction", "_DDPSink")
-# Nodes that only pick an entry or rescale it: what stands between a loss and the tensor of losses
-# that it was cut from.
-_CUTS = ("Select", "Unbind", "Split", "Slice", "Index", "Gather")
-_PASSES = (*_CUTS, "Squeeze", "Unsqueeze", "View", "ReshapeAlias", "UnsafeView", "Alias", "Clone",
-           "ToCopy", "Mul", "Div", "Neg", "Expand")  # fmt: skip
+_CPP_FUNCTION = "CppFunction"
+# What a module's full backward hooks put around it: its outputs are its inputs.
+_IDENTITY = "BackwardHookFunctionBackward"
 
-_Edge = tuple[Node, int]
+# Where a release of torch does not tell the shapes of a node's outputs.
+_UNKNOWN = (SimpleNamespace(shape=(1 << 62,), dtype=torch.float32),)
+
+Edge = tuple[Node, int]
 
 
 class Graph:
@@ -28,64 +30,82 @@ class Graph:
     Attributes:
         leaves: for each task the leaves it reaches, as the keys of a dictionary.
         reached: for each task the indices into `stop` of the tensors it reaches.
+        bits: for each task the bit that stands for it.
+        roots: for each task the edge that its loss comes from; None for a leaf.
+        children: the edges on which a node passes gradients on.
+        tasks_of_node: which tasks reach a node, one bit each.
+        leaf_of: the leaf behind a node that has one.
+        custom: the nodes whose inside is not visible: custom functions in Python, among them
+            compiled code, and in C++, among them scripted code.
     """
 
     def __init__(self, losses: Mapping[str, Tensor], *, stop: Sequence[Tensor] = ()) -> None:
-        self._losses = losses
-        self._bits = {task: 1 << index for index, task in enumerate(losses)}
+        self.bits = {task: 1 << index for index, task in enumerate(losses)}
         self._stop: dict[tuple[Node | None, int], int] = {
             (tensor.grad_fn, tensor.output_nr): index
             for index, tensor in enumerate(stop)
             if tensor.grad_fn is not None
         }
-        self._children: dict[Node, list[_Edge]] = {}
-        # Which tasks reach a node, a leaf or a stop, one bit each.
-        self._tasks_of_node: dict[Node, int] = {}
-        self._tasks_of_leaf: dict[Tensor, int] = {}
-        tasks_of_leaf = self._tasks_of_leaf
-        tasks_of_stop: dict[int, int] = {}
+        self.children: dict[Node, list[Edge]] = {}
+        self.custom: list[Node] = []
+        self.roots: dict[str, Edge | None] = {
+            task: None if loss.grad_fn is None else (loss.grad_fn, loss.output_nr)
+            for task, loss in losses.items()
+        }
+        nodes = self._from_losses_to_leaves()
+        self._has_identities = any(map(_is_identity, self.custom))
+        if self._has_identities:
+            self._look_through_identities()
 
-        roots: list[Node] = []
-        for task, loss in losses.items():
-            stopped = self._stop.get((loss.grad_fn, loss.output_nr))
-            if loss.grad_fn is None:
-                tasks_of_leaf[loss] = tasks_of_leaf.get(loss, 0) | self._bits[task]
-            elif stopped is not None:
-                tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | self._bits[task]
+        self.tasks_of_node: dict[Node, int] = {}
+        self.leaf_of: dict[Node, Tensor] = {}
+        self._tasks_of_leaf: dict[Tensor, int] = {}
+        tasks_of_node, tasks_of_leaf = self.tasks_of_node, self._tasks_of_leaf
+        tasks_of_stop: dict[int, int] = {}
+        for (task, loss), root in zip(losses.items(), self.roots.values(), strict=True):
+            bit = self.bits[task]
+            if root is None:
+                tasks_of_leaf[loss] = tasks_of_leaf.get(loss, 0) | bit
+            elif root in self._stop:
+                stopped = self._stop[root]
+                tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | bit
             else:
-                roots.append(loss.grad_fn)
-                known = self._tasks_of_node.get(loss.grad_fn, 0)
-                self._tasks_of_node[loss.grad_fn] = known | self._bits[task]
-        for node in self._from_losses_to_leaves(roots):
-            tasks = self._tasks_of_node[node]
-            if type(node).__name__ == _LEAF:
+                tasks_of_node[root[0]] = tasks_of_node.get(root[0], 0) | bit
+        for node in nodes:
+            tasks = tasks_of_node.get(node, 0)
+            if not tasks:  # an identity, or behind one at which the walk stops
+                continue
+            edges = self.children[node]
+            if not edges and type(node).__name__ == _LEAF:
                 leaf: Tensor = node.variable  # type: ignore[attr-defined]
+                self.leaf_of[node] = leaf
                 tasks_of_leaf[leaf] = tasks_of_leaf.get(leaf, 0) | tasks
-            for edge in self._children[node]:
-                stopped = self._stop.get(edge)
-                if stopped is None:
+            for edge in edges:
+                end = self._stop.get(edge)
+                if end is None:
                     child = edge[0]
-                    self._tasks_of_node[child] = self._tasks_of_node.get(child, 0) | tasks
+                    tasks_of_node[child] = tasks_of_node.get(child, 0) | tasks
                 else:
-                    tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | tasks
+                    tasks_of_stop[end] = tasks_of_stop.get(end, 0) | tasks
 
         for index, tensor in enumerate(stop):
             if tensor.grad_fn is None:
                 tasks_of_stop[index] = tasks_of_leaf.pop(tensor, 0)
         self.leaves: dict[str, dict[Tensor, None]] = {
             task: {leaf: None for leaf, tasks in tasks_of_leaf.items() if tasks & bit}
-            for task, bit in self._bits.items()
+            for task, bit in self.bits.items()
         }
         self.reached: dict[str, set[int]] = {
             task: {index for index, tasks in tasks_of_stop.items() if tasks & bit}
-            for task, bit in self._bits.items()
+            for task, bit in self.bits.items()
         }
 
-    def _from_losses_to_leaves(self, roots: list[Node]) -> list[Node]:
+    def _from_losses_to_leaves(self) -> list[Node]:
         """All nodes, each before those it leads to: the reverse of the order of leaving them."""
         order: list[Node] = []
         entered: set[Node] = set()
-        pending: list[tuple[Node, bool]] = [(root, False) for root in roots]
+        roots = [edge for edge in self.roots.values() if edge is not None]
+        pending: list[tuple[Node, bool]] = [(e[0], False) for e in roots if e not in self._stop]
         while pending:
             node, leaving = pending.pop()
             if leaving:
@@ -93,11 +113,25 @@ class Graph:
             elif node not in entered:
                 entered.add(node)
                 edges = [(n, index) for n, index in node.next_functions if n is not None]
-                self._children[node] = edges
+                self.children[node] = edges
+                if isinstance(node, BackwardCFunction) or type(node).__name__ == _CPP_FUNCTION:
+                    self.custom.append(node)
                 pending.append((node, True))
                 pending += [(n, False) for n, i in edges if (n, i) not in self._stop]
         order.reverse()
         return order
+
+    def _look_through_identities(self) -> None:
+        """Let each edge to an identity lead to what lies behind, since outputs are not mixed."""
+
+        def behind(edge: Edge) -> Edge:
+            while edge not in self._stop and _is_identity(edge[0]):
+                edge = edge[0].next_functions[edge[1]]  # type: ignore[assignment]
+            return edge
+
+        for node, edges in self.children.items():
+            self.children[node] = [behind(edge) for edge in edges]
+        self.roots = {task: root and behind(root) for task, root in self.roots.items()}
 
     @property
     def all_leaves(self) -> dict[Tensor, None]:
@@ -105,49 +139,58 @@ class Graph:
         return {leaf: None for leaves in self.leaves.values() for leaf in leaves}
 
     @property
-    def nodes(self) -> Iterable[Node]:
-        """All of them, each before those it leads to."""
-        return self._tasks_of_node
-
-    @property
     def next_to_leaves(self) -> list[Node]:
         """Of each leaf a node that passes gradients on to it."""
         above = {}
-        for node in self._tasks_of_node:
-            for child, _ in self._children[node]:
-                if type(child).__name__ == _LEAF:
+        for node in self.tasks_of_node:
+            for child, _ in self.children[node]:
+                if child in self.leaf_of:
                     above[child] = node
         return list(above.values())
 
     def last_leaves(self, task: str) -> set[Tensor]:
         """The leaves of a task that no later task reaches."""
-        last = self._bits[task].bit_length()
+        last = self.bits[task].bit_length()
         return {t for t in self.leaves[task] if self._tasks_of_leaf[t].bit_length() == last}
+
+    def own_parts_exceed(self, num_bytes: int) -> bool:
+        """Whether what the graph holds of tasks' own activations is more than this, about."""
+        total = 0
+        for node, tasks in self.tasks_of_node.items():
+            if tasks & (tasks - 1) == 0:  # one task
+                for entry in getattr(node, "_input_metadata", _UNKNOWN):
+                    total += math.prod(entry.shape) * entry.dtype.itemsize
+                    if total > num_bytes:
+                        return True
+        return False
 
     def ends_of_own_parts(self) -> dict[str, list[GradientEdge]]:
         """For each task the edges at which the part of the graph ends that no later task needs.
 
         What lies before them can be freed once the task was differentiated. A task is left out
         that has no such part, or none that the engine can stop behind: it runs through a tensor
-        that lies on the way to another one that is asked for.
+        that lies on the way to another one that is asked for. None has one where an identity of
+        several tensors was looked through: the engine sends zeros through all of them.
         """
-        ends: dict[int, dict[_Edge, None]] = {bit.bit_length(): {} for bit in self._bits.values()}
+        if self._has_identities:
+            return {}
+        ends: dict[int, dict[Edge, None]] = {bit.bit_length(): {} for bit in self.bits.values()}
         mixed = set()
-        for node, tasks in self._tasks_of_node.items():
+        for node, tasks in self.tasks_of_node.items():
             last = tasks.bit_length()
-            for edge in self._children[node]:
+            for edge in self.children[node]:
                 if edge in self._stop:
                     mixed.add(last)
-                elif self._tasks_of_node[edge[0]].bit_length() > last:
-                    if type(edge[0]).__name__ == _LEAF:
+                elif self.tasks_of_node[edge[0]].bit_length() > last:
+                    if edge[0] in self.leaf_of:
                         mixed.add(last)
                     else:
                         ends[last][edge] = None
         found = {}
-        for task, bit in self._bits.items():
-            last, root = bit.bit_length(), self._losses[task].grad_fn
+        for task, bit in self.bits.items():
+            last, root = bit.bit_length(), self.roots[task]
             edges = ends[last]
-            if root is None or self._tasks_of_node.get(root, 0).bit_length() > last:
+            if root is None or self.tasks_of_node.get(root[0], 0).bit_length() > last:
                 continue
             if not edges or not (last in mixed or self._on_one_way({node for node, _ in edges})):
                 found[task] = [GradientEdge(node, number) for node, number in edges]
@@ -156,84 +199,17 @@ class Graph:
     def _on_one_way(self, nodes: set[Node]) -> bool:
         """Whether one of the nodes leads to another."""
         entered: set[Node] = set()
-        pending = [child for node in nodes for child, _ in self._children[node]]
+        pending = [child for node in nodes for child, _ in self.children[node]]
         while pending and len(nodes) > 1:
             node = pending.pop()
             if node in nodes:
                 return True
             if node not in entered:
                 entered.add(node)
-                pending += [child for child, _ in self._children.get(node, ())]
+                pending += [child for child, _ in self.children.get(node, ())]
         return False
 
-    def check_differentiable(self) -> None:
-        """Raise a ValueError where the tasks cannot be differentiated one by one."""
-        for node, tasks in self._tasks_of_node.items():
-            kind = type(node).__name__
-            if kind == _REENTRANT:
-                raise ValueError(
-                    f"task {self._names(tasks)[0]!r} passes reentrant checkpointing, which can "
-                    "only be differentiated as a whole; use "
-                    "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
-                )
-            if kind == _DDP_SINK:
-                ddp = getattr(node, "ddp_weakref", lambda: None)()
-                if getattr(ddp, "static_graph", False):
-                    raise ValueError(
-                        "DistributedDataParallel(static_graph=True) would leave the ranks apart: "
-                        "it counts on one backward, and here each task is differentiated. Leave it "
-                        "out, compute balancer(losses) inside the module that is wrapped, or use "
-                        "LossesOnly()"
-                    )
 
-    def hidden_by(self) -> str | None:
-        """What hides the tasks' own paths, so that parameters of one look shared by all.
-
-        None if nothing does. The paths are hidden where two losses were cut from one tensor, and
-        where a node whose inside cannot be seen holds all that two losses reach.
-        """
-        met: dict[Node, str] = {}
-        for task, loss in self._losses.items():
-            for node in self._cut_from(loss):
-                if node in met:
-                    return f"the losses {met[node]!r} and {task!r} were cut from one tensor"
-                met[node] = task
-        for node, tasks in self._tasks_of_node.items():
-            if type(node).__name__.startswith(_OPAQUE):
-                names = self._names(tasks)
-                if len(names) > 1 and self._holds_all_leaves(node, self._bits[names[0]]):
-                    return f"{node.name()} holds all that {names[0]!r} and {names[1]!r} reach"
-        return None
-
-    def _names(self, tasks: int) -> list[str]:
-        return [task for task, bit in self._bits.items() if tasks & bit]
-
-    def _cut_from(self, loss: Tensor) -> set[Node]:
-        """The nodes right behind a loss that pick it from something larger, if any do."""
-        chain: list[Node] = []
-        node = loss.grad_fn
-        cut = False
-        while node is not None and node.name().startswith(_PASSES):
-            chain.append(node)
-            cut = cut or node.name().startswith(_CUTS)
-            children = self._children.get(node, [])
-            if len(children) != 1:
-                break
-            node = children[0][0]
-        if node is not None:
-            chain.append(node)
-        return set(chain) if cut else set()
-
-    def _holds_all_leaves(self, opaque: Node, task: int) -> bool:
-        inside: set[Node] = set()
-        pending = [opaque]
-        while pending:
-            node = pending.pop()
-            if node not in inside:
-                inside.add(node)
-                pending += [child for child, _ in self._children[node]]
-        return all(
-            node in inside
-            for node, tasks in self._tasks_of_node.items()
-            if tasks & task and type(node).__name__ == _LEAF
-        )
+def _is_identity(node: Node) -> bool:
+    """Whether several tensors pass it, each on its own."""
+    return type(node).__name__ == _IDENTITY and len(node.next_functions) > 1

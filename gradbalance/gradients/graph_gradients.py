@@ -1,9 +1,12 @@
 """The gradients of tensors in the graph: what is measured × how it is kept × how it is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import cached_property
+from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from gradbalance.gradients.rounding import held, rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.sketch import Sketch, sketched_gram
 from gradbalance.gradients.source import Request, TaskGradients, Weights
+from gradbalance.numerics.array import Array
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class GraphGradients(TaskGradients):
         keeping: how gradients are kept.
     """
 
+    sums_rows: ClassVar[bool] = True
+
     def __init__(
         self,
         losses: Mapping[str, Tensor],
@@ -124,6 +130,15 @@ class GraphGradients(TaskGradients):
             self.found = self._shared.found
         return self._shared
 
+    @cached_property
+    def rounding(self) -> float:  # type: ignore[override]
+        """Of the coarsest dtype on the way, in any micro-batch."""
+        earlier = 0.0 if self._earlier is None else self._earlier.rounding
+        if self.graph is None:
+            return earlier
+        measured = [tensor for part in self.shared.measured for tensor in part]
+        return max(earlier, rounding_of(self._losses, self.graph, measured))
+
     def _leaves(self) -> Reached:
         return {task: {} for task in self._losses} if self.graph is None else self.graph.leaves
 
@@ -143,10 +158,6 @@ class GraphGradients(TaskGradients):
         weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
         keeps_heads = not self._over_losses
         inputs = {t: [*weighed, *(shared.unshared[t] if keeps_heads else ())] for t in self._losses}
-        if self.graph is not None:
-            self.rounding = rounding_of(self._losses, self.graph, measured)
-        if self._earlier is not None:
-            self.rounding = max(self.rounding, self._earlier.rounding)
         if self.graph is not None and any(inputs.values()):
             frees = writes_rows and not retain_graph
             if frees:
@@ -210,6 +221,24 @@ class GraphGradients(TaskGradients):
             for of_group in weights
         ]
 
+    def check(self, tasks: Sequence[str], grams: Iterable[Array]) -> None:
+        """Samples of tasks that share none look orthogonal, whatever the tasks do to the trunk."""
+        if not self._keeping.samples_are_columns:
+            return
+        for gram in grams:
+            rows = np.diagonal(gram) > 0
+            apart = np.argwhere((gram == 0) & rows & rows[:, None])
+            if len(apart):
+                one, other = (tasks[index] for index in apart[0])
+                warnings.warn(
+                    f"the gradients of {one!r} and {other!r} meet in no entry of the "
+                    "representation, as those of tasks with samples of their own: they look "
+                    "orthogonal, whatever the tasks do to the trunk. To compare them there, use "
+                    "SharedParameters(model.trunk), or at less cost SharedParameters(model.trunk, "
+                    "measure=model.trunk[-1])",
+                    stacklevel=2,
+                )
+
     def directions(
         self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
     ) -> list[Tensor | None]:
@@ -223,15 +252,16 @@ class GraphGradients(TaskGradients):
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)
         of_tasks = {leaf: None for task in of_heads for leaf in self.shared.unshared.get(task, ())}
+        parts: list[tuple[Sequence[Tensor], Mapping[str, float], bool]]
         parts = [(list(of_tasks), of_heads, self._measured)]
         for tensors, of_group in zip(self.shared.groups, weights, strict=True):
             if of_group is not None:
-                parts.append((list(tensors), dict(of_group), self._measured and self._writes_rows))
-        written: dict[Tensor, Tensor | None] = {}
+                parts.append((tensors, of_group, self._measured and self._writes_rows))
+        written: dict[Tensor, Tensor] = {}
         num_backwards = sum(not kept for *_, kept in parts)
         for tensors, of_part, kept in parts:
             if kept:
-                written |= {t: self._rows.combine(t, of_part, wide=wide) for t in tensors}
+                written |= self._rows.combine(tensors, of_part, wide=wide)
             else:
                 num_backwards -= 1
                 scaled = {task: factor * weight for task, weight in of_part.items()}

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.hidden import check_differentiable
 from gradbalance.gradients.micro_batches import Reached
 from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
 
@@ -20,6 +21,8 @@ class LossesOnly(StatelessSource):
     The default for solvers that need losses only. Costs what `sum(losses).backward()` costs.
     Weights act on the whole losses, so `heads="raw"` is refused. Micro-batches that are accumulated
     cost one backward a task, since their weights are known only in the end.
+    Like any backward, it notices a graph that was freed only where it comes to it: part of `.grad`
+    may be written by then.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -40,7 +43,7 @@ class LossesOnly(StatelessSource):
         if request.earlier is None and not request.retain_graph:
             return GraphGradients(losses, None, (), _nothing_shared, request, keeping)
         graph = Graph(losses)
-        graph.check_differentiable()
+        check_differentiable(graph)
         before = {} if request.earlier is None else request.earlier.all_leaves
         leaves = list({**before, **graph.all_leaves})
         return GraphGradients(losses, graph, leaves, _nothing_shared, request, keeping)

@@ -24,6 +24,13 @@ def as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor,
             f"{argument} must be leaves, which are trained; found tensors of shapes {computed} "
             "that were computed. For these there is Representation()"
         )
+    loose = [p for p in given if isinstance(p, Tensor) and not isinstance(p, nn.Parameter)]
+    untrained = [tuple(p.shape) for p in loose if not p.requires_grad]
+    if untrained:
+        raise ValueError(
+            f"{argument} must be parameters, or tensors that require gradients; found tensors of "
+            f"shapes {untrained} that do not, as .data and .detach() give. Pass the parameter"
+        )
     return given
 
 

@@ -57,17 +57,22 @@ class Ranks:
 
     @torch.no_grad()
     def agree(
-        self, losses: Mapping[str, Tensor], tasks: Sequence[str], alike: Mapping[str, object]
-    ) -> dict[str, Tensor]:
+        self,
+        losses: Mapping[str, Tensor],
+        tasks: Sequence[str],
+        alike: Mapping[str, object],
+        rounding: float = 0.0,
+    ) -> tuple[dict[str, Tensor], float]:
         """The losses of DDP's objective, by task, of those that are present on any rank.
 
         A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
-        is not finite on one of them. One all-reduce.
+        is not finite on one of them. With them the coarsest rounding of any rank. One all-reduce.
 
         Args:
             losses: of this rank.
             tasks: all T tasks, the same on every rank.
             alike: what else must be the same on every rank, by its name.
+            rounding: of this rank's gradients, or any number that is not negative.
 
         Raises:
             ValueError: on every rank, if it is not.
@@ -79,16 +84,15 @@ class Ranks:
         finite = torch.isfinite(values)
         present = torch.tensor([float(t in losses) for t in tasks], dtype=zero.dtype).to(device)
         sent = [torch.where(finite, values, 0), present, (~finite).to(zero)]
-        sent += [self._code(what, zero) for what in alike.values()]
-        lengths = [len(tasks)] * 3 + [self.size] * len(alike)
-        total, anywhere, broken, *codes = torch.split(self.add_up(torch.cat(sent)), lengths)
+        sent += [self._of_rank(self._code(what), zero) for what in alike.values()]
+        sent.append(self._of_rank(rounding, zero))
+        lengths = [len(tasks)] * 3 + [self.size] * (len(alike) + 1)
+        received = torch.split(self.add_up(torch.cat(sent)), lengths)
+        total, anywhere, broken, *codes, roundings = received
         self._compare(alike, codes)
         means = torch.where(broken > 0, torch.nan, total / self.size)
-        return {
-            task: mean
-            for task, mean, there in zip(tasks, means, anywhere.tolist(), strict=True)
-            if there
-        }
+        each = zip(tasks, means, anywhere.tolist(), strict=True)
+        return {task: mean for task, mean, there in each if there}, float(roundings.max())
 
     def check_same(self, name: str, what: object, like: Tensor) -> None:
         """Raise a ValueError on every rank unless it is the same on all.
@@ -100,13 +104,18 @@ class Ranks:
         """
         device = self._device_for(like)
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
-        self._compare({name: what}, [self.add_up(self._code(what, zero))])
+        self._compare({name: what}, [self.add_up(self._of_rank(self._code(what), zero))])
 
-    def _code(self, what: object, zero: Tensor) -> Tensor:
-        """One number a rank, zero but for this rank's."""
-        codes = zero.repeat(self.size)
-        codes[dist.get_rank(self._group)] = zlib.crc32(repr(what).encode()) % (1 << 24)
-        return codes
+    @staticmethod
+    def _code(what: object) -> int:
+        """A number for a text, such that float32 holds it."""
+        return zlib.crc32(repr(what).encode()) % (1 << 24)
+
+    def _of_rank(self, number: float, zero: Tensor) -> Tensor:
+        """[N] one number a rank, zero but for this rank's."""
+        numbers = zero.repeat(self.size)
+        numbers[dist.get_rank(self._group)] = number
+        return numbers
 
     def _compare(self, alike: Mapping[str, object], codes: Sequence[Tensor]) -> None:
         for (name, what), found in zip(alike.items(), codes, strict=True):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gradbalance.eager import eager
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.hidden import check_differentiable
 from gradbalance.gradients.micro_batches import Reached
 from gradbalance.gradients.parameters import is_sharded
 from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
@@ -29,6 +30,8 @@ class Representation(StatelessSource):
     through the trunk. With MGDA this is MGDA-UB (arXiv 1810.04650): ‖Jᵀw‖ bounds the norm in
     parameter space from above up to a factor, but nothing is promised there: the direction of the
     parameters may conflict with a task. What a task reaches without passing Z is its head.
+    Tasks that have samples of their own (a data set each) have no entry of Z in common, and so
+    nothing to compare: a warning says so, and `SharedParameters` is for them.
 
     Args:
         module: the trunk, whose output is captured at each forward pass under enabled gradients,
@@ -151,7 +154,7 @@ class _Capture:
 def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) -> Graph:
     """The graph between the losses and the representation, whose leaves are the heads'."""
     graph = Graph(losses, stop=representation)
-    graph.check_differentiable()
+    check_differentiable(graph)
     behind = Graph({str(i): z for i, z in enumerate(representation)}).all_leaves
     for task in losses:
         if not graph.reached[task]:

@@ -30,11 +30,9 @@ def rounding_of(
     dtypes = {
         tensor.dtype for some in (losses.values(), graph.all_leaves, tensors) for tensor in some
     }
-    for node in graph.nodes:
-        kind = type(node).__name__
-        # torch's own nodes end in a digit, but for leaves; the others' may cast inside.
-        if kind.startswith("ToCopy") or not (kind[-1].isdigit() or kind == "AccumulateGrad"):
-            dtypes |= {entry.dtype for entry in getattr(node, "_input_metadata", ())}
+    casts = [n for n in graph.tasks_of_node if type(n).__name__.startswith("ToCopy")]
+    for node in (*casts, *graph.custom):
+        dtypes |= {entry.dtype for entry in getattr(node, "_input_metadata", ())}
     real = {dtype.to_real() for dtype in dtypes if dtype.is_floating_point or dtype.is_complex}
     return max(map(rounding_in, real))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradbalance.gradients.matrix import Matrix
 from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 # Legend: T tasks, C columns of the Jacobian at once.
@@ -30,8 +31,8 @@ class Rows:
     def __init__(self) -> None:
         self.reached: dict[str, dict[Tensor, None]] = {}
         self._rows: dict[str, dict[Tensor, Tensor]] = {}
+        self._matrices: list[Matrix] = []
 
-    @torch.no_grad()
     def add(
         self,
         task: str,
@@ -69,7 +70,6 @@ class Rows:
         row = self._rows.get(task, {})
         return [row.get(tensor) for tensor in tensors]
 
-    @torch.no_grad()
     def gram(
         self, tensors: Sequence[Tensor], tasks: Sequence[str], ranks: Ranks | None = None
     ) -> Tensor:
@@ -84,6 +84,11 @@ class Rows:
             ranks: where J is the mean over several; each has the products of its own columns.
         """
         rows = [self.row(task, tensors) for task in tasks]
+        if ranks is None:
+            matrix = Matrix.of(tensors, tasks, rows, _buffer_bytes(tensors[0].device))
+            if matrix is not None:
+                self._matrices.append(matrix)
+                return matrix.gram()
         columns: dict[torch.device, list[_Columns]] = {}
         for tensor, *parts in zip(tensors, *rows, strict=True):
             found = _columns(tensor, parts, compact=ranks is None)
@@ -91,26 +96,32 @@ class Rows:
         grams = [_gram(on_device, device, ranks) for device, on_device in columns.items()]
         return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
 
-    @torch.no_grad()
     def combine(
-        self, tensor: Tensor, weights: Mapping[str, float], *, wide: bool = True
-    ) -> Tensor | None:
-        """The direction Σ w_i g_i of a tensor, in its shape and dtype; None where all have none.
+        self, tensors: Sequence[Tensor], weights: Mapping[str, float], *, wide: bool = True
+    ) -> dict[Tensor, Tensor]:
+        """The direction Σ w_i g_i of each tensor, in its shape and dtype; none where all have none.
 
-        Its rows are given up: what is combined is freed at once.
+        Their rows are given up: what is combined is freed at once.
 
         Args:
-            tensor: of which the gradients are.
+            tensors: of which the gradients are.
             weights: by task; the rows of other tasks take no part, even where they are not finite.
             wide: whether the sum is taken in the widest dtype, as it must be where its terms nearly
                 cancel: what is left would be the rounding of float32.
         """
-        parts = [(task, row.pop(tensor, None)) for task, row in self._rows.items()]
-        weighted = [(p, weights[t]) for t, p in parts if p is not None and t in weights]
-        if len(weighted) == 1 and weighted[0][1] == 1.0:
-            return weighted[0][0]
-        wide = wide or any(abs(weight) > _LARGEST for _, weight in weighted)
-        return _combination(weighted, tensor, wide) if weighted else None
+        for matrix in self._matrices:
+            if matrix.tensors is tensors and matrix.is_full:
+                return dict(zip(tensors, matrix.combine(weights), strict=True)) if weights else {}
+        wide = wide or any(abs(weight) > _LARGEST for weight in weights.values())
+        combined = {}
+        for tensor in tensors:
+            parts = [(task, row.pop(tensor, None)) for task, row in self._rows.items()]
+            weighted = [(p, weights[t]) for t, p in parts if p is not None and t in weights]
+            if len(weighted) == 1 and weighted[0][1] == 1.0:
+                combined[tensor] = weighted[0][0]
+            elif weighted:
+                combined[tensor] = _combination(weighted, tensor, wide)
+        return combined
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,8 @@ class ShardedParameters(StatelessSource):
 class _ShardedGradients(TaskGradients):
     """One row a task, already the mean over the ranks; `.grad` is put aside meanwhile."""
 
+    sums_rows: ClassVar[bool] = True
+
     def __init__(
         self,
         losses: Mapping[str, Tensor],
@@ -124,7 +126,8 @@ class _ShardedGradients(TaskGradients):
         directions = []
         for index, (parameter, local) in enumerate(zip(self.ends, self._local, strict=True)):
             of_this = of_group if index < self._num_shared else of_heads
-            directions.append(_like(parameter, self._rows.combine(local, of_this, wide=wide)))
+            found = self._rows.combine([local], of_this, wide=wide).get(local)
+            directions.append(_like(parameter, found))
         return directions
 
 

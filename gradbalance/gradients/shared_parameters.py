@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gradbalance.gradients.found import Found
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.graph_gradients import GraphGradients, Keeping, Shared
+from gradbalance.gradients.hidden import check_differentiable, hidden_by
 from gradbalance.gradients.micro_batches import Reached
 from gradbalance.gradients.parameters import (
     Parameters,
@@ -43,8 +44,10 @@ class SharedParameters(Source):
     Args:
         parameters: a module, a parameter, or several of either; or a mapping of names to such, to
             balance each group for itself. By default they are found from the graphs: every
-            parameter that at least two losses reach (with one task: all). Once found, a parameter
-            stays shared at steps where tasks are absent; the first step must have all tasks.
+            `nn.Parameter` that at least two losses reach (with one task: all). Once found, it stays
+            shared at steps where tasks are absent; the first step must have all tasks. Other
+            leaves are taken for inputs, which get the plain sum, as long as a parameter is shared:
+            name those that you train, `SharedParameters([model.trunk, tensor])`.
         measure: a module or parameters, a subset of the shared ones, to take the Gramian on.
         sketch: d, a few thousand or more, to keep seeded linear sketches instead of rows.
         chunk_size: how many tasks are differentiated together, by `torch.vmap`. By default they
@@ -119,9 +122,9 @@ class SharedParameters(Source):
     def open(self, losses: Mapping[str, Tensor], request: Request) -> GraphGradients:
         """Over all leaves; over the losses where one weighted backward writes everything."""
         graph = Graph(losses)
-        graph.check_differentiable()
+        check_differentiable(graph)
         if not self._given:
-            hidden = graph.hidden_by()
+            hidden = hidden_by(graph)
             if hidden is not None:
                 raise ValueError(f"{_NOT_FOUND}: {hidden}. {_NAME_IT}")
         leaves = graph.all_leaves

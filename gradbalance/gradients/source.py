@@ -1,7 +1,7 @@
 """What every source of gradients does: it opens a step at the call, and answers in its backward."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -12,6 +12,7 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import MicroBatches
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rounding import rounding_in
+from gradbalance.numerics.array import Array
 
 Heads = Literal["raw", "weighted"]
 # The weights of each group, by task; None for a group that no loss reaches.
@@ -52,12 +53,14 @@ class TaskGradients(ABC):
             where nothing was looked for.
         rounding: what rounding does to a gradient, relative to its length: float32's, unless the
             source knows better. See `numerics.resolution`.
+        sums_rows: whether Gramians are J Jᵀ of rows, by `Rows`, so that they need no check.
     """
 
     ends: Sequence[Tensor]
     graph: Graph | None = None
     found: tuple[Sequence[Tensor], bool] | None = None
     rounding: float = rounding_in(torch.float32)
+    sums_rows: ClassVar[bool] = False
 
     @abstractmethod
     def sizes(self) -> object:
@@ -96,6 +99,15 @@ class TaskGradients(ABC):
                 a loss scale, which is then to fall.
         """
         return weights
+
+    def check(self, tasks: Sequence[str], grams: Iterable[Array]) -> None:
+        """Warn where the numbers show that this source cannot compare these tasks.
+
+        Args:
+            tasks: the rows and columns.
+            grams: of the groups that were measured, on the host.
+        """
+        return
 
     @abstractmethod
     def directions(

@@ -3,7 +3,7 @@
 from gradbalance.numerics.adam import adam_step
 from gradbalance.numerics.barrier import BarrierPoint, barrier_point
 from gradbalance.numerics.bounded_qp import BoundedMinima, bounded_minima
-from gradbalance.numerics.gramian import as_gramian
+from gradbalance.numerics.gramian import as_gramian, gramian_of_rows
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
 from gradbalance.numerics.projections import GivenProjections, given_projections
@@ -25,6 +25,7 @@ __all__ = [
     "bounded_minima",
     "cancels",
     "given_projections",
+    "gramian_of_rows",
     "max_min_vector",
     "min_norm_point",
     "resolution",

@@ -72,7 +72,31 @@ def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> Array:
     _, info = dpotrf(damped.T, lower=1, clean=0, overwrite_a=1)
     if info != 0:
         raise ValueError(f"gram is not a Gramian: {_defect(matrix, slack)}. {_REMEDY}")
-    lost = diagonal <= 1e-290 * largest  # and so are products with what is left there
+    return _without_lost_rows(matrix)
+
+
+def gramian_of_rows(products: Array) -> Array:
+    """What `as_gramian` makes of J Jᵀ that was summed from rows in float64, without its checks.
+
+    Args:
+        products: J Jᵀ [T, T], finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from gradbalance.numerics import gramian_of_rows
+        >>> jac = np.array([[1.0, 1.0], [0.0, 2.0]])
+        >>> gramian_of_rows(jac @ jac.T)
+        array([[2., 2.],
+               [2., 4.]])
+    """
+    matrix: Array = 0.5 * (products + products.T)
+    return _without_lost_rows(matrix)
+
+
+def _without_lost_rows(matrix: Array) -> Array:
+    """The same with zero rows where the diagonal entry underflowed; so do their other products."""
+    diagonal = matrix.diagonal()
+    lost = diagonal <= 1e-290 * diagonal[diagonal.argmax()]
     if lost.any():
         matrix[lost] = 0.0
         matrix[:, lost] = 0.0

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import gradbalance as gb
+from gradbalance.gradients.ranks import Ranks
 from tests.distributed.processes import GROUP_TIMEOUT, run
 from tests.distributed.test_ranks import (
     SOURCES,
@@ -420,6 +421,15 @@ def test_a_process_can_be_on_its_own(on_two_ranks: Results) -> None:
         np.testing.assert_allclose(value, right)
 
 
+def coarsest() -> float:
+    unit = 2.0 ** (-8 - 15 * dist.get_rank())
+    return Ranks(dist.group.WORLD).agree(losses_of(Model(), share()), TASKS, {}, unit)[1]
+
+
+def test_ranks_learn_of_the_coarsest_rounding(on_two_ranks: Results) -> None:
+    assert on_two_ranks(coarsest) == [2.0**-8] * 2
+
+
 class Counted:
     """Bytes that each collective takes from a rank."""
 
@@ -450,8 +460,8 @@ def bytes_sent(source: str) -> dict[str, int]:
 def test_the_bytes_on_the_wire(on_two_ranks: Results) -> None:
     num_parameters = sum(p.numel() for p in Model().trunk.parameters())
     padded = num_parameters + num_parameters % 2
-    # Codes of the tasks, losses with flags, codes of the parameters and of the loss scale.
-    small = 8 * (2 + 3 * 3 + 2 + 2)
+    # Codes of the tasks; losses with flags; codes of parameters and loss scale; rounding.
+    small = 8 * (2 + 3 * 3 + 2 + 2 + 2)
     gram = 8 * 3 * 3
     assert on_two_ranks(bytes_sent, "named")[0] == {
         "all_reduce": small + gram,
@@ -485,5 +495,6 @@ CASES: list[tuple[Any, ...]] = [
     (resume, None),
     (resume_of_one,),
     (alone,),
+    (coarsest,),
     *((bytes_sent, source) for source in ("named", "sketched", "representation")),
 ]

@@ -107,7 +107,8 @@ def test_representation_reaches_the_trunk_as_the_weighted_sum_does():
 def test_lower_precisions(source, dtype):
     model = HandModel(dtype)
     report = gb.Balancer(gb.MGDA(), source(model)).backward(model.losses())
-    np.testing.assert_allclose(report.weights, [0.4, 0.6], rtol=1e-6)
+    # Where one weighted backward writes all, the weights that act have passed through the losses.
+    np.testing.assert_allclose(report.weights, [0.4, 0.6], rtol=torch.finfo(dtype).eps)
     assert model.trunk.weight.grad.dtype == dtype
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import gradbalance as gb
 from tests.models import Net
@@ -156,3 +157,149 @@ def test_a_ddp_sink_hides():
     losses = list(_DDPSink.apply(*model.losses().values()))
     with pytest.raises(ValueError, match=r"DDPSink.*SharedParameters\(model\.trunk\)"):
         gb.Balancer(gb.MGDA()).backward(losses)
+
+
+class Fused(torch.autograd.Function):
+    """x ↦ x Aᵀ and x Bᵀ by one function, whose two inputs' parameters are not told apart."""
+
+    @staticmethod
+    def forward(ctx, x, a, b):
+        ctx.save_for_backward(x, a, b)
+        return x @ a.T, x @ b.T
+
+    @staticmethod
+    def backward(ctx, to_a, to_b):
+        x, a, b = ctx.saved_tensors
+        return to_a @ a + to_b @ b, to_a.T @ x, to_b.T @ x
+
+
+class FusedInOne(torch.autograd.Function):
+    """The same, with the outputs as columns of one tensor."""
+
+    @staticmethod
+    def forward(ctx, x, a, b):
+        ctx.save_for_backward(x, a, b)
+        return torch.cat([x @ a.T, x @ b.T], dim=1)
+
+    @staticmethod
+    def backward(ctx, to):
+        return Fused.backward(ctx, to[:, : len(ctx.saved_tensors[1])], to[:, -1:])
+
+
+def halves(x, a, b):
+    return FusedInOne.apply(x, a, b).split(1, dim=1)
+
+
+@pytest.mark.parametrize("heads", [Fused.apply, halves], ids=["two outputs", "one output"])
+def test_heads_inside_a_custom_function_are_to_be_named(heads):
+    trunk, a, b = nn.Linear(4, 3), *(nn.Parameter(torch.randn(1, 3)) for _ in range(2))
+
+    def losses(heads):
+        return [(y - 1).square().mean() for y in heads(trunk(torch.ones(5, 4)), a, b)]
+
+    with pytest.raises(ValueError, match=r"inside of Fused\w* is not visible.*Name it"):
+        gb.Balancer(gb.MGDA()).backward(losses(heads))
+    assert a.grad is None
+    eager = gramian_of(None, None, losses(lambda x, a, b: (x @ a.T, x @ b.T)))
+    named = gramian_of(None, gb.SharedParameters(trunk), losses(heads))
+    assert named == pytest.approx(eager)
+
+
+def test_scripted_code_is_to_be_named_once_it_is_fused(recwarn):
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 1), nn.Linear(5, 1)
+
+        def forward(self, x):
+            z = torch.tanh(self.trunk(x))
+            return torch.sigmoid(self.a(z)), 3 * torch.tanh(self.b(z))
+
+    model, x = Whole(), torch.randn(8, 4)
+
+    def losses(model):
+        return [(y - 1).square().mean() for y in model(x)]
+
+    expected = gramian_of(None, None, losses(model))
+    scripted = torch.jit.script(model)
+    for _ in range(3):  # the first runs are observed, then code is fused into one node
+        found = losses(scripted)
+    with pytest.raises(ValueError, match=r"DifferentiableGraphBackward is not visible.*Name it"):
+        gramian_of(None, None, found)
+    named = gramian_of(None, gb.SharedParameters(model.trunk), losses(scripted))
+    assert named == pytest.approx(expected)
+
+
+def test_custom_functions_in_the_trunk_or_in_one_head_hide_nothing():
+    class Affine(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight):
+            ctx.save_for_backward(x, weight)
+            return x @ weight.T
+
+        @staticmethod
+        def backward(ctx, to):
+            x, weight = ctx.saved_tensors
+            return to @ weight, to.T @ x
+
+    weights = [nn.Parameter(torch.randn(3, 3)) for _ in range(2)]
+    heads = [nn.Linear(3, 1) for _ in range(2)]
+
+    def losses(affine):
+        z = affine(torch.ones(4, 3), weights[0]).tanh()
+        ys = affine(z, weights[1]), z
+        return [(h(y) - 1).square().mean() for h, y in zip(heads, ys, strict=True)]
+
+    custom = gramian_of(None, None, losses(Affine.apply))
+    assert custom == pytest.approx(gramian_of(None, None, losses(lambda x, w: x @ w.T)))
+
+
+class Pair(nn.Module):
+    """Two branches that leave one module side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x, y):
+        return self.a(x), self.b(y)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("roots", [False, True])
+def test_backward_hooks_of_a_module_do_not_mix_its_outputs(order, roots):
+    torch.manual_seed(0)
+    pair, trunk, calls = Pair(), nn.Linear(3, 3), []
+
+    def losses():
+        z = trunk(torch.ones(4, 3))
+        return [y.square().sum() for y in pair(z.sin(), z.exp())][::order]
+
+    class Losses(nn.Module):
+        def forward(self, *values):
+            return tuple(value * 2 for value in values)
+
+    plain = gb.Balancer(gb.MGDA()).measure([2 * loss for loss in losses()])
+    pair.register_full_backward_hook(lambda *_: calls.append("hook"))
+    both = Losses()
+    if roots:
+        both.register_full_backward_hook(lambda *_: calls.append("hook"))
+    report = gb.Balancer(gb.MGDA()).backward(list(both(*losses())))
+    assert report.gram == pytest.approx(plain.gram)
+    raw = torch.autograd.grad(sum(both(*losses())), pair.a.weight)[0]
+    torch.testing.assert_close(pair.a.weight.grad, raw)
+    assert calls
+
+
+def test_a_representation_may_have_backward_hooks():
+    stem, trunk, heads = nn.Linear(3, 3), Pair(), [nn.Linear(2, 1) for _ in range(2)]
+
+    def report():
+        x = stem(torch.ones(4, 3))
+        z = trunk(x, x)
+        losses = [(h(z[0] * z[1]) - 1).square().mean() for h in heads]
+        return gb.Balancer(gb.MGDA(), gb.Representation()).backward(losses, representation=z)
+
+    plain = report()
+    trunk.register_full_backward_hook(lambda *_: None)
+    assert report().gram == pytest.approx(plain.gram)

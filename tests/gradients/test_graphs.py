@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import gradbalance as gb
+from gradbalance.gradients import autograd
 from tests.models import grads
 
 # torch.compile looks at the .grad of what it is given and warns of its own look, and inductor
@@ -201,14 +202,18 @@ def test_the_gramian_is_that_of_each_loss_alone(graph):
     assert report.gram == pytest.approx(expected.numpy(), rel=1e-5)
 
 
-def test_hooks_on_the_way_see_the_row_of_each_task_and_those_of_parameters_the_sum():
+@pytest.mark.parametrize(("worth_freeing", "num_rows"), [(1 << 20, 2), (0, 3)])
+def test_hooks_on_the_way_see_the_row_of_each_task_and_those_of_parameters_the_sum(
+    worth_freeing, num_rows, monkeypatch
+):
+    monkeypatch.setattr(autograd, "_WORTH_FREEING", worth_freeing)
     model, seen = made(Hooked), []
     model.trunk[2].weight.register_hook(lambda gradient: seen.append("parameter"))
     z, losses = model.losses()
     z.register_hook(lambda gradient: seen.append("way"))
     gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk)).backward(losses)
-    # Once a row, and once more where the part of the graph ends that is freed after its task.
-    assert seen == ["way"] * 3 + ["parameter"]
+    # Once a row, and once more where a large part of the graph ends that is freed after its task.
+    assert seen == ["way"] * num_rows + ["parameter"]
 
 
 class WholeCompiled(Graphed):
@@ -296,3 +301,23 @@ def test_a_chunk_gives_a_task_no_gradient_of_what_it_does_not_reach():
     assert report.left_out == {"0": "not finite", "1": "not finite"}
     assert trunk.grad is None
     assert other.grad.tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("num_tasks", [2, 4])
+@pytest.mark.parametrize("source", SOURCES)
+def test_how_often_checkpointed_statistics_are_updated(source, num_tasks):
+    class CheckpointedNorm(Graphed):
+        def __init__(self) -> None:
+            super().__init__(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)))
+            self.heads = nn.ModuleList(nn.Linear(5, 1) for _ in range(num_tasks))
+
+        def represent(self) -> Tensor:
+            return self.trunk[2](checkpoint(self.trunk[:2], self.x, use_reentrant=False))
+
+    model = made(CheckpointedNorm)
+    z, losses = model.losses()
+    passed = z if source == "representation" else None
+    gb.Balancer(gb.Uniform(), SOURCES[source](model)).backward(losses, representation=passed)
+    once_a_task = source in ("found", "named")
+    expected = num_tasks + 1 if once_a_task else num_tasks + 2 if source == "sketched" else 2
+    assert model.trunk[1].num_batches_tracked == expected

@@ -144,3 +144,49 @@ def test_a_tensor_that_was_computed_is_no_parameter(argument):
     x = nn.Parameter(torch.ones(2))
     with pytest.raises(ValueError, match=rf"{argument} must be leaves.*Representation\(\)"):
         gb.SharedParameters(**{argument: [x, 2 * x]})
+
+
+@pytest.mark.parametrize("argument", ["parameters", "measure", "group"])
+def test_a_tensor_that_cannot_be_trained_is_no_parameter(argument):
+    x = nn.Parameter(torch.ones(2))
+    given = [x, x.data]
+    options = {"parameters": {"all": given}} if argument == "group" else {argument: given}
+    with pytest.raises(ValueError, match=r"that require gradients; found .*\[\(2,\)\]"):
+        gb.SharedParameters(**options)
+
+
+@sources
+@pytest.mark.parametrize("beside", [0, 2])
+def test_empty_parameters_add_nothing(source, beside):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.empty, self.other = (nn.Parameter(torch.ones(n)) for n in (0, beside))
+
+    model = Model()
+    total = model.empty.sum() + model.other.sum()
+    report = gb.Balancer(gb.UPGrad(), source(model)).backward([total + 1, 2 * total])
+    assert report.gram == pytest.approx(beside * np.array([[1, 2], [2, 4]]), rel=0.3)
+    assert model.empty.grad.shape == (0,)
+
+
+def test_losses_that_are_entries_of_one_parameter():
+    x = nn.Parameter(torch.tensor([1.0, 2.0]))
+    for losses in ([x[0], x[1]], x**2):
+        gram = gb.Balancer(gb.MGDA()).measure(losses).gram
+        assert (gram > 0).tolist() == [[True, False], [False, True]]
+
+
+def test_leaves_that_are_no_parameters_are_inputs_unless_they_are_named():
+    weight, x = nn.Parameter(torch.ones(2)), torch.ones(2, requires_grad=True)
+
+    def report(source):
+        weight.grad = x.grad = None
+        losses = [(weight * x).sum(), (weight * x).square().sum()]
+        return gb.Balancer(gb.MGDA(), source).backward(losses)
+
+    assert report(None).gram[0, 0] == 2.0
+    assert x.grad.tolist() == [3.0, 3.0]  # the plain sum, as without balancing
+    named = report(gb.SharedParameters([weight, x]))
+    assert named.gram[0, 0] == 4.0
+    assert x.grad.tolist() == weight.grad.tolist()

@@ -181,3 +181,49 @@ def test_a_trunk_with_several_outputs():
         around = first.sum() + second.sum() + part.weight.sum()
         with pytest.raises(ValueError, match="and around it"):
             balancer.backward([around, second.sum()])
+
+
+@pytest.mark.parametrize("before", [None, 5.0])
+def test_a_retained_gradient_is_that_of_the_step(before):
+    model = HandModel()
+    z = model.represent()
+    z.retain_grad()
+    z.grad = None if before is None else torch.full_like(z, before)
+    losses = list(model.losses(z).values())
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation(), every=2)
+    balancer.measure(losses, representation=z)
+    assert z.grad is None if before is None else torch.equal(z.grad, torch.full_like(z, before))
+    rows = torch.stack([torch.autograd.grad(loss, z, retain_graph=True)[0] for loss in losses])
+    for _ in range(2):  # solved, then reused
+        z.grad = None
+        report = balancer.backward(losses, representation=z, retain_graph=True)
+        weights = torch.tensor(report.weights, dtype=z.dtype)
+        torch.testing.assert_close(z.grad, torch.tensordot(weights, rows, 1))
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_tasks_with_samples_of_their_own_are_told_that_nothing_is_compared(passes):
+    torch.manual_seed(0)
+    trunk, heads = torch.nn.Linear(3, 2), [torch.nn.Linear(2, 1) for _ in range(2)]
+    xs = torch.randn(2, 4, 3)
+
+    def represent():  # one pass for the samples of both tasks, or one each
+        return trunk(xs) if passes == 1 else [trunk(x) for x in xs]
+
+    def losses(z):
+        return {
+            t: head(z[i]).square().mean() for i, t, head in zip((0, 1), "ab", heads, strict=True)
+        }
+
+    z = represent()
+    with pytest.warns(UserWarning, match=r"'a' and 'b' meet in no entry.*SharedParameters"):
+        found = gb.Balancer(gb.MGDA(), gb.Representation()).measure(losses(z), representation=z)
+    assert found.cosines[0, 1] == 0.0
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(loss, trunk.parameters())])
+        for loss in losses([trunk(x) for x in xs]).values()
+    ]
+    cosine = torch.nn.functional.cosine_similarity(*rows, dim=0).item()
+    for source in (gb.SharedParameters(trunk), gb.SharedParameters(trunk, measure=trunk)):
+        report = gb.Balancer(gb.MGDA(), source).measure(losses(represent()))
+        assert report.cosines[0, 1] == pytest.approx(cosine, abs=1e-6)

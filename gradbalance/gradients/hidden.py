@@ -1,0 +1,113 @@
+"""Where the graph hides which task reaches what, or cannot be differentiated task by task."""
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from gradbalance.gradients.graph import Edge, Graph
+
+_REENTRANT = "CheckpointFunctionBackward"
+_DDP_SINK = "_DDPSinkBackward"
+# Nodes that only pick an entry or rescale it: what stands between a loss and the tensor of losses
+# that it was cut from.
+_CUTS = ("Select", "Unbind", "Split", "Slice", "Index", "Gather")
+_PASSES = (*_CUTS, "Squeeze", "Unsqueeze", "View", "ReshapeAlias", "UnsafeView", "Alias", "Clone",
+           "ToCopy", "Mul", "Div", "Neg", "Expand")  # fmt: skip
+
+
+def check_differentiable(graph: Graph) -> None:
+    """Raise a ValueError where the tasks cannot be differentiated one by one."""
+    for node in graph.custom:
+        kind = type(node).__name__
+        if kind == _REENTRANT:
+            task = _names(graph, graph.tasks_of_node.get(node, 0))[0]
+            raise ValueError(
+                f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
+                "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+            )
+        if kind == _DDP_SINK:
+            ddp = getattr(node, "ddp_weakref", lambda: None)()
+            if getattr(ddp, "static_graph", False):
+                raise ValueError(
+                    "DistributedDataParallel(static_graph=True) would leave the ranks apart: it "
+                    "counts on one backward, and here each task is differentiated. Leave it out, "
+                    "compute balancer(losses) inside the module that is wrapped, or use "
+                    "LossesOnly()"
+                )
+
+
+def hidden_by(graph: Graph) -> str | None:
+    """What hides the tasks' own paths, so that parameters of one look shared by all.
+
+    None if nothing does. Where two losses were cut from one tensor, each seems to reach all that
+    lies behind it. The inside of a custom node is not visible, so that each of its outputs seems
+    to come from all of its inputs: this matters where tasks start from different outputs, or where
+    two tasks have nothing of their own outside. One parameter alone cannot be hidden.
+    """
+    met: dict[Node, str] = {}
+    for task, root in graph.roots.items():
+        for node in _cut_from(graph, root):
+            if node in met and len(_leaves_behind(graph, node)) > 1:
+                return f"the losses {met[node]!r} and {task!r} were cut from one tensor"
+            met[node] = task
+    opaque = {n for n in graph.custom if n in graph.tasks_of_node and len(graph.children[n]) > 1}
+    for node, outputs in _tasks_of_outputs(graph, opaque).items():
+        names = _names(graph, graph.tasks_of_node[node])
+        behind = _leaves_behind(graph, node)
+        if len(names) < 2 or len(behind) < 2:
+            continue
+        what = f"the inside of {node.name()} is not visible, and"
+        if len(set(outputs.values())) > 1:
+            return f"{what} the tasks {names} start from different outputs of it"
+        inside = [task for task in names if behind.issuperset(graph.leaves[task])]
+        if len(inside) > 1:
+            return f"{what} it holds all that {inside[0]!r} and {inside[1]!r} reach"
+    return None
+
+
+def _names(graph: Graph, tasks: int) -> list[str]:
+    return [task for task, bit in graph.bits.items() if tasks & bit]
+
+
+def _tasks_of_outputs(graph: Graph, nodes: set[Node]) -> dict[Node, dict[int, int]]:
+    """Of each of the nodes which tasks reach which of its outputs."""
+    found: dict[Node, dict[int, int]] = {node: {} for node in nodes}
+    if not nodes:
+        return found
+    arriving = [(root, graph.bits[task]) for task, root in graph.roots.items() if root is not None]
+    for node, tasks in graph.tasks_of_node.items():
+        arriving += [(edge, tasks) for edge in graph.children[node]]
+    for (node, output), tasks in arriving:
+        if node in found:
+            found[node][output] = found[node].get(output, 0) | tasks
+    return found
+
+
+def _cut_from(graph: Graph, root: Edge | None) -> set[Node]:
+    """The nodes right behind a loss that pick it from something larger, if any do."""
+    chain: list[Node] = []
+    node = None if root is None else root[0]
+    cut = False
+    while node is not None and node.name().startswith(_PASSES):
+        chain.append(node)
+        cut = cut or node.name().startswith(_CUTS)
+        children = graph.children.get(node, [])
+        if len(children) != 1:
+            break
+        node = children[0][0]
+    if node is not None:
+        chain.append(node)
+    return set(chain) if cut else set()
+
+
+def _leaves_behind(graph: Graph, node: Node) -> set[Tensor]:
+    found: set[Tensor] = set()
+    entered: set[Node] = set()
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        if node not in entered:
+            entered.add(node)
+            if node in graph.leaf_of:
+                found.add(graph.leaf_of[node])
+            pending += [child for child, _ in graph.children[node]]
+    return found
