@@ -9,6 +9,10 @@ method has no usable answer (excused); of all the others, the table has the wors
 task's gradient, as it was measured, and what was written, over all tasks and draws, and the largest
 difference between `report.descent` and what was written does, over the lengths of both.
 
+`measure=` is not among the ways: its directions are sums that a backward takes in the precision of
+the losses and the parameters, as those of `sketch=` and of reused weights are, so that what is left
+where gradients nearly cancel is rounding.
+
 A promise is broken where that cosine is below minus one unit of the precision in which `.grad` is
 written, and below -1e-7 in double precision: what is written is rounded.
 """

@@ -230,11 +230,14 @@ class Checks:
     def keeps_own_parts(self, batch):
         """What is freed late, with the losses: only memory is at stake.
 
-        With chunks, what the last of them does not reach. With raw heads beside `measure=` or
-        `sketch=`, a task that reaches nothing that is shared.
+        With chunks, what the last of them does not reach; and so without, after a task whose loss
+        is a parameter. With raw heads beside `measure=` or `sketch=`, a task that reaches nothing
+        that is shared.
         """
         if self.source == "chunks":
             return len(batch.losses) > 2 or self.skips
+        if "leaf" in self.graph.kinds:
+            return True
         return self.source in ("measure", "sketch") and self.heads == "raw"
 
     # ------------------------------------------------------------------ steps that are not taken
