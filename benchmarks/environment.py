@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -13,13 +14,14 @@ _PACKAGES = ("gradbalance", "torch", "numpy", "scipy", "torchjd", "cvxpy", "clar
 
 
 def environment() -> dict[str, str]:
-    """Date, machine, versions and threads."""
+    """Date, machine, versions, the commit and threads."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "CPU": _cpu(),
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
         **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        **({"commit": commit} if (commit := _commit()) else {}),
         "threads": f"{torch.get_num_threads()} (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})",
     }
 
@@ -41,6 +43,15 @@ def _cpu() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    """Of the checkout that this file is in; empty outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _version(package: str) -> str | None:

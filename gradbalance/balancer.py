@@ -267,7 +267,11 @@ class Balancer(nn.Module):
         with self._agreement.alone():
             named, tasks = named_losses(losses, self._known_tasks)
             request = Request(
-                self._policy.heads, representation=representation, retain_graph=True, tasks=tasks
+                self._policy.heads,
+                representation=representation,
+                retain_graph=True,
+                finite_only=self._policy.nonfinite == "skip",
+                tasks=tasks,
             )
             gradients = self._opened(named, request)
         present, rounding = self._agreement.on_step(named, tasks, gradients, 1.0, what="measure()")

@@ -166,8 +166,11 @@ class GraphGradients(TaskGradients):
             frees = writes_rows and not retain_graph
             if frees:
                 check_outer_backward(self.graph)
+            losses, together = self._losses, self._keeping.chunk_size > 1
+            if together and self._request.finite_only:  # their NaN would spread over a chunk
+                losses = {t: x for t, x in losses.items() if bool(torch.isfinite(x))}
             each = differentiate_each(
-                self._losses,
+                losses,
                 self.graph,
                 inputs,
                 factor=factor,
