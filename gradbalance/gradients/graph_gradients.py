@@ -115,7 +115,9 @@ class GraphGradients(TaskGradients):
                 for task, loss in losses.items()
                 if not request.finite_only or bool(torch.isfinite(loss))
             } or {"": torch.zeros((), requires_grad=True)}
-            self.ends = list(self._ends_of.values())
+            # What it reaches are ends instead, so that DDP does not wait for them on this rank.
+            outside = {task: loss for task, loss in losses.items() if task not in self._ends_of}
+            self.ends = [*self._ends_of.values(), *(Graph(outside).all_leaves if outside else ())]
         self._rows = Rows()
         self._sketches: dict[str, Tensor] = {}
         self._shared: Shared | None = None
@@ -249,10 +251,11 @@ class GraphGradients(TaskGradients):
         """Weights for the losses, or rows that are combined, or one more backward a group."""
         of_heads = {task: w for of_group in weights for task, w in (of_group or {}).items()}
         if self._over_losses:
-            return [
+            upstream = [
                 torch.full_like(loss, factor * of_heads[task]) if task in of_heads else None
                 for task, loss in self._ends_of.items()
             ]
+            return upstream + [None] * (len(self.ends) - len(upstream))
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)
         of_tasks = {leaf: None for task in of_heads for leaf in self.shared.unshared.get(task, ())}

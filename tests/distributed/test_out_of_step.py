@@ -48,22 +48,37 @@ def steps_of(
     return first, second, np.allclose(report.weights, expected.weights)
 
 
-def at_the_call() -> tuple[str, str, bool]:
+def refuses(call: str) -> tuple[str, str, bool]:
     model = Model()
     balancer = gb.Balancer(gb.MGDA(), SOURCES["named"](model))
     balancer.backward(losses_of(model, share()))
     if dist.get_rank() == 0:
         # The other rank has refused its batch, and takes its next one.
         return steps_of(balancer, model, lambda: balancer.backward(losses_of(model, share())))
-    refused = error_of(lambda: balancer.backward({"task0": torch.ones(())}))
+    refused = error_of(lambda: getattr(balancer, call)({"task0": torch.ones(())}))
     met = error_of(lambda: balancer.backward(losses_of(model, share())))
     _, second, same = steps_of(balancer, model, lambda: None)
     assert "requires_grad" in refused or "graph" in refused
     return met, second, same
 
 
-def test_a_rank_that_refuses_alone_and_goes_on_is_noticed(on_two_ranks: Results) -> None:
-    for first, second, same in on_two_ranks(at_the_call):
+def at_the_call() -> Any:
+    return refuses("backward")
+
+
+def at_a_micro_batch() -> Any:
+    return refuses("accumulate")
+
+
+def at_a_measurement() -> Any:
+    return refuses("measure")
+
+
+@pytest.mark.parametrize("case", [at_the_call, at_a_micro_batch, at_a_measurement])
+def test_a_rank_that_refuses_alone_and_goes_on_is_noticed(
+    case: Callable[[], Any], on_two_ranks: Results
+) -> None:
+    for first, second, same in on_two_ranks(case):
         assert "what is done must be the same on all ranks" in first
         assert "catch it on all" in first
         assert (second, same) == ("", True)
@@ -313,7 +328,7 @@ def test_a_rank_that_lacks_a_task_lines_parameters_up_as_the_others_do(
 
 
 CASES: list[Callable[[], Any]] = [
-    at_the_call, with_rows, with_sketches, with_representation, behind, behind_scaled, other_calls,
-    other_micro_batches, built_otherwise, transposed, other_experts_found, other_experts_named,
-    without_a_task,
+    at_the_call, at_a_micro_batch, at_a_measurement, with_rows, with_sketches, with_representation,
+    behind, behind_scaled, other_calls, other_micro_batches, built_otherwise, transposed,
+    other_experts_found, other_experts_named, without_a_task,
 ]  # fmt: skip
