@@ -184,9 +184,10 @@ class Balancer(nn.Module):
             if self._holds:
                 self._source.commit(None, freed=True)
                 return self._weighted_sum(named)
+            # They belong to this step, whatever becomes of it.
+            earlier, self._micro_batches = self._micro_batches, None
             value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-            call = self._open(named, tasks, representation, retain_graph=retain_graph)
-        self._micro_batches = None
+            call = self._open(named, tasks, earlier, representation, retain_graph=retain_graph)
         return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))
 
     @eager
@@ -440,11 +441,11 @@ class Balancer(nn.Module):
         self,
         losses: Mapping[str, Tensor],
         tasks: tuple[str, ...],
+        earlier: MicroBatches | None,
         representation: Tensor | Sequence[Tensor] | None,
         *,
         retain_graph: bool,
     ) -> _Call:
-        earlier = self._micro_batches
         request = Request(
             self._policy.heads,
             reuse=earlier is None and self._memory.can_reuse(losses),
@@ -454,15 +455,16 @@ class Balancer(nn.Module):
             earlier=earlier,
             tasks=tasks,
         )
-        try:
-            gradients = self._opened(losses, request)
-        except ValueError:
-            self._micro_batches = None
-            raise
+        gradients = self._opened(losses, request)
         return _Call(losses, tasks, gradients, earlier, retain_graph)
 
     def _take_step(self, call: _Call, upstream: Tensor, kept: bool) -> Sequence[Tensor | None]:
         """Look, decide, write, commit."""
+        if self._tasks not in (None, call.tasks):
+            raise ValueError(
+                f"the tasks were fixed as {list(self._tasks or ())} by another balanced loss, after "
+                f"this one was made of {list(call.tasks)}. Name all of them: Balancer(tasks=[...])"
+            )
         factor = float(upstream)
         retain_graph = call.retain_graph or kept
         total = call.earlier.total(call.losses) if call.earlier else call.losses

@@ -157,3 +157,24 @@ def test_neither_a_skipped_step_nor_dropped_micro_batches_fix_the_tasks():
         "c",
         "d",
     )
+
+
+def test_famo_takes_zero_where_its_bound_is_lower():
+    balancer = gb.Balancer(gb.FAMO(min_losses=[-1.0, 0.0]))
+    parameter = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    report = balancer.backward([parameter[0] * 1.0, parameter[1] + 1.0])
+    assert report.left_out == {}
+    assert report.weights.tolist() == [0.5, 0.5]  # both are 1 above their bounds
+
+
+def test_two_losses_of_other_tasks_before_the_first_step_are_refused():
+    parameter = nn.Parameter(torch.ones(2))
+    balancer = gb.Balancer(gb.UPGrad(), gb.SharedParameters(parameter))
+    first = balancer({"a": parameter.sum(), "b": parameter.square().sum()})
+    second = balancer({"b": parameter.sum(), "c": parameter.square().sum()})
+    first.backward()
+    before = parameter.grad.clone()
+    with pytest.raises(ValueError, match=r"fixed as \['a', 'b'\] by another balanced loss"):
+        second.backward()
+    assert balancer.tasks == ("a", "b")
+    assert torch.equal(parameter.grad, before)

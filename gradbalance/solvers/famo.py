@@ -59,7 +59,6 @@ class FAMO(Solver, AfterStep):
 
     needs = "losses"
     weighs = "losses"
-    takes_zero_losses = False
 
     def __init__(
         self,
@@ -77,6 +76,11 @@ class FAMO(Solver, AfterStep):
         self._logits = LearnedVariables()
         # What `_above_bounds` said of the step whose outcome is not known yet.
         self._pending: dict[str, dict[str, float]] = {}
+
+    @property
+    def takes_zero_losses(self) -> bool:
+        """Where bounds were given, which need not be 0: a loss at its own is refused by name."""
+        return self.min_losses is not None
 
     def solve(self, problem: Problem) -> Solution:
         """The present weights."""
