@@ -462,7 +462,7 @@ class Balancer(nn.Module):
         """Look, decide, write, commit."""
         if self._tasks not in (None, call.tasks):
             raise ValueError(
-                f"the tasks were fixed as {list(self._tasks or ())} by another balanced loss, after "
+                f"the tasks were fixed as {list(self._tasks or ())} by another balanced loss after "
                 f"this one was made of {list(call.tasks)}. Name all of them: Balancer(tasks=[...])"
             )
         factor = float(upstream)
