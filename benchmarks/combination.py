@@ -40,7 +40,7 @@ def measured(num_tasks: int, turns: int) -> dict[str, Any]:
     def combine(*, wide: bool) -> None:
         rows = Rows()
         for task in tasks:
-            rows.add(task, (), gradients[task])
+            rows.add(task, dict(gradients[task]))
         rows.combine(shared, weights, wide=wide)
 
     def differentiate(losses: list[torch.Tensor]) -> None:

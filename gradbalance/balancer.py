@@ -596,6 +596,6 @@ _DEFAULTS = {"scale": None, "zero_gradients": "absent", "nonfinite": "raise", "e
 @torch.no_grad()
 def _overflowed(losses: Mapping[str, Tensor]) -> bool:
     """Whether a leaf behind the losses holds a `.grad` that is not finite."""
-    grads = [leaf.grad for leaf in Graph(losses).all_leaves if leaf.grad is not None]
+    grads = [leaf.grad for leaf in Graph(losses).reached_by if leaf.grad is not None]
     values = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
     return not all(bool(torch.isfinite(value).all()) for value in values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -41,13 +42,12 @@ def differentiate_each(
     tasks = list(losses)
     frees_parts = not retain_graph and chunk_size == 1 and graph.own_parts_exceed(_WORTH_FREEING)
     ends = graph.ends_of_own_parts() if frees_parts else {}
-    wanted = {tensor: None for some in inputs.values() for tensor in some}
-    with _hooks_suspended(wanted), no_backward_inside(graph):
+    with _hooks_suspended(chain(*inputs.values())), no_backward_inside(graph):
         for start in range(0, len(tasks), chunk_size):
             chunk = tasks[start : start + chunk_size]
             retain = retain_graph or start + chunk_size < len(tasks)
             if len(chunk) > 1:
-                reached = {t: [x for x in inputs[t] if x in graph.leaves[t]] for t in chunk}
+                reached = {t: [x for x in inputs[t] if graph.reaches(t, x)] for t in chunk}
                 yield from _together({t: losses[t] for t in chunk}, reached, factor, retain)
                 continue
             (task,) = chunk

@@ -55,8 +55,7 @@ class Found:
         """
         missing = self._expected - Counter(map(_shape, shared))
         known = set(shared)
-        own = {leaf for leaves in reached.values() for leaf in leaves} - known
-        return any(_shape(leaf) in missing for leaf in own)
+        return any(_shape(leaf) in missing for leaf in reached if leaf not in known)
 
     def state_dict(self) -> dict[str, Any]:
         """The number of parameters of each shape."""

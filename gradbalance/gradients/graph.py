@@ -11,6 +11,7 @@ from torch.autograd.graph import GradientEdge, Node
 
 _LEAF = "AccumulateGrad"
 _CPP_FUNCTION = "CppFunction"
+_CAST = "ToCopy"
 # What a module's full backward hooks put around it: its outputs are its inputs.
 _IDENTITY = "BackwardHookFunctionBackward"
 
@@ -28,7 +29,7 @@ class Graph:
         stop: tensors that the walk does not go past.
 
     Attributes:
-        leaves: for each task the leaves it reaches, as the keys of a dictionary.
+        reached_by: for each leaf the tasks that reach it.
         reached: for each task the indices into `stop` of the tensors it reaches.
         bits: for each task the bit that stands for it.
         roots: for each task the edge that its loss comes from; None for a leaf.
@@ -37,6 +38,7 @@ class Graph:
         leaf_of: the leaf behind a node that has one.
         custom: the nodes whose inside is not visible: custom functions in Python, among them
             compiled code, and in C++, among them scripted code.
+        casts: the nodes that change the dtype of a tensor.
     """
 
     def __init__(self, losses: Mapping[str, Tensor], *, stop: Sequence[Tensor] = ()) -> None:
@@ -48,6 +50,7 @@ class Graph:
         }
         self.children: dict[Node, list[Edge]] = {}
         self.custom: list[Node] = []
+        self.casts: list[Node] = []
         self.roots: dict[str, Edge | None] = {
             task: None if loss.grad_fn is None else (loss.grad_fn, loss.output_nr)
             for task, loss in losses.items()
@@ -59,8 +62,8 @@ class Graph:
 
         self.tasks_of_node: dict[Node, int] = {}
         self.leaf_of: dict[Node, Tensor] = {}
-        self._tasks_of_leaf: dict[Tensor, int] = {}
-        tasks_of_node, tasks_of_leaf = self.tasks_of_node, self._tasks_of_leaf
+        tasks_of_node = self.tasks_of_node
+        tasks_of_leaf: dict[Tensor, int] = {}
         tasks_of_stop: dict[int, int] = {}
         for (task, loss), root in zip(losses.items(), self.roots.values(), strict=True):
             bit = self.bits[task]
@@ -91,9 +94,9 @@ class Graph:
         for index, tensor in enumerate(stop):
             if tensor.grad_fn is None:
                 tasks_of_stop[index] = tasks_of_leaf.pop(tensor, 0)
-        self.leaves: dict[str, dict[Tensor, None]] = {
-            task: {leaf: None for leaf, tasks in tasks_of_leaf.items() if tasks & bit}
-            for task, bit in self.bits.items()
+        names = {bits: tuple(self.names(bits)) for bits in set(tasks_of_leaf.values())}
+        self.reached_by: dict[Tensor, tuple[str, ...]] = {
+            leaf: names[bits] for leaf, bits in tasks_of_leaf.items() if bits
         }
         self.reached: dict[str, set[int]] = {
             task: {index for index, tasks in tasks_of_stop.items() if tasks & bit}
@@ -114,8 +117,11 @@ class Graph:
                 entered.add(node)
                 edges = [(n, index) for n, index in node.next_functions if n is not None]
                 self.children[node] = edges
-                if isinstance(node, BackwardCFunction) or type(node).__name__ == _CPP_FUNCTION:
+                kind = type(node).__name__
+                if kind == _CPP_FUNCTION or isinstance(node, BackwardCFunction):
                     self.custom.append(node)
+                elif kind.startswith(_CAST):
+                    self.casts.append(node)
                 pending.append((node, True))
                 pending += [(n, False) for n, i in edges if (n, i) not in self._stop]
         order.reverse()
@@ -133,10 +139,17 @@ class Graph:
             self.children[node] = [behind(edge) for edge in edges]
         self.roots = {task: root and behind(root) for task, root in self.roots.items()}
 
-    @property
-    def all_leaves(self) -> dict[Tensor, None]:
-        """The leaves that any task reaches."""
-        return {leaf: None for leaves in self.leaves.values() for leaf in leaves}
+    def names(self, tasks: int) -> list[str]:
+        """The tasks whose bits these are."""
+        return [task for task, bit in self.bits.items() if tasks & bit]
+
+    def reaches(self, task: str, leaf: Tensor) -> bool:
+        """Whether a task reaches a leaf."""
+        return task in self.reached_by.get(leaf, ())
+
+    def leaves(self, task: str) -> set[Tensor]:
+        """The leaves that a task reaches."""
+        return {leaf for leaf, tasks in self.reached_by.items() if task in tasks}
 
     @property
     def next_to_leaves(self) -> list[Node]:
@@ -150,8 +163,7 @@ class Graph:
 
     def last_leaves(self, task: str) -> set[Tensor]:
         """The leaves of a task that no later task reaches."""
-        last = self.bits[task].bit_length()
-        return {t for t in self.leaves[task] if self._tasks_of_leaf[t].bit_length() == last}
+        return {leaf for leaf, tasks in self.reached_by.items() if tasks[-1] == task}
 
     def own_parts_exceed(self, num_bytes: int) -> bool:
         """Whether what the graph holds of tasks' own activations is more than this, about."""

@@ -16,7 +16,7 @@ from gradbalance.gradients.autograd import (
     weighted_gradients,
 )
 from gradbalance.gradients.graph import Graph
-from gradbalance.gradients.micro_batches import Reached
+from gradbalance.gradients.micro_batches import Reached, joined
 from gradbalance.gradients.parameters import fingerprint
 from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rounding import held, rounding_of
@@ -33,14 +33,14 @@ class Shared:
     Attributes:
         groups: the shared tensors, by group; a group that no loss reaches is empty.
         measured: of each group those that its Gramian is taken over.
-        unshared: of each task the leaves that it shares with no other: its head.
+        unshared: the other leaves, and which tasks reach each: a head one, as a rule.
         found: see `TaskGradients`.
         new: those that were found at this step for the first time.
     """
 
     groups: Sequence[Sequence[Tensor]]
     measured: Sequence[Sequence[Tensor]]
-    unshared: Mapping[str, Sequence[Tensor]]
+    unshared: Reached
     found: tuple[Sequence[Tensor], bool] | None = None
     new: Sequence[Tensor] = ()
 
@@ -75,7 +75,7 @@ class GraphGradients(TaskGradients):
         losses: by task.
         graph: behind them; None where nothing is ever measured.
         tensors: the ends, where the losses are not.
-        share: what the tasks share, from what each reaches in all micro-batches.
+        share: what the tasks share, from who reaches what in all micro-batches, and who is there.
         request: how the step is to be taken.
         keeping: how gradients are kept.
     """
@@ -87,7 +87,7 @@ class GraphGradients(TaskGradients):
         losses: Mapping[str, Tensor],
         graph: Graph | None,
         tensors: Sequence[Tensor],
-        share: Callable[[Reached], Shared],
+        share: Callable[[Reached, Sequence[str]], Shared],
         request: Request,
         keeping: Keeping,
     ) -> None:
@@ -117,7 +117,7 @@ class GraphGradients(TaskGradients):
             } or {"": torch.zeros((), requires_grad=True)}
             # What it reaches are ends instead, so that DDP does not wait for them on this rank.
             outside = {task: loss for task, loss in losses.items() if task not in self._ends_of}
-            self.ends = [*self._ends_of.values(), *(Graph(outside).all_leaves if outside else ())]
+            self.ends = [*self._ends_of.values(), *(Graph(outside).reached_by if outside else ())]
         self._rows = Rows()
         self._sketches: dict[str, Tensor] = {}
         self._shared: Shared | None = None
@@ -127,11 +127,12 @@ class GraphGradients(TaskGradients):
     def shared(self) -> Shared:
         """What the tasks share; decided when the step is solved, from all its micro-batches."""
         if self._shared is None:
-            reached: dict[str, dict[Tensor, None]] = {}
-            for part in (self._earlier.rows.reached if self._earlier else {}, self._leaves()):
-                for task, leaves in part.items():
-                    reached.setdefault(task, {}).update(leaves)
-            self._shared = self._share(reached)
+            reached: Reached = {} if self.graph is None else self.graph.reached_by
+            present = list(self._losses)
+            if self._earlier is not None:
+                reached = joined(self._earlier.reached_by, reached)
+                present = list(self._earlier.total(self._losses))
+            self._shared = self._share(reached, present)
             self.found = self._shared.found
         return self._shared
 
@@ -143,9 +144,6 @@ class GraphGradients(TaskGradients):
             return earlier
         measured = [tensor for part in self.shared.measured for tensor in part]
         return max(earlier, rounding_of(self._losses, self.graph, measured))
-
-    def _leaves(self) -> Reached:
-        return {task: {} for task in self._losses} if self.graph is None else self.graph.leaves
 
     def shapes(self) -> object:
         """Of each group's measured parameters, and what tells those found now from their like."""
@@ -162,8 +160,12 @@ class GraphGradients(TaskGradients):
             return
         self._measured = True
         weighed = [tensor for part in shared.groups for tensor in part] if writes_rows else measured
-        keeps_heads = not self._over_losses
-        inputs = {t: [*weighed, *(shared.unshared[t] if keeps_heads else ())] for t in self._losses}
+        inputs = {task: list(weighed) for task in self._losses}
+        if not self._over_losses:
+            for leaf, tasks in shared.unshared.items():
+                for task in tasks:
+                    if task in inputs:
+                        inputs[task].append(leaf)
         if self.graph is not None and any(inputs.values()):
             frees = writes_rows and not retain_graph
             if frees:
@@ -184,7 +186,7 @@ class GraphGradients(TaskGradients):
                 if sketch is not None:
                     row = [gradients.pop(tensor, None) for tensor in measured]
                     self._sketches[task] = sketch.apply(row, measured)
-                self._rows.add(task, (), gradients)
+                self._rows.add(task, gradients)
         if self._earlier is not None:
             self._rows.add_all(self._earlier.rows, factor)
 
@@ -258,9 +260,10 @@ class GraphGradients(TaskGradients):
             return upstream + [None] * (len(self.ends) - len(upstream))
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)
-        of_tasks = {leaf: None for task in of_heads for leaf in self.shared.unshared.get(task, ())}
+        unshared = self.shared.unshared
+        of_tasks = [leaf for leaf, tasks in unshared.items() if any(t in of_heads for t in tasks)]
         parts: list[tuple[Sequence[Tensor], Mapping[str, float], bool]]
-        parts = [(list(of_tasks), of_heads, self._measured)]
+        parts = [(of_tasks, of_heads, self._measured)]
         for tensors, of_group in zip(self.shared.groups, weights, strict=True):
             if of_group is not None:
                 parts.append((tensors, of_group, self._measured and self._writes_rows))
@@ -268,7 +271,7 @@ class GraphGradients(TaskGradients):
         num_backwards = sum(not kept for *_, kept in parts)
         for tensors, of_part, kept in parts:
             if kept:
-                written |= self._rows.combine(tensors, of_part, wide=wide)
+                written |= self._rows.combine(tensors, of_part, wide=wide, reached_by=unshared)
             else:
                 num_backwards -= 1
                 scaled = {task: factor * weight for task, weight in of_part.items()}

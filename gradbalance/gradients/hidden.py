@@ -19,7 +19,7 @@ def check_differentiable(graph: Graph) -> None:
     for node in graph.custom:
         kind = type(node).__name__
         if kind == _REENTRANT:
-            task = _names(graph, graph.tasks_of_node.get(node, 0))[0]
+            task = graph.names(graph.tasks_of_node.get(node, 0))[0]
             raise ValueError(
                 f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
                 "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
@@ -51,21 +51,17 @@ def hidden_by(graph: Graph) -> str | None:
             met[node] = task
     opaque = {n for n in graph.custom if n in graph.tasks_of_node and len(graph.children[n]) > 1}
     for node, outputs in _tasks_of_outputs(graph, opaque).items():
-        names = _names(graph, graph.tasks_of_node[node])
+        names = graph.names(graph.tasks_of_node[node])
         behind = _leaves_behind(graph, node)
         if len(names) < 2 or len(behind) < 2:
             continue
         what = f"the inside of {node.name()} is not visible, and"
         if len(set(outputs.values())) > 1:
             return f"{what} the tasks {names} start from different outputs of it"
-        inside = [task for task in names if behind.issuperset(graph.leaves[task])]
+        inside = [task for task in names if behind.issuperset(graph.leaves(task))]
         if len(inside) > 1:
             return f"{what} it holds all that {inside[0]!r} and {inside[1]!r} reach"
     return None
-
-
-def _names(graph: Graph, tasks: int) -> list[str]:
-    return [task for task, bit in graph.bits.items() if tasks & bit]
 
 
 def _tasks_of_outputs(graph: Graph, nodes: set[Node]) -> dict[Node, dict[int, int]]:

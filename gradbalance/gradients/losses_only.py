@@ -1,6 +1,6 @@
 """The cheapest source: no gradients are compared, one ordinary backward of the weighted sum."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
 
 from torch import Tensor
@@ -44,13 +44,13 @@ class LossesOnly(StatelessSource):
             return GraphGradients(losses, None, (), _nothing_shared, request, keeping)
         graph = Graph(losses)
         check_differentiable(graph)
-        before = {} if request.earlier is None else request.earlier.all_leaves
-        leaves = list({**before, **graph.all_leaves})
+        before = {} if request.earlier is None else request.earlier.reached_by
+        leaves = list({**before, **graph.reached_by})
         return GraphGradients(losses, graph, leaves, _nothing_shared, request, keeping)
 
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
         """Nothing to remember."""
 
 
-def _nothing_shared(reached: Reached) -> Shared:
-    return Shared([()], [()], {task: list(leaves) for task, leaves in reached.items()})
+def _nothing_shared(reached: Reached, tasks: Sequence[str]) -> Shared:
+    return Shared([()], [()], reached)

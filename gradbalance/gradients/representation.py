@@ -1,7 +1,7 @@
 """Gradients with respect to a shared representation: MGDA-UB's cheap source."""
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import torch
@@ -117,13 +117,12 @@ class Representation(StatelessSource):
             )
         tensors = _tensors_of(captured)
         graph = _graph_before(losses, tensors)
-        check_whole(graph.all_leaves)
+        check_whole(graph.reached_by)
 
-        def share(reached: Reached) -> Shared:
-            unshared = {task: list(leaves) for task, leaves in reached.items()}
-            return Shared([tensors], [tensors], unshared)
+        def share(reached: Reached, tasks: Sequence[str]) -> Shared:
+            return Shared([tensors], [tensors], reached)
 
-        ends = [*tensors, *graph.all_leaves]
+        ends = [*tensors, *graph.reached_by]
         keeping = Keeping(samples_are_columns=True)
         return GraphGradients(losses, graph, ends, share, request, keeping)
 
@@ -153,7 +152,7 @@ def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) ->
     """The graph between the losses and the representation, whose leaves are the heads'."""
     graph = Graph(losses, stop=representation)
     check_differentiable(graph)
-    behind = Graph({str(i): z for i, z in enumerate(representation)}).all_leaves
+    behind = Graph({str(i): z for i, z in enumerate(representation)}).reached_by
     for task in losses:
         if not graph.reached[task]:
             raise ValueError(
@@ -161,7 +160,7 @@ def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) ->
                 "be computed from it. Where torch.compile or DDP hides that it is, "
                 "use SharedParameters(model.trunk)"
             )
-        around = [tuple(leaf.shape) for leaf in graph.leaves[task] if leaf in behind]
+        around = [tuple(leaf.shape) for leaf in graph.leaves(task) if leaf in behind]
         if around:
             raise ValueError(
                 f"task {task!r} reaches parameters of shapes {around} both through the "

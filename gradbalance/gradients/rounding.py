@@ -28,10 +28,9 @@ def rounding_of(
     dtypes of what it returns can be seen.
     """
     dtypes = {
-        tensor.dtype for some in (losses.values(), graph.all_leaves, tensors) for tensor in some
+        tensor.dtype for some in (losses.values(), graph.reached_by, tensors) for tensor in some
     }
-    casts = [n for n in graph.tasks_of_node if type(n).__name__.startswith("ToCopy")]
-    for node in (*casts, *graph.custom):
+    for node in (*graph.casts, *graph.custom):
         dtypes |= {entry.dtype for entry in getattr(node, "_input_metadata", ())}
     real = {dtype.to_real() for dtype in dtypes if dtype.is_floating_point or dtype.is_complex}
     return max(map(rounding_in, real))

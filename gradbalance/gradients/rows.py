@@ -13,6 +13,7 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 # Legend: T tasks, C columns of the Jacobian at once.
 
+_UNKNOWN: Mapping[Tensor, Sequence[str]] = {}
 _LARGEST = torch.finfo(torch.float32).max
 
 
@@ -22,33 +23,23 @@ def _buffer_bytes(device: torch.device) -> int:
 
 
 class Rows:
-    """Gradients of T tasks with respect to the same tensors, as autograd gave them, uncopied.
-
-    Attributes:
-        reached: for each task the tensors that its loss reaches, as the keys of a dictionary.
-    """
+    """Gradients of T tasks with respect to the same tensors, as autograd gave them, uncopied."""
 
     def __init__(self) -> None:
-        self.reached: dict[str, dict[Tensor, None]] = {}
         self._rows: dict[str, dict[Tensor, Tensor]] = {}
         self._matrices: list[Matrix] = []
 
-    def add(
-        self,
-        task: str,
-        reached: Iterable[Tensor],
-        gradients: Mapping[Tensor, Tensor],
-        factor: float = 1.0,
-    ) -> None:
+    def add(self, task: str, gradients: dict[Tensor, Tensor], factor: float = 1.0) -> None:
         """Add to the row of a task.
 
         Args:
             task: whose row.
-            reached: the tensors that its loss reaches.
-            gradients: of those of them that have one.
+            gradients: by tensor; the dictionary is given up.
             factor: what they are multiplied by.
         """
-        self.reached.setdefault(task, {}).update(dict.fromkeys(reached))
+        if task not in self._rows and factor == 1.0:
+            self._rows[task] = gradients
+            return
         row = self._rows.setdefault(task, {})
         for tensor, gradient in gradients.items():
             part = gradient if factor == 1.0 else gradient * factor
@@ -58,7 +49,7 @@ class Rows:
     def add_all(self, other: "Rows", factor: float) -> None:
         """Add the rows of other losses, which may have tensors and tasks of their own."""
         for task, row in other._rows.items():
-            self.add(task, other.reached[task], row, factor)
+            self.add(task, dict(row), factor)
 
     @property
     def tasks(self) -> list[str]:
@@ -97,7 +88,12 @@ class Rows:
         return sum((gram.to(grams[0]) for gram in grams[1:]), grams[0])
 
     def combine(
-        self, tensors: Sequence[Tensor], weights: Mapping[str, float], *, wide: bool = True
+        self,
+        tensors: Sequence[Tensor],
+        weights: Mapping[str, float],
+        *,
+        wide: bool = True,
+        reached_by: Mapping[Tensor, Sequence[str]] = _UNKNOWN,
     ) -> dict[Tensor, Tensor]:
         """The direction Σ w_i g_i of each tensor, in its shape and dtype; none where all have none.
 
@@ -108,6 +104,7 @@ class Rows:
             weights: by task; the rows of other tasks take no part, even where they are not finite.
             wide: whether the sum is taken in the widest dtype, as it must be where its terms nearly
                 cancel: what is left would be the rounding of float32.
+            reached_by: the only tasks that may have a row of a tensor, where that is known.
         """
         for matrix in self._matrices:
             if matrix.tensors is tensors and matrix.is_full:
@@ -115,8 +112,11 @@ class Rows:
         wide = wide or any(abs(weight) > _LARGEST for weight in weights.values())
         combined = {}
         for tensor in tensors:
-            parts = [(task, row.pop(tensor, None)) for task, row in self._rows.items()]
-            weighted = [(p, weights[t]) for t, p in parts if p is not None and t in weights]
+            weighted = []
+            for task in reached_by.get(tensor, self._rows):
+                part = self._rows[task].pop(tensor, None) if task in self._rows else None
+                if part is not None and task in weights:
+                    weighted.append((part, weights[task]))
             if len(weighted) == 1 and weighted[0][1] == 1.0:
                 combined[tensor] = weighted[0][0]
             elif weighted:

@@ -122,7 +122,7 @@ class _ShardedGradients(TaskGradients):
                 pairs = zip(self._local, self.ends, strict=True)
                 found = {local: local_gradient(parameter) for local, parameter in pairs}
                 row = {local: part for local, part in found.items() if part is not None}
-                self._rows.add(task, (), row)
+                self._rows.add(task, row)
 
     def grams(self, tasks: Sequence[str], ranks: Ranks | None) -> list[Tensor | None]:
         if ranks is not None and ranks.failed:

@@ -1,6 +1,6 @@
 """Gradients with respect to the parameters that the tasks share, or to a subset of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
@@ -124,12 +124,12 @@ class SharedParameters(Source):
             hidden = hidden_by(graph)
             if hidden is not None:
                 raise ValueError(f"{_NOT_FOUND}: {hidden}. {_NAME_IT}")
-        leaves = graph.all_leaves
+        leaves: Reached = graph.reached_by
         if request.earlier is not None:
-            leaves = {**request.earlier.all_leaves, **leaves}
+            leaves = {**request.earlier.reached_by, **leaves}
 
-        def share(reached: Reached) -> Shared:
-            return self._share(reached, request.tasks)
+        def share(reached: Reached, present: Sequence[str]) -> Shared:
+            return self._share(reached, present, request.tasks)
 
         return GraphGradients(losses, graph, list(leaves), share, request, self._keeping)
 
@@ -148,46 +148,44 @@ class SharedParameters(Source):
         if not self._given:
             self._found.load_state_dict(state)
 
-    def _share(self, reached: Reached, tasks: tuple[str, ...]) -> Shared:
-        """The shared parameters that a loss reaches, by group; each task's own leaves, by task."""
-        everything = {leaf for leaves in reached.values() for leaf in leaves}
+    def _share(self, reached: Reached, present: Sequence[str], tasks: tuple[str, ...]) -> Shared:
+        """The shared parameters that a loss reaches, by group; and who reaches the others."""
         found = None
         new: list[Tensor] = []
         if self._given:
             # All of a group, also what only other ranks reach: so the ranks' rows have the same
             # columns, whichever way each takes through the model.
             trained = [[p for p in parameters_of(g) if p.requires_grad] for g in self._given]
-            groups = [g if any(p in everything for p in g) else [] for g in trained]
+            groups = [g if any(p in reached for p in g) else [] for g in trained]
             if not any(groups):
                 raise ValueError(
                     "no loss reaches the parameters given to SharedParameters; check that they "
                     "require gradients and that the losses are computed from them"
                 )
         else:
-            shared, of_two = self._find(reached, len(tasks))
-            groups, found = [shared], (of_two, len(reached) == len(tasks))
+            shared, of_two = self._find(reached, present, len(tasks))
+            groups, found = [shared], (of_two, len(present) == len(tasks))
             new = [p for p in shared if p not in self._found]
         known = {tensor for tensors in groups for tensor in tensors}
         check_whole(known)
-        unshared = {t: [x for x in leaves if x not in known] for t, leaves in reached.items()}
+        unshared = {leaf: tasks for leaf, tasks in reached.items() if leaf not in known}
         measured = groups
         if self._measure is not None:
-            measured = [subset(self._measure, [p for p in groups[0] if p in everything])]
+            measured = [subset(self._measure, [p for p in groups[0] if p in reached])]
         return Shared(groups, measured, unshared, found, new)
 
-    def _find(self, reached: Reached, num_tasks: int) -> tuple[list[Tensor], list[Tensor]]:
+    def _find(
+        self, reached: Reached, present: Sequence[str], num_tasks: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The shared parameters, and those of them that two of the present tasks reach."""
-        counts: dict[Tensor, int] = {}
-        for leaves in reached.values():
-            for leaf in leaves:
-                counts[leaf] = counts.get(leaf, 0) + 1
-        is_complete = len(reached) == num_tasks
+        is_complete = len(present) == num_tasks
         if not is_complete and not self._found.complete:
             raise ValueError(
                 f"{_NOT_FOUND} at a step that lacks tasks, before one that has them all: of "
-                f"{num_tasks} tasks only {sorted(reached)} are here. {_NAME_IT}"
+                f"{num_tasks} tasks only {sorted(present)} are here. {_NAME_IT}"
             )
-        candidates = [leaf for leaf, count in counts.items() if count >= min(2, len(reached))]
+        least = min(2, len(present))
+        candidates = [leaf for leaf, tasks in reached.items() if len(tasks) >= least]
         # Other leaves (an input with a gradient, say) are shared only where no parameter is.
         parameters: list[Tensor] = [leaf for leaf in candidates if isinstance(leaf, nn.Parameter)]
         if is_complete and self._found.misses(parameters, reached):
@@ -195,9 +193,9 @@ class SharedParameters(Source):
                 f"{_NOT_FOUND}: the saved run shared parameters that only one task reaches at its "
                 f"first step here. {_NAME_IT}"
             )
-        parameters_of_two = parameters if len(reached) > 1 else []
+        parameters_of_two = parameters if len(present) > 1 else []
         chosen = set(parameters_of_two)
-        reaches_known = any(leaf in chosen or leaf in self._found for leaf in counts)
+        reaches_known = bool(chosen) or any(leaf in self._found for leaf in reached)
         # In the order in which they were found, which is that of all ranks, also where a rank lacks
         # a task now and would meet them in another one.
         known = [leaf for leaf in self._found if leaf.requires_grad]

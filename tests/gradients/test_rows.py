@@ -19,7 +19,7 @@ def filled(jac, tensors, tasks="abc"):
     for task, row in zip(tasks, jac, strict=True):
         parts = torch.split(row, [t.numel() for t in tensors])
         given = {t: p.view(t.shape).to(t.dtype) for p, t in zip(parts, tensors, strict=True)}
-        rows.add(task, tensors, given)
+        rows.add(task, given)
     return rows
 
 
@@ -39,8 +39,8 @@ def test_any_buffer_gives_the_same_answers(size, monkeypatch):
 def test_what_a_task_does_not_reach_is_zero():
     first, second, third = tensors = [torch.zeros(2), torch.zeros(3), torch.zeros(1)]
     rows = Rows()
-    rows.add("a", tensors, {first: torch.tensor([1.0, 2.0])})
-    rows.add("b", tensors, {first: torch.tensor([3.0, 4.0]), second: torch.ones(3)})
+    rows.add("a", {first: torch.tensor([1.0, 2.0])})
+    rows.add("b", {first: torch.tensor([3.0, 4.0]), second: torch.ones(3)})
     assert rows.gram(tensors, "ab").tolist() == [[5.0, 11.0], [11.0, 28.0]]
     expected = [[28.0, 0.0, 11.0], [0.0, 0.0, 0.0], [11.0, 0.0, 5.0]]
     assert rows.gram(tensors, "bca").tolist() == expected
@@ -61,7 +61,7 @@ def test_low_precision_is_summed_in_float32(dtype):
     one = torch.tensor([1.0, 256.0], dtype=dtype)
     rows = Rows()
     for task in "abcd":
-        rows.add(task, [one], {one: one})
+        rows.add(task, {one: one})
     assert rows.gram([one], "abcd")[0, 0].item() == 65537.0
     # 1 + 3·0.001: in low precision the sum would stay at 1 or lose the third of them.
     direction = combined(rows, one, {"a": 1.0, "b": 0.004, "c": 0.004, "d": 0.004})
@@ -81,10 +81,10 @@ def test_gradients_in_any_layout_can_be_rows():
     weight = torch.zeros(4, 3)
     jac = torch.arange(12.0).view(3, 4)
     rows = Rows()
-    rows.add("a", [weight], {weight: jac.t()})  # not contiguous
+    rows.add("a", {weight: jac.t()})  # not contiguous
     assert combined(rows, weight, {"a": 1.0}).tolist() == jac.t().tolist()
     sparse = torch.sparse_coo_tensor([[1, 3], [0, 2]], [2.0, 5.0], (4, 3), check_invariants=True)
-    rows.add("a", [weight], {weight: sparse})
+    rows.add("a", {weight: sparse})
     assert rows.gram([weight], "a").item() == 29.0
 
 
