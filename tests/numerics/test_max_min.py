@@ -3,6 +3,7 @@ import itertools
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from gradbalance.numerics import Status, as_gramian, max_min, max_min_vector
 from gradbalance.testing.families import FAMILIES
@@ -69,6 +70,16 @@ def test_stays_in_the_ball_where_rounding_has_made_the_gramian_indefinite(family
         reach = np.linalg.norm((multipliers @ exact).astype(float))
         blur = np.sqrt(num_tasks * np.finfo(np.float32).eps) * (center @ norms)
         assert reach <= 1.5 * radius * (size + blur)
+
+
+@pytest.mark.parametrize("radius", [0.4, 1.0, 2.0])
+def test_certifies_hilbert_matrices(radius):
+    for num_tasks in (8, 16, 32, 64, 128):
+        signs = (-1.0) ** np.arange(num_tasks)
+        gram = scipy.linalg.hilbert(num_tasks) * np.outer(signs, signs)
+        found = max_min_vector(gram, np.full(num_tasks, 1 / num_tasks), radius=radius)
+        assert found.certificate <= 1.0
+        assert found.num_steps <= 30
 
 
 @pytest.mark.parametrize("max_scales", [1, 2])
