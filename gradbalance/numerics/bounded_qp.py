@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
 
 from gradbalance.numerics.array import Array
-from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.complementarity import complementary
+from gradbalance.numerics.gramian import rounding_of
 from gradbalance.numerics.status import Status
 
 
@@ -75,7 +74,9 @@ def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
     bases = bounds * norms
     norms[norms == 0.0] = 1.0
     cosines = np.ldexp(gram, scale) / norms / norms[:, None]
-    damped, damping = _made_definite(cosines)
+    damping = rounding_of(cosines)
+    damped = cosines.copy()
+    damped.flat[:: len(cosines) + 1] += damping
     base_sizes = np.abs(bases).sum(axis=1)
     excess, num_steps = complementary(damped, bases @ cosines, base_sizes, damping)
     points = bases + excess
@@ -86,20 +87,3 @@ def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
     at_rest = ((points * slopes).sum(axis=1) <= rounding * np.abs(points).sum(axis=1)).all()
     status = Status.of(certificate, stationary=bool(at_rest))
     return BoundedMinima(bounds + excess / norms, status, num_steps, certificate)
-
-
-def _made_definite(cosines: Array) -> tuple[Array, float]:
-    """Add to the diagonal what rounding may have taken from it, and tell how much that was.
-
-    T·ε is what rounding the entries may do to an eigenvalue, so that it says nothing new. Where it
-    does not suffice, G came with less than float64's accuracy. Half of it must do, so that no
-    block fails later on.
-    """
-    damping = len(cosines) * UNIT
-    while True:
-        damped = cosines.copy()
-        damped.flat[:: len(cosines) + 1] += 0.5 * damping
-        if dpotrf(damped.T, lower=1, clean=0)[1] == 0:
-            damped.flat[:: len(cosines) + 1] += 0.5 * damping
-            return damped, damping
-        damping *= 4.0

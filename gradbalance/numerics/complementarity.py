@@ -91,24 +91,33 @@ def _descend(
 ) -> tuple[Array, int]:
     """Descend from a point x ≥ 0: to the minimiser over the free entries, freeing one at a time.
 
-    Where an entry reaches 0 on the way, it is held there and the way goes on from there.
+    Where an entry reaches 0 on the way, it is held there and the way goes on from there. The way
+    is solved for and not its end, whose rounding could exceed the way: then an entry that was just
+    freed would seem to end below 0, be held again, and so on.
     """
     free = point > 0.0
+    slopes = matrix @ point + offset
     num_steps = 0
     while num_steps < 20 * offset.size + 50:  # 2·T were enough; the certificate would tell
         num_steps += 1
-        target = _minimiser(matrix, offset, free)
+        way = _minimiser(matrix, slopes, free)
+        target = point + way
         if target.min() < 0.0:
-            lengths = np.where(target < 0.0, point / np.maximum(point - target, 1e-300), np.inf)
+            lengths = np.where(target < 0.0, point / np.maximum(-way, 1e-300), np.inf)
             leaving = int(lengths.argmin())
-            point = np.maximum(point + lengths[leaving] * (target - point), 0.0)
+            point = np.maximum(point + lengths[leaving] * way, 0.0)
             point[leaving] = 0.0
             free[leaving] = False
+            slopes = matrix @ point + offset
             continue
         point = target
-        slopes = np.where(free, 0.0, matrix @ point + offset)
-        entering = int(slopes.argmin())
-        if slopes[entering] >= -unit * (size + point.sum()):
+        slopes = matrix @ point + offset
+        allowed = unit * (size + point.sum())
+        if np.abs(slopes * free).max() > allowed:
+            continue  # rounding of a start far off is left
+        held = np.where(free, 0.0, slopes)
+        entering = int(held.argmin())
+        if held[entering] >= -allowed:
             break
         free[entering] = True
     return point, num_steps

@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
 
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.certificate import UNIT
 
 
 def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> Array:
@@ -101,6 +102,30 @@ def _without_lost_rows(matrix: Array) -> Array:
         matrix[lost] = 0.0
         matrix[:, lost] = 0.0
     return matrix
+
+
+def rounding_of(cosines: Array) -> float:
+    """What must be added to the diagonal of cosines to make up for their rounding.
+
+    T·ε is what rounding the entries to float64 may do to an eigenvalue, so that it says nothing
+    new. Where it does not suffice, G came with less than float64's accuracy. Half of it makes the
+    matrix positive definite, so that with all of it no block of it fails later on.
+
+    Args:
+        cosines: G_ij/√(G_ii G_jj) [T, T]; a zero row may have zeros.
+
+    Example:
+        >>> import numpy as np
+        >>> rounding_of(np.eye(2)) == 2 * np.finfo(np.float64).eps
+        True
+    """
+    damping = len(cosines) * UNIT
+    while True:
+        damped = cosines.copy()
+        damped.flat[:: len(cosines) + 1] += 0.5 * damping
+        if dpotrf(damped.T, lower=1, clean=0, overwrite_a=1)[1] == 0:
+            return damping
+        damping *= 4.0
 
 
 _REMEDY = "Pass J @ J.T, with one row of J for each task."

@@ -10,6 +10,7 @@ from gradbalance.numerics.active_set import active_set, damped_solve
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.checks import check_number
+from gradbalance.numerics.gramian import rounding_of
 from gradbalance.numerics.status import Status
 
 _MAX_EXCHANGES = 8  # more than are needed where it works
@@ -28,6 +29,8 @@ class MaxMinVector(NamedTuple):
             and |‖Jᵀw‖² − (cμ‖g₀‖)²|/(tol·(cμ‖g₀‖)² + 2T·ε·S²), with t = Σ_j w_j⟨g_j, d⟩,
             D = Σ_j (p_j + w_j/μ)√G_jj, S = Σ_j w_j√G_jj and ε the float64 unit. Where d lies
             inside the ball, |t|/(2T·ε·D·S) stands for the latter. At most 1 where certified.
+            Where G has less than float64's accuracy, as much as makes it positive definite takes
+            the place of T·ε, and is added to it.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, max_min_vector
@@ -57,6 +60,8 @@ def max_min_vector(
     product, all of those are solutions. The one nearest to g₀ is taken, which is the limit of
     smaller balls. Zero rows are left out: where they count, the largest least product is zero, and
     the d for the others attains it.
+
+    What is not certified lies in the ball, too.
 
     Args:
         gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
@@ -90,6 +95,8 @@ def max_min_vector(
     if point.worst > 1.0 or point.stationary:
         point, more = _bracket(ball, point.scale)
         num_steps += more
+    if point.worst > 1.0:
+        point = ball.reached(point)
     weights[rows] += point.weights / point.scale
     status = Status.of(point.worst, stationary=point.stationary)
     return MaxMinVector(weights, status, num_steps, point.worst)
@@ -114,20 +121,30 @@ class _Ball(NamedTuple):
     square: float  # ‖Jᵀp‖²
     radius: float  # c‖Jᵀp‖, zero where ‖Jᵀp‖ is zero to rounding
     tol: float
+    rounding: float  # of products, relative to the norms: T·ε or more
 
     @classmethod
     def around(cls, center: Array, gram: Array, radius: float, tol: float) -> "_Ball":
-        """The ball around Jᵀp whose radius is a multiple of ‖Jᵀp‖."""
+        """The ball around Jᵀp whose radius is a multiple of ‖Jᵀp‖.
+
+        Without its missing part a Gramian of low precision would take rows with large weights for
+        ones that cancel, and no bound would hold them. The radius is that of the Gramian as given.
+        """
         norms = np.sqrt(gram.diagonal())
+        rounding = rounding_of(gram / norms / norms[:, None])
+        square = float(center @ gram @ center)
+        if square <= rounding * float(center @ norms) ** 2:
+            square = 0.0
+        length = radius * math.sqrt(square)
+        if rounding > norms.size * UNIT:
+            gram = gram + np.diag(rounding * gram.diagonal())
         products = gram @ center
         square = float(center @ products)
-        if square <= norms.size * UNIT * float(center @ norms) ** 2:
-            square = 0.0
-        return cls(gram, norms, center, products, square, radius * math.sqrt(square), tol)
+        return cls(gram, norms, center, products, square, length, tol, rounding)
 
     def certify(self, weights: Array, scale: float) -> _Point:
         """Compare w and μ with the optimality conditions."""
-        rounding = 2 * self.norms.size * UNIT
+        rounding = 2 * self.rounding
         total = self.center + weights / scale
         products = self.gram @ total
         least = float(weights @ products)
@@ -137,13 +154,18 @@ class _Ball(NamedTuple):
         )
         gap = float(((least - products) / allowed).max())
         found, wanted = float(weights @ self.gram @ weights), (scale * self.radius) ** 2
-        slack = self.tol * wanted + rounding * mean**2
+        slack = self.tol * wanted + 2 * self.norms.size * UNIT * mean**2
         misfit = abs(found - wanted) / slack
         rests = found <= 0.5 * rounding * mean**2
         if found <= wanted + slack:  # inside the ball: there the least product must be zero
             rest = abs(least) / (rounding * float(total @ self.norms) * mean)
             rests, misfit = rests or rest <= 1.0, min(misfit, rest)
         return _Point(weights, scale, max(gap, misfit), rests)
+
+    def reached(self, point: _Point) -> _Point:
+        """The same with a μ that is large enough for ‖Jᵀw/μ‖ not to exceed the radius."""
+        square = max(float(point.weights @ self.gram @ point.weights), 0.0)
+        return point._replace(scale=max(point.scale, math.sqrt(square) / self.radius))
 
     def on_support(self, support: NDArray[np.intp]) -> tuple[Array, float]:
         """The solution on the affine hull of a support: weights [t] of sum 1 and μ.
@@ -182,7 +204,7 @@ def _exchange(ball: _Ball) -> tuple[_Point, int]:
             last = scale
             slopes = ball.gram @ weights + scale * ball.products
             least = float(weights @ slopes)
-            rounding = norms.size * UNIT * (float(np.abs(weights) @ norms) + scale * ball.radius)
+            rounding = ball.rounding * (float(np.abs(weights) @ norms) + scale * ball.radius)
             lacking = (least - slopes > ball.tol * abs(least) + rounding * norms) & (weights == 0.0)
             if inner.min() >= 0.0 and not lacking.any():
                 return ball.certify(weights / weights.sum(), scale), num_steps
@@ -201,7 +223,7 @@ def _bracket(ball: _Ball, scale: float) -> tuple[_Point, int]:
     """
     norms = ball.norms
     # Below, the rounding of ‖Jᵀw‖² would hide the ball from even the shortest row.
-    low = 0.5 * math.sqrt(norms.size * UNIT) * float(norms.min()) / ball.radius
+    low = 0.5 * math.sqrt(ball.rounding) * float(norms.min()) / ball.radius
     high = 2.0 * float(norms.max()) / ball.radius
     best = _Point(norms, scale, math.inf, False)
     num_steps = 0

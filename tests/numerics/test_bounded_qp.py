@@ -3,6 +3,7 @@ import itertools
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,6 +118,17 @@ def test_solves_gramians_that_are_indefinite_by_float32_rounding(family):
     for num_tasks, seed in itertools.product((3, 10, 20), range(5)):
         jac = draw(family, num_tasks, seed).astype(np.float32)
         minima = bounded_minima(jac @ jac.T, bounds_of(num_tasks))
+        assert minima.status in CERTIFIED
+        assert minima.certificate <= 1.0
+
+
+@pytest.mark.parametrize("num_tasks", [8, 16, 32, 64])
+def test_certifies_hilbert_matrices(num_tasks):
+    """Hardly any matrix is closer to singular; with alternating signs many bounds are left."""
+    signs = (-1.0) ** np.arange(num_tasks)
+    hilbert = scipy.linalg.hilbert(num_tasks) * np.outer(signs, signs)
+    for gram in (hilbert, hilbert @ hilbert):
+        minima = bounded_minima(gram, bounds_of(num_tasks))
         assert minima.status in CERTIFIED
         assert minima.certificate <= 1.0
 

@@ -3,8 +3,9 @@ import itertools
 import cvxpy as cp
 import numpy as np
 import pytest
+import scipy.linalg
 
-from gradbalance.numerics import Status, max_min_vector
+from gradbalance.numerics import Status, as_gramian, max_min, max_min_vector
 from gradbalance.testing.families import FAMILIES
 
 UNIT = np.finfo(np.float64).eps
@@ -47,6 +48,56 @@ def test_certifies_hundreds_of_draws(family, radius):
     for num_tasks in (1, 2, 3, 5, 8, 16, 32, 64, 128):
         for seed in range(100, 100 + max(5, 400 // num_tasks)):
             assert_certified(draw(family, num_tasks, seed), radius)
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"mixture"}))  # that one underflows
+@pytest.mark.parametrize("radius", RADII)
+def test_stays_in_the_ball_where_rounding_has_made_the_gramian_indefinite(family, radius):
+    for num_tasks, seed in itertools.product((3, 12), range(3)):
+        jac = draw(family, num_tasks, seed).astype(np.float32)
+        gram = as_gramian(jac @ jac.T)
+        center = np.full(num_tasks, 1 / num_tasks)
+        found = max_min_vector(gram, center, radius=radius)
+        assert found.certificate <= 1.0
+        assert found.status in (Status.CONVERGED, Status.STATIONARY)
+        multipliers, norms = found.weights - center, np.sqrt(gram.diagonal())
+        limit = radius**2 * max(center @ gram @ center, 0.0)
+        rounding = 6 * num_tasks * UNIT * (np.abs(multipliers) @ norms) ** 2
+        assert multipliers @ gram @ multipliers <= limit * (1 + 1e-9) + rounding
+        # What the Gramian does not know is not covered by ever larger weights.
+        multipliers, exact = np.longdouble(multipliers), np.longdouble(jac)
+        size = np.linalg.norm((center @ exact).astype(float))
+        reach = np.linalg.norm((multipliers @ exact).astype(float))
+        blur = np.sqrt(num_tasks * np.finfo(np.float32).eps) * (center @ norms)
+        assert reach <= 1.5 * radius * (size + blur)
+
+
+@pytest.mark.parametrize("radius", [0.4, 1.0, 2.0])
+def test_certifies_hilbert_matrices(radius):
+    for num_tasks in (8, 16, 32, 64, 128):
+        signs = (-1.0) ** np.arange(num_tasks)
+        gram = scipy.linalg.hilbert(num_tasks) * np.outer(signs, signs)
+        found = max_min_vector(gram, np.full(num_tasks, 1 / num_tasks), radius=radius)
+        assert found.certificate <= 1.0
+        assert found.num_steps <= 30
+
+
+@pytest.mark.parametrize("max_scales", [1, 2])
+def test_stays_in_the_ball_where_it_gives_up(monkeypatch, max_scales):
+    monkeypatch.setattr(max_min, "_MAX_EXCHANGES", max_scales)
+    monkeypatch.setattr(max_min, "_MAX_SCALES", max_scales)
+    limited = 0
+    for family, num_tasks, seed in itertools.product(FAMILIES, (3, 12), range(3)):
+        jac = draw(family, num_tasks, seed)
+        gram, center = as_gramian(jac @ jac.T), np.full(num_tasks, 1 / num_tasks)
+        found = max_min_vector(gram, center, radius=2.0)
+        limited += found.status is Status.STEP_LIMIT
+        assert np.isfinite(found.weights).all()
+        assert (found.weights >= center).all()
+        offset = found.weights - center
+        rounding = 6 * num_tasks * UNIT * (offset @ np.sqrt(gram.diagonal())) ** 2
+        assert offset @ gram @ offset <= 4 * (1 + 1e-9) * (center @ gram @ center) + rounding
+    assert limited > 0
 
 
 @pytest.mark.parametrize("family", ["iid", "correlated", "rank_deficient", "overcomplete"])
