@@ -235,12 +235,12 @@ class Checks:
         """What is freed late, with the losses: only memory is at stake.
 
         With chunks, what the last of them does not reach; and so without, after a task whose loss
-        is a parameter. With raw heads beside `measure=` or `sketch=`, a task that reaches nothing
-        that is shared.
+        is a parameter or that is left out. With raw heads beside `measure=` or `sketch=`, a task
+        that reaches nothing that is shared.
         """
         if self.source == "chunks":
             return len(batch.losses) > 2 or self.skips
-        if "leaf" in self.graph.kinds:
+        if "leaf" in self.graph.kinds or len(self.part) < len(batch.losses):
             return True
         return self.source in ("measure", "sketch") and self.heads == "raw"
 
