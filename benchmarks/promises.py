@@ -133,6 +133,21 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_short(result: dict[str, Any]) -> list[str]:
+    """The lines of the table in docs/notation.md: all methods together, by precision."""
+    lines = []
+    for name in PRECISIONS:
+        cells = [Cell(**by_precision[name]) for by_precision in result["found"].values()]
+        promised = [c.num_draws - c.num_stationary - c.num_excused for c in cells]
+        lines.append(
+            f"| {name} | {sum(c.num_draws for c in cells)} "
+            f"| {sum(c.num_stationary for c in cells)} | {sum(promised)} "
+            f"| {sum(c.num_broken for c in cells)} | {min(c.worst_cosine for c in cells):.0e} "
+            f"| {max(c.largest_difference for c in cells):.0e} |"
+        )
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--draws", type=int, default=NUM_DRAWS, help="for each method")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gradbalance as gb
-from benchmarks import accuracy, timing
+from benchmarks import accuracy, promises, timing
 from benchmarks.accuracy import Answer
 from benchmarks.memory import peak_bytes
 
@@ -117,6 +117,19 @@ def test_the_benchmark_of_ranks_runs(tmp_path):
     found = data["found"]["2"]
     assert found["shared/2"]["bytes"] > 1.5 * found["plain/2"]["bytes"]
     assert "| 2 | 2 | plain |" in text
+
+
+def test_the_benchmark_of_promises_runs(tmp_path):
+    data, text = run(tmp_path, "promises", "--draws", "4", "--only", "MGDA")
+    assert data["found"]["MGDA"]["float32"]["num_broken"] == 0
+    assert "| MGDA | autocast to bfloat16 |" in text
+
+
+def test_the_docs_have_the_promises_that_were_measured():
+    root = Path(__file__).parents[1]
+    lines = promises.in_short(json.loads((root / "benchmarks/promises.json").read_text()))
+    page = (root / "docs/notation.md").read_text()
+    assert [line for line in lines if line not in page] == []
 
 
 def test_peak_memory_is_exact():

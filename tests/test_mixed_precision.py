@@ -164,6 +164,18 @@ def test_training_under_autocast(source, dtype):
     scaler.step(torch.optim.SGD(model.parameters(), lr=0.1))
 
 
+@pytest.mark.parametrize("factor", [1.0, 1024.0])
+def test_a_loss_that_is_not_finite_keeps_the_others_of_its_chunk(factor):
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    losses = [weight[0] * 3, (weight[1] * 2).square() * float("nan"), weight[1]]
+    source = gb.SharedParameters(weight, chunk_size=2)
+    balancer = gb.Balancer(gb.Uniform(), source, nonfinite="skip")
+    measured = balancer.measure(losses)
+    (factor * balancer(losses)).backward()
+    assert measured.left_out == balancer.report.left_out == {"1": "not finite"}
+    assert weight.grad.tolist() == [3 * factor, factor]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_gramians_of_low_precision_rows_are_summed_wide(dtype):
     torch.manual_seed(0)

@@ -49,6 +49,7 @@ class Expected:
 
     def __init__(self, case, batches):
         self.losses, self.rows, self.reached = {}, {}, {}
+        self.dense = set()  # (task, leaf) of gradients that are
         self.over_z = batches[-1].over_z
         for task in case.tasks:
             parts = [b for b in batches if task in b.losses]
@@ -60,6 +61,7 @@ class Expected:
             for b in parts:
                 for leaf, g in b.rows[task].items():
                     row[leaf] = row[leaf] + wide(g) if leaf in row else wide(g)
+                    self.dense |= set() if g.is_sparse else {(task, leaf)}
         behind = walk([batches[-1].z])[0] if case.over_z else None
         self.groups = case.shared(self.reached, behind)
         self.infinite = {t for t in case.tasks if not np.isfinite(self.losses.get(t, np.nan))}
@@ -156,7 +158,7 @@ class Checks:
             for task in self.part:
                 if leaf in rows[task] and coefficients is not None:
                     scale = factor * coefficients[task] * (3 if leaf is self.hooked else 1)
-                    parts.append(leaf)
+                    parts.append((task, leaf))
                     total = total + scale * rows[task][leaf]
                     size += abs(scale) * sizes[task]
             before = start.get(leaf)
@@ -167,6 +169,8 @@ class Checks:
             assert got is not None, f"no gradient for {self.name(leaf)}"
             assert got.dtype == leaf.dtype
             assert got.shape == leaf.shape
+            is_sparse = not expected.dense & set(parts) and (before is None or before.is_sparse)
+            assert got.is_sparse == is_sparse, f"{self.name(leaf)} in {got.layout}"
             if before is not None:
                 total, size = total + wide(before), size + largest(before)
             rows_are_written = self.source in ("found", "named", "groups") or accumulated
@@ -231,12 +235,12 @@ class Checks:
         """What is freed late, with the losses: only memory is at stake.
 
         With chunks, what the last of them does not reach; and so without, after a task whose loss
-        is a parameter. With raw heads beside `measure=` or `sketch=`, a task that reaches nothing
-        that is shared.
+        is a parameter or that is left out. With raw heads beside `measure=` or `sketch=`, a task
+        that reaches nothing that is shared.
         """
         if self.source == "chunks":
             return len(batch.losses) > 2 or self.skips
-        if "leaf" in self.graph.kinds:
+        if "leaf" in self.graph.kinds or len(self.part) < len(batch.losses):
             return True
         return self.source in ("measure", "sketch") and self.heads == "raw"
 

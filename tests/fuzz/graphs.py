@@ -60,7 +60,7 @@ class Trunk(nn.Module):
         self.skips = [coin(rng, 0.3) for _ in range(depth)]
         self.words = self.turn = self.nothing = None
         if coin(rng, 0.2):
-            self.words = nn.Embedding(NUM_WORDS, WIDTH, sparse=coin(rng, 0.8), dtype=dtype)
+            self.words = nn.Embedding(NUM_WORDS, WIDTH, dtype=dtype)
         if dtype.itemsize > 2 and coin(rng, 0.15):
             self.turn = nn.Parameter(torch.randn(WIDTH, dtype=dtype.to_complex()))
         if coin(rng, 0.1):
@@ -139,6 +139,8 @@ class Graph(nn.Module):
         words = torch.from_numpy(rng.integers(NUM_WORDS, size=BATCH))
         x.requires_grad_(self.input_requires_grad)
         losses: list[Tensor] = []
+        if self.trunk.words is not None:
+            self.trunk.words.sparse = coin(rng, 0.7)
         with torch.autocast("cpu", torch.bfloat16) if self.casts else nullcontext():
             z = self.trunk(x, words)
             for task, kind in enumerate(self.kinds):
