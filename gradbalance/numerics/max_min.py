@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gradbalance.numerics.active_set import active_set, damped_solve
+from gradbalance.numerics.active_set import active_set
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.ball import Ball, BallPoint
 from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.checks import check_number
-from gradbalance.numerics.gramian import rounding_of
 from gradbalance.numerics.status import Status
 
 _MAX_EXCHANGES = 8  # more than are needed where it works
@@ -87,7 +87,7 @@ def max_min_vector(
         return MaxMinVector(weights, Status.STATIONARY, 0, 0.0)
     gram = np.ldexp(gram, -int(np.frexp(largest)[1]))  # changes no bit of the weights
     rows = slice(None) if diagonal.min() > 0.0 else np.flatnonzero(diagonal)
-    ball = _Ball.around(weights[rows], gram[rows][:, rows], radius, tol)
+    ball = Ball.around(weights[rows], gram[rows][:, rows], radius, tol)
     if ball.radius == 0.0:
         status = Status.CONVERGED if radius == 0.0 else Status.STATIONARY
         return MaxMinVector(weights, status, 0, 0.0)
@@ -102,92 +102,7 @@ def max_min_vector(
     return MaxMinVector(weights, status, num_steps, point.worst)
 
 
-class _Point(NamedTuple):
-    """Weights on the simplex and the scale μ, with what they are worth."""
-
-    weights: Array
-    scale: float
-    worst: float  # certified up to 1, see `MaxMinVector`
-    stationary: bool
-
-
-class _Ball(NamedTuple):
-    """The ball ‖d − Jᵀp‖ ≤ radius, of rows none of which is zero."""
-
-    gram: Array
-    norms: Array
-    center: Array  # p
-    products: Array  # b = Gp
-    square: float  # ‖Jᵀp‖²
-    radius: float  # c‖Jᵀp‖, zero where ‖Jᵀp‖ is zero to rounding
-    tol: float
-    rounding: float  # of products, relative to the norms: T·ε or more
-
-    @classmethod
-    def around(cls, center: Array, gram: Array, radius: float, tol: float) -> "_Ball":
-        """The ball around Jᵀp whose radius is a multiple of ‖Jᵀp‖.
-
-        Without its missing part a Gramian of low precision would take rows with large weights for
-        ones that cancel, and no bound would hold them. The radius is that of the Gramian as given.
-        """
-        norms = np.sqrt(gram.diagonal())
-        rounding = rounding_of(gram / norms / norms[:, None])
-        square = float(center @ gram @ center)
-        if square <= rounding * float(center @ norms) ** 2:
-            square = 0.0
-        length = radius * math.sqrt(square)
-        if rounding > norms.size * UNIT:
-            gram = gram + np.diag(rounding * gram.diagonal())
-        products = gram @ center
-        square = float(center @ products)
-        return cls(gram, norms, center, products, square, length, tol, rounding)
-
-    def certify(self, weights: Array, scale: float) -> _Point:
-        """Compare w and μ with the optimality conditions."""
-        rounding = 2 * self.rounding
-        total = self.center + weights / scale
-        products = self.gram @ total
-        least = float(weights @ products)
-        mean = float(weights @ self.norms)
-        allowed = self.tol * abs(least) + rounding * float(total @ self.norms) * np.maximum(
-            self.norms, mean
-        )
-        gap = float(((least - products) / allowed).max())
-        found, wanted = float(weights @ self.gram @ weights), (scale * self.radius) ** 2
-        slack = self.tol * wanted + 2 * self.norms.size * UNIT * mean**2
-        misfit = abs(found - wanted) / slack
-        rests = found <= 0.5 * rounding * mean**2
-        if found <= wanted + slack:  # inside the ball: there the least product must be zero
-            rest = abs(least) / (rounding * float(total @ self.norms) * mean)
-            rests, misfit = rests or rest <= 1.0, min(misfit, rest)
-        return _Point(weights, scale, max(gap, misfit), rests)
-
-    def reached(self, point: _Point) -> _Point:
-        """The same with a μ that is large enough for ‖Jᵀw/μ‖ not to exceed the radius."""
-        square = max(float(point.weights @ self.gram @ point.weights), 0.0)
-        return point._replace(scale=max(point.scale, math.sqrt(square) / self.radius))
-
-    def on_support(self, support: NDArray[np.intp]) -> tuple[Array, float]:
-        """The solution on the affine hull of a support: weights [t] of sum 1 and μ.
-
-        There w = w₀ + μw₁ and ‖Jᵀw‖² = ‖Jᵀw₀‖² + μ²‖Jᵀw₁‖². Where that is nowhere c‖g₀‖μ, the
-        direction w₁ of growing μ is returned, with μ = ∞.
-        """
-        gram = self.gram
-        if support.size < self.norms.size:
-            gram = gram[support[:, None], support]
-        right_sides = np.stack([np.ones(support.size), self.products[support]])
-        (constant, linear), _ = damped_solve(gram, right_sides, self.norms.size)
-        start = constant / constant.sum()
-        slope = start * linear.sum() - linear
-        excess = self.radius**2 - float(slope @ gram @ slope)
-        if excess <= 0.0:
-            return slope, math.inf
-        scale = math.sqrt(max(float(start @ gram @ start), 0.0) / excess)
-        return start + scale * slope, scale
-
-
-def _exchange(ball: _Ball) -> tuple[_Point, int]:
+def _exchange(ball: Ball) -> tuple[BallPoint, int]:
     """Guess the solution: exchange all rows that are on the wrong side at once.
 
     Fast where it works, but it may cycle: then the last scale is returned with what it is worth.
@@ -211,10 +126,10 @@ def _exchange(ball: _Ball) -> tuple[_Point, int]:
             support = np.flatnonzero((weights > 0.0) | lacking)
         else:
             support = np.flatnonzero(weights > 0.0)
-    return _Point(weights, last, math.inf, False), num_steps
+    return BallPoint(weights, last, math.inf, False), num_steps
 
 
-def _bracket(ball: _Ball, scale: float) -> tuple[_Point, int]:
+def _bracket(ball: Ball, scale: float) -> tuple[BallPoint, int]:
     """Find μ by bracketing: ‖Jᵀw(μ)‖ exceeds c‖g₀‖μ below the solution and nowhere above it.
 
     w(μ) is the min-norm point of the rows g_i + μg₀. The next μ is the solution on its support,
@@ -225,7 +140,7 @@ def _bracket(ball: _Ball, scale: float) -> tuple[_Point, int]:
     # Below, the rounding of ‖Jᵀw‖² would hide the ball from even the shortest row.
     low = 0.5 * math.sqrt(ball.rounding) * float(norms.min()) / ball.radius
     high = 2.0 * float(norms.max()) / ball.radius
-    best = _Point(norms, scale, math.inf, False)
+    best = BallPoint(norms, scale, math.inf, False)
     num_steps = 0
     while num_steps < _MAX_SCALES:
         num_steps += 1
@@ -248,7 +163,7 @@ def _bracket(ball: _Ball, scale: float) -> tuple[_Point, int]:
     return best, num_steps
 
 
-def _nearest(ball: _Ball, scale: float) -> Array:
+def _nearest(ball: Ball, scale: float) -> Array:
     """The weights of the min-norm point of the rows g_i + μg₀."""
     gram = ball.gram + scale * (ball.products[:, None] + ball.products) + scale**2 * ball.square
     # Rounding must not leave a row that is (nearly) zero with a negative square.

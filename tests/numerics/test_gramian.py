@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from gradbalance.numerics import as_gramian
+from gradbalance.numerics.gramian import rounding_of
 from gradbalance.testing.families import FAMILIES
 
 NAN, INF = float("nan"), float("inf")
@@ -69,3 +70,11 @@ def test_a_diagonal_entry_lost_to_underflow_makes_a_zero_row():
 def test_what_is_not_a_gramian_is_refused(gram, match):
     with pytest.raises(ValueError, match=match):
         as_gramian(gram)
+
+
+def test_what_rounding_took_from_the_eigenvalues_is_told():
+    exact = np.array([[1.0, -1.0], [-1.0, 1.0]])
+    assert rounding_of(exact) == 2 * np.finfo(np.float64).eps
+    below = exact - 1e-7 * np.eye(2)  # its least eigenvalue is -1e-7
+    assert 2e-7 <= rounding_of(below) <= 8.1e-7
+    assert np.linalg.eigvalsh(below + 0.51 * rounding_of(below) * np.eye(2))[0] > 0.0
