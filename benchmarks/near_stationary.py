@@ -40,7 +40,7 @@ def dependent(rng: np.random.Generator, shape: tuple[int, int], distance: float)
 
 
 FAMILIES = {"opposed": opposed, "balanced": balanced, "dependent": dependent}
-WAYS = ("rows", "micro-batches", "representation", "measure", "network")
+WAYS = ("rows", "unequal", "micro-batches", "representation", "measure", "network")
 Scale = Literal["sum", "norm"] | None
 SCALES: tuple[Scale, ...] = (None, "norm", "sum")
 
@@ -152,6 +152,12 @@ def _of_rows(
         known = _gradients(earlier, shared) + _gradients(losses, shared)
         balancer.accumulate(earlier)
         losses = _linear(rows - first, torch.cat(list(shared)), precision)
+    elif way == "unequal":  # one task reaches more, so that the rows are no matrix
+        more = nn.Parameter(torch.zeros(1, dtype=precision.dtype))
+        losses = _linear(rows, z, precision)
+        known = _gradients(losses, measured)
+        losses[0] = losses[0] + 0 * more.sum()
+        balancer = gb.Balancer(solver, gb.SharedParameters([*shared, more]), scale=scale)
     else:
         losses = _linear(rows, z, precision)
         known = _gradients(losses, measured)

@@ -2,12 +2,13 @@
 
 Designed gradients near stationary points (`near_stationary.py`), T from 2 to 16 and P from 2 to
 1,000, at distances of 1e-9 to 1e-1 from one, half of them with norms spread over six orders of
-magnitude; through losses with these gradients over parameters, micro-batches and a representation,
-and through a small network whose errors are of the same families. Every method sees the same draws
-in a precision. A step's status says whether the gradients cancel to rounding (stationary), or the
-method has no usable answer (excused); of all the others, the table has the worst cosine between a
-task's gradient, as it was measured, and what was written, over all tasks and draws, and the largest
-difference between `report.descent` and what was written does, over the lengths of both.
+magnitude; through losses with these gradients over parameters (that all tasks reach, or one does
+not), micro-batches and a representation, and through a small network whose errors are of the same
+families. Every method sees the same draws in a precision. A step's status says whether the
+gradients cancel to rounding (stationary), or the method has no usable answer (excused); of all the
+others, the table has the worst cosine between a task's gradient, as it was measured, and what was
+written, over all tasks and draws, and the largest difference between `report.descent` and what was
+written does, over the lengths of both.
 
 `measure=` is not among the ways: its directions are sums that a backward takes in the precision of
 the losses and the parameters, as those of `sketch=` and of reused weights are, so that what is left

@@ -161,9 +161,9 @@ class Case(Checks):
 
     def step(self, index):
         rng = self.rng
-        absent = self.absent = []
+        absent = []
         if index > 0 and self.graph.num_tasks > 1 and coin(rng, 0.3):
-            absent = self.absent = [str(rng.choice(self.tasks))]
+            absent = [str(rng.choice(self.tasks))]
         earlier = None
         if not self.over_z and coin(rng, 0.2):
             earlier = self.batch(absent)

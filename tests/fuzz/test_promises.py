@@ -14,7 +14,7 @@ import gradbalance as gb
 from benchmarks.near_stationary import PRECISIONS, WAYS, Draw
 from benchmarks.promises import PROMISES, Promise, allowed
 
-NUM_FAST, NUM_LONG = 6, 600
+NUM_FAST, NUM_LONG = 7, 600
 WITH_EXACT_SUMS = [way for way in WAYS if way != "measure"]
 promising = pytest.mark.parametrize("promise", PROMISES.values(), ids=list(PROMISES))
 
