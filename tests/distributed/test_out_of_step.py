@@ -292,12 +292,12 @@ def test_ranks_that_take_other_experts_are_right_where_they_are_named(
 
 
 def chain(p: Tensor, q: Tensor, first: float) -> dict[str, Tensor]:
-    """Three tasks; the first one makes the walk meet p before q, the second q before p."""
+    """Three tasks; with the first one p is met before q, without it q before p."""
     x = torch.tensor([first, 2 * first], dtype=torch.float64)
     return {
         "a": (p * x).sum().square(),
-        "b": (q * x).sin().sum() + (p * x).cos().sum(),
-        "c": (q * x * x).sum(),
+        "b": (q * x * x).sum(),
+        "c": (p * x).cos().sum() + (q * x).sin().sum(),
     }
 
 
