@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -52,11 +52,13 @@ def differentiate_each(
                 continue
             (task,) = chunk
             loss, upstream = losses[task], torch.full_like(losses[task], factor)
-            with explained(f" of task {task!r}"):
+            try:
                 if retain and ends.get(task):
                     found = _in_two(loss, ends[task], inputs[task], upstream, graph, task)
                 else:
                     found = _grad([loss], inputs[task], [upstream], retain and task not in ends)
+            except RuntimeError as error:
+                _explain(error, f" of task {task!r}")
             if graph.custom:
                 found = kept_apart(found)
             yield task, found
@@ -175,19 +177,23 @@ def explained(where: str = "") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "donated buffers" in str(error):
-            raise ValueError(
-                "torch.compile made this graph for one backward only, and balancing takes one a "
-                "task; set torch._functorch.config.donated_buffer = False before it is compiled, "
-                "or take a source that needs one backward, LossesOnly()"
-            ) from error
-        if "backward through the graph a second time" not in str(error):
-            raise
+        _explain(error, where)
+
+
+def _explain(error: RuntimeError, where: str) -> NoReturn:
+    if "donated buffers" in str(error):
         raise ValueError(
-            f"the graph{where} was freed by an earlier backward; compute the losses anew, or keep "
-            "the graph in the earlier one: balancer(losses, retain_graph=True) where a Balancer "
-            "did it, loss.backward(retain_graph=True) elsewhere"
+            "torch.compile made this graph for one backward only, and balancing takes one a task; "
+            "set torch._functorch.config.donated_buffer = False before it is compiled, or take a "
+            "source that needs one backward, LossesOnly()"
         ) from error
+    if "backward through the graph a second time" not in str(error):
+        raise error
+    raise ValueError(
+        f"the graph{where} was freed by an earlier backward; compute the losses anew, or keep the "
+        "graph in the earlier one: balancer(losses, retain_graph=True) where a Balancer did it, "
+        "loss.backward(retain_graph=True) elsewhere"
+    ) from error
 
 
 def check_outer_backward(graph: Graph) -> None:

@@ -106,24 +106,26 @@ class Graph:
     def _from_losses_to_leaves(self) -> list[Node]:
         """All nodes, each before those it leads to: the reverse of the order of leaving them."""
         order: list[Node] = []
-        entered: set[Node] = set()
+        left: set[Node] = set()
         roots = [edge for edge in self.roots.values() if edge is not None]
-        pending: list[tuple[Node, bool]] = [(e[0], False) for e in roots if e not in self._stop]
+        pending = [node for node, index in roots if (node, index) not in self._stop]
         while pending:
-            node, leaving = pending.pop()
-            if leaving:
-                order.append(node)
-            elif node not in entered:
-                entered.add(node)
-                edges = [(n, index) for n, index in node.next_functions if n is not None]
-                self.children[node] = edges
-                kind = type(node).__name__
-                if kind == _CPP_FUNCTION or isinstance(node, BackwardCFunction):
-                    self.custom.append(node)
-                elif kind.startswith(_CAST):
-                    self.casts.append(node)
-                pending.append((node, True))
-                pending += [(n, False) for n, i in edges if (n, i) not in self._stop]
+            node = pending[-1]
+            if node in self.children:  # all behind it was left
+                pending.pop()
+                if node not in left:
+                    left.add(node)
+                    order.append(node)
+                continue
+            edges: list[Edge] = [e for e in node.next_functions if e[0] is not None]  # type: ignore[misc]
+            self.children[node] = edges
+            kind = type(node).__name__
+            if kind == _CPP_FUNCTION or isinstance(node, BackwardCFunction):
+                self.custom.append(node)
+            elif kind.startswith(_CAST):
+                self.casts.append(node)
+            ahead = [edge for edge in edges if edge not in self._stop] if self._stop else edges
+            pending += [child for child, _ in ahead if child not in self.children]
         order.reverse()
         return order
 
