@@ -185,7 +185,9 @@ class Balancer(nn.Module):
                 self._source.commit(None, freed=True)
                 return self._weighted_sum(named)
             # They belong to this step, whatever becomes of it.
-            earlier, self._micro_batches = self._micro_batches, None
+            earlier = self._micro_batches
+            if earlier is not None:  # to set what is set takes longer than to look
+                self._micro_batches = None
             value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
             call = self._open(named, tasks, earlier, representation, retain_graph=retain_graph)
         return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))

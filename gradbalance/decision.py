@@ -87,7 +87,7 @@ def as_carried(
     decision: Decision, carried: Weights, measured: Measured, memory: Memory, policy: Policy
 ) -> Decision:
     """The same with the weights as they act; skipped where the loss scale makes one infinite."""
-    if carried is decision.weights:
+    if carried is decision.weights or carried == decision.weights:
         return decision
     values = [w for of_group in carried for w in (of_group or {}).values()]
     if not np.isfinite(values).all():

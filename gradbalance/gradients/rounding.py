@@ -1,5 +1,6 @@
 """What rounding does to gradients, told from the dtypes that they pass in the graph."""
 
+import ctypes
 import math
 from collections.abc import Iterable, Mapping
 
@@ -42,7 +43,11 @@ def held(weight: float, factor: float, loss: Tensor, task: str) -> float:
     Raises:
         ValueError: it is too large for the dtype, and that is not the factor's doing.
     """
-    passed = float(torch.tensor(weight * factor, dtype=torch.float64).to(loss.dtype))
+    product = weight * factor
+    if loss.dtype is torch.float32:  # as most are, and the way below takes ten times as long
+        passed = ctypes.c_float(product).value
+    else:
+        passed = float(torch.tensor(product, dtype=torch.float64).to(loss.dtype))
     if math.isinf(passed) and abs(factor) <= 1:
         raise ValueError(
             f"the weight {weight:.3g} of task {task!r} is more than its loss, in {loss.dtype}, can "
