@@ -32,8 +32,9 @@ def hold(promise, name, seeds):
             continue
         where = f"draw {seed} of {name} ({way}): {outcome}"
         assert promise.cosine(outcome) >= -allowed(precision), f"a loss rises, {where}"
-        # What is written is rounded, and in double precision the Gramian is.
-        assert outcome.difference <= max(2 * unit, 1e-7), f"the report is of another step, {where}"
+        # What is written is rounded, float32 sums may lose three bits, and Gramians are rounded too.
+        slack = max(2 * unit, 1e-7 if unit < 1e-10 else 1e-6)
+        assert outcome.difference <= slack, f"the report is of another step, {where}"
         found["promised"] += 1
     return found
 
