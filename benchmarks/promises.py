@@ -15,8 +15,8 @@ the losses and the parameters, as those of `sketch=` and of reused weights are, 
 where gradients nearly cancel is rounding.
 
 A promise is broken where that cosine is below minus what rounding does to `.grad`: 1e-7 in float64,
-whose Gramians are rounded; 1e-6 in float32, as sums taken in it may lose three bits; and one unit
-of bfloat16.
+whose Gramians are rounded; 1e-6 in float32, as sums taken in it may lose three bits; one unit of
+bfloat16.
 """
 
 import argparse

@@ -40,7 +40,7 @@ def differentiate_each(
         chunk_size: how many tasks are differentiated together.
     """
     tasks = list(losses)
-    frees_parts = not retain_graph and chunk_size == 1 and graph.own_parts_exceed(_WORTH_FREEING)
+    frees_parts = not retain_graph and chunk_size == 1 and graph.last_task_leaves(_WORTH_FREEING)
     ends = graph.ends_of_own_parts() if frees_parts else {}
     with _hooks_suspended(chain(*inputs.values())), no_backward_inside(graph):
         for start in range(0, len(tasks), chunk_size):

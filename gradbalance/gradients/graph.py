@@ -167,11 +167,11 @@ class Graph:
         """The leaves of a task that no later task reaches."""
         return {leaf for leaf, tasks in self.reached_by.items() if tasks[-1] == task}
 
-    def own_parts_exceed(self, num_bytes: int) -> bool:
-        """Whether what the graph holds of tasks' own activations is more than this, about."""
-        total = 0
+    def last_task_leaves(self, num_bytes: int) -> bool:
+        """Whether the last task's backward would leave more activations than this, about."""
+        total, last = 0, 1 << (len(self.bits) - 1)
         for node, tasks in self.tasks_of_node.items():
-            if tasks & (tasks - 1) == 0:  # one task
+            if not tasks & last:
                 for entry in getattr(node, "_input_metadata", _UNKNOWN):
                     total += math.prod(entry.shape) * entry.dtype.itemsize
                     if total > num_bytes:
