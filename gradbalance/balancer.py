@@ -487,19 +487,15 @@ class Balancer(nn.Module):
             retain_graph=retain_graph,
         )
         parts = (measured, memory, self._policy)
-        if factor == 0:
-            decision = skip(*parts, written=0.0)
-            directions: Sequence[Tensor | None] = list(map(torch.zeros_like, gradients.ends))
+        if factor == 0 or measured.overflows:
+            decision = skip(*parts, written=1.0)  # as it is, for a loss scaler to find
         else:
-            if measured.overflows:
-                decision = skip(*parts, written=1.0)  # as it is, for the loss scaler to find
-            else:
-                decision = (reuse if reuses else solve)(*parts)
-                carried = gradients.carried(decision.weights, factor)
-                decision = as_carried(decision, carried, *parts)
-            directions = gradients.directions(
-                decision.weights, factor, retain_graph=retain_graph, wide=decision.cancels
-            )
+            decision = (reuse if reuses else solve)(*parts)
+            carried = gradients.carried(decision.weights, factor)
+            decision = as_carried(decision, carried, *parts)
+        directions = gradients.directions(
+            decision.weights, factor, retain_graph=retain_graph, wide=decision.cancels
+        )
 
         after_outer_backward(partial(self._commit, call, decision, measured, retain_graph))
         return directions
@@ -521,8 +517,7 @@ class Balancer(nn.Module):
         if not decision.skipped:
             self._tasks = call.tasks
             self._memory.commit(decision.steps)
-        freed = measured.factor != 0 and not retain_graph
-        self._source.commit(None if decision.skipped else call.gradients, freed=freed)
+        self._source.commit(None if decision.skipped else call.gradients, freed=not retain_graph)
         self._agreement.step_ends()
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:

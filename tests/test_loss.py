@@ -340,6 +340,18 @@ def test_as_many_activations_live_on_as_after_a_plain_backward(solver, source, m
     assert len(losses) == 3
 
 
+def test_a_large_shared_part_is_freed_where_the_last_task_does_not_reach_it():
+    Kept.kept.clear()
+    trunk, scale = nn.Linear(4, 4096), nn.Parameter(torch.ones(()))
+    z = Kept.apply(trunk(torch.randn(128, 4)))  # two megabytes
+    losses = [z.square().mean(), (z - 1).square().mean(), scale.square()]
+    gb.Balancer(gb.MGDA(), gb.SharedParameters(trunk)).backward(losses)
+    del z
+    gc.collect()
+    assert [kept() for kept in Kept.kept if kept() is not None] == []
+    assert len(losses) == 3
+
+
 def test_what_skips_over_a_shared_layer_lives_on_and_is_right():
     model = Net()
     for net in (model,):

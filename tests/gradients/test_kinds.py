@@ -190,3 +190,12 @@ def test_leaves_that_are_no_parameters_are_inputs_unless_they_are_named():
     named = report(gb.SharedParameters([weight, x]))
     assert named.gram[0, 0] == 4.0
     assert x.grad.tolist() == weight.grad.tolist()
+
+
+def test_a_factor_of_zero_writes_sparse_zeros_to_a_sparse_table():
+    table = nn.Embedding(5, 3, sparse=True)
+    x = torch.tensor([0, 2])
+    loss = gb.Balancer(gb.MGDA())([table(x).sum(), table(x).square().mean()])
+    (0.0 * loss).backward()
+    assert table.weight.grad.is_sparse
+    assert table.weight.grad.to_dense().abs().max() == 0
