@@ -109,7 +109,13 @@ def test_too_few_images_to_deal_out_are_refused(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"mixing": "separate"}, {"rotations": "all"}, {"order": "reversed"}]
+    "options",
+    [
+        # Tasks with images of their own have nothing of a representation in common.
+        {"mixing": "separate", "source": "shared"},
+        {"rotations": "all"},
+        {"order": "reversed"},
+    ],
 )
 def test_every_recipe_trains_and_is_judged_in_its_own_manner(
     train_set: ImageSet, options: dict[str, Any]
