@@ -73,6 +73,12 @@ def test_the_benchmark_of_solvers_runs(tmp_path):
     assert "| gradients | tasks |" in text
 
 
+def test_the_benchmark_of_small_steps_runs(tmp_path):
+    data, text = run(tmp_path, "small_steps", "--turns", "1", "--tasks", "2")
+    assert data["found"]["pinn/2"]["MGDA, named"]["over_plain"]["median"] > 0
+    assert "| MGDA, representation |" in text
+
+
 def test_the_benchmark_of_combinations_runs(tmp_path):
     data, text = run(tmp_path, "combination", "--turns", "1", "--tasks", "2")
     assert data["found"]["2"]["ratio"]["median"] > 0
