@@ -7,7 +7,6 @@ shorter than an eighth of its parts.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.environment import environment, heading
+from benchmarks.results import write_json
 from benchmarks.step_models import FAMILIES
 from benchmarks.timing import Spread, as_text
 from gradbalance.gradients.rows import Rows
@@ -92,7 +92,7 @@ def main() -> None:
     torch.set_num_threads(1)
     found = {str(tasks): measured(tasks, options.turns) for tasks in options.tasks}
     result = {"environment": environment(), "found": found}
-    (options.out / "combination.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "combination.json", result)
     (options.out / "combination.md").write_text(as_markdown(result))
 
 

@@ -6,7 +6,6 @@ what the machine does meets them all; times are ratios to the step on labels alo
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.environment import environment, heading
+from benchmarks.results import write_json
 from benchmarks.timing import Spread, as_text
 from examples.metapseudo.data import load_target
 from examples.metapseudo.source import load_source_networks
@@ -74,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = {"environment": environment(), **measure(options.turns)}
-    (options.out / "metapseudo.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "metapseudo.json", result)
     (options.out / "metapseudo.md").write_text(as_markdown(result))
     print(as_markdown(result))
 

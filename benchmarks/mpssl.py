@@ -9,7 +9,6 @@ operators spend in themselves.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.environment import environment, heading
+from benchmarks.results import write_json
 from benchmarks.timing import Spread, as_text
 from examples.common.data.procedural import make_images
 from examples.mpssl.presets import preset_config
@@ -136,7 +136,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = {"environment": environment(), **measure(options.turns)}
-    (options.out / "mpssl.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "mpssl.json", result)
     (options.out / "mpssl.md").write_text(as_markdown(result))
     print(as_markdown(result))
 

@@ -20,7 +20,6 @@ bfloat16.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ import torch
 import gradbalance as gb
 from benchmarks.environment import environment, heading
 from benchmarks.near_stationary import PRECISIONS, WAYS, Draw, Outcome, Precision
+from benchmarks.results import write_json
 
 NUM_DRAWS = 300
 _STATUS = gb.Status
@@ -166,7 +166,7 @@ def main() -> None:
         }
         print(f"{method}: done", flush=True)
     result = {"environment": environment(), "num_draws": options.draws, "found": found}
-    (options.out / "promises.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "promises.json", result)
     (options.out / "promises.md").write_text(as_markdown(result))
 
 

@@ -1,6 +1,5 @@
 """What was measured, as a table for people and as JSON."""
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.environment import environment
+from benchmarks.results import write_json
 from benchmarks.timing import Comparison, Spread
 
 
@@ -142,7 +142,7 @@ def write(
         "times": [asdict(line) for line in times],
         "accuracy": [asdict(line) for line in errors],
     }
-    (folder / "solvers.json").write_text(json.dumps(data, indent=1) + "\n")
+    write_json(folder / "solvers.json", data)
 
 
 def _summary(times: list[TimeLine], errors: list[AccuracyLine]) -> str:

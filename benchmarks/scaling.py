@@ -8,7 +8,6 @@ ranks share this machine's cores, one thread each, so more ranks than cores say 
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import tempfile
@@ -24,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import gradbalance as gb
 from benchmarks.environment import environment, heading
+from benchmarks.results import write_json
 from benchmarks.step_models import Case, mlp
 
 WAYS = ("plain", "losses only", "representation", "shared-last", "sketch, d=4096", "shared")
@@ -156,7 +156,7 @@ def main() -> None:
         found[str(size)] = measure(size, options.tasks, options.steps)
         print(f"{size} ranks: done", flush=True)
     result = {"environment": environment(), "found": found}
-    (options.out / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "scaling.json", result)
     (options.out / "scaling.md").write_text(as_markdown(result))
 
 

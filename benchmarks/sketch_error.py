@@ -10,7 +10,6 @@ million numbers into a sketch of length d, one thread.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 import gradbalance as gb
 from benchmarks.accuracy import Array
 from benchmarks.environment import environment, heading
+from benchmarks.results import write_json
 from benchmarks.step_models import FAMILIES, Case
 from gradbalance.gradients.sketch import Sketch
 
@@ -132,7 +132,7 @@ def main() -> None:
         "found": found,
         "row_ms": {size: row_ms(size) for size in SIZES},
     }
-    (options.out / "sketch_error.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "sketch_error.json", result)
     (options.out / "sketch_error.md").write_text(as_markdown(result))
 
 

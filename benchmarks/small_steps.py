@@ -13,7 +13,6 @@ differentiates the tasks one by one (chunk 1), which was its fastest here.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 import gradbalance as gb
 from benchmarks.environment import environment, heading
+from benchmarks.results import write_json
 from benchmarks.timing import Spread
 
 EVERY = 10
@@ -195,13 +195,6 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _short(value: Any) -> Any:
-    """The same with four digits, which is more than the machine's noise leaves."""
-    if isinstance(value, dict):
-        return {key: _short(item) for key, item in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--turns", type=int, default=150, help="steps of each way")
@@ -216,7 +209,7 @@ def main() -> None:
             found[f"{family}/{num_tasks}"] = measure(family, num_tasks, options.turns)
             print(f"{family}, T = {num_tasks}: done", flush=True)
     result = {"environment": environment(), "turns": options.turns, "found": found}
-    (options.out / "small_steps.json").write_text(json.dumps(_short(result), indent=1) + "\n")
+    write_json(options.out / "small_steps.json", result)
     (options.out / "small_steps.md").write_text(as_markdown(result))
 
 

@@ -11,7 +11,6 @@ thread. The solver is MGDA, and for TorchJD the mean, its cheapest, so that no s
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ import gradbalance as gb
 from benchmarks import step_report
 from benchmarks.environment import environment
 from benchmarks.memory import peak_bytes
+from benchmarks.results import write_json
 from benchmarks.step_models import FAMILIES, Case
 from benchmarks.timing import Spread
 
@@ -169,7 +169,7 @@ def main() -> None:
             found[f"{family}/{num_tasks}"] = measure(family, num_tasks, options.turns)
             print(f"{family}, T = {num_tasks}: {time.perf_counter() - start:.0f} s", flush=True)
     result = {"environment": environment(), "turns": options.turns, "found": found}
-    (options.out / "step_cost.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.out / "step_cost.json", result)
     (options.out / "step_cost.md").write_text(step_report.as_markdown(result, __doc__ or ""))
     step_report.draw(result, options.out / "step_cost.png")
 

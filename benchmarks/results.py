@@ -1,0 +1,32 @@
+"""How results are kept: as JSON of four digits, a row a line, so that a new one can be compared."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result."""
+    path.write_text(_text(_rounded(result), 0) + "\n")
+
+
+def _rounded(value: Any) -> Any:
+    """The same with four digits, which is more than a machine's noise leaves."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _text(value: Any, level: int) -> str:
+    """JSON whose upper two levels have a line for each entry."""
+    if level == 2 or not value or not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    indent = " " * (level + 1)
+    if isinstance(value, dict):
+        entries = [f"{indent}{json.dumps(k)}: {_text(v, level + 1)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(entries) + "\n" + " " * level + "}"
+    entries = [indent + _text(item, 2) for item in value]
+    return "[\n" + ",\n".join(entries) + "\n" + " " * level + "]"
