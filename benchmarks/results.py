@@ -26,7 +26,7 @@ def _text(value: Any, level: int) -> str:
         return json.dumps(value, ensure_ascii=False)
     indent = " " * (level + 1)
     if isinstance(value, dict):
-        entries = [f"{indent}{json.dumps(k)}: {_text(v, level + 1)}" for k, v in value.items()]
+        entries = [f"{indent}{json.dumps(str(k))}: {_text(v, level + 1)}" for k, v in value.items()]
         return "{\n" + ",\n".join(entries) + "\n" + " " * level + "}"
     entries = [indent + _text(item, 2) for item in value]
     return "[\n" + ",\n".join(entries) + "\n" + " " * level + "]"
