@@ -13,7 +13,6 @@ differentiates the tasks one by one (chunk 1), which was its fastest here.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 import gradbalance as gb
 from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
-from benchmarks.timing import Spread
+from benchmarks.timing import Spread, seconds_of_step
 
 EVERY = 10
 Losses = tuple[Tensor | None, list[Tensor]]
@@ -38,6 +37,11 @@ class Small:
 
     def __init__(self, trunk: nn.Module, heads: list[nn.Module], inputs: Tensor) -> None:
         self.trunk, self.heads, self.inputs = trunk, nn.ModuleList(heads), inputs
+
+    def forget(self) -> None:
+        """Drop all gradients."""
+        for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
+            parameter.grad = None
 
     def losses(self) -> Losses:
         z = self.trunk(self.inputs)
@@ -143,7 +147,7 @@ def measure(family: str, num_tasks: int, num_turns: int) -> dict[str, dict[str, 
     seconds: dict[str, list[float]] = {name: [] for name in made}
     for turn in range(-20, num_turns):
         for name, way in made.items():
-            took = _seconds(model, way)
+            took = seconds_of_step(model, way)
             if turn >= 0:
                 seconds[name].append(took)
     times = {name: np.array(found) for name, found in seconds.items()}
@@ -162,16 +166,6 @@ def measure(family: str, num_tasks: int, num_turns: int) -> dict[str, dict[str, 
         }
         for name, found in times.items()
     }
-
-
-def _seconds(model: Small, way: Way) -> float:
-    for module in (model.trunk, model.heads):
-        for parameter in module.parameters():
-            parameter.grad = None
-    z, losses = model.losses()
-    start = time.perf_counter()
-    way(z, losses)
-    return time.perf_counter() - start
 
 
 def as_markdown(result: dict[str, Any]) -> str:

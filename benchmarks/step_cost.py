@@ -27,7 +27,7 @@ from benchmarks.environment import environment
 from benchmarks.memory import peak_bytes
 from benchmarks.results import write_json
 from benchmarks.step_models import FAMILIES, Case
-from benchmarks.timing import Spread
+from benchmarks.timing import Spread, seconds_of_step
 
 Way = Callable[[Tensor, list[Tensor]], object]
 EVERY = 10
@@ -118,7 +118,7 @@ def measure(family: str, num_tasks: int, num_turns: int) -> dict[str, dict[str, 
         for name, its_case, way in pairs:
             num_steps = EVERY if "every" in name else 1
             try:
-                took = [_seconds(its_case, way) for _ in range(num_steps)]
+                took = [seconds_of_step(its_case, way) for _ in range(num_steps)]
             except Exception as error:  # whatever a package raises counts as its failure
                 failed[name] = f"{type(error).__name__}: {error}".split("\n")[0][:200]
                 continue
@@ -139,14 +139,6 @@ def measure(family: str, num_tasks: int, num_turns: int) -> dict[str, dict[str, 
         }
         for name, _, _ in pairs
     }
-
-
-def _seconds(case: Case, way: Way) -> float:
-    case.forget()
-    z, losses = case.losses()
-    start = time.perf_counter()
-    way(z, losses)
-    return time.perf_counter() - start
 
 
 def _peak(case: Case, way: Way) -> int:
