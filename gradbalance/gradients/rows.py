@@ -78,7 +78,8 @@ class Rows:
         if ranks is None:
             matrix = Matrix.of(tensors, tasks, rows, _buffer_bytes(tensors[0].device))
             if matrix is not None:
-                self._matrices.append(matrix)
+                if matrix.is_full:
+                    self._matrices.append(matrix)
                 return matrix.gram()
         columns: dict[torch.device, list[_Columns]] = {}
         for tensor, *parts in zip(tensors, *rows, strict=True):
@@ -107,7 +108,7 @@ class Rows:
             reached_by: the only tasks that may have a row of a tensor, where that is known.
         """
         for matrix in self._matrices:
-            if matrix.tensors is tensors and matrix.is_full:
+            if matrix.tensors is tensors:
                 return dict(zip(tensors, matrix.combine(weights), strict=True)) if weights else {}
         wide = wide or any(abs(weight) > _LARGEST for weight in weights.values())
         combined = {}
