@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ _IDENTITY = "BackwardHookFunctionBackward"
 _UNKNOWN = (SimpleNamespace(shape=(1 << 62,), dtype=torch.float32),)
 
 Edge = tuple[Node, int]
+_NOWHERE: Any = (None, 0)  # the edge to an input without a gradient
 
 
 class Graph:
@@ -48,7 +50,8 @@ class Graph:
             for index, tensor in enumerate(stop)
             if tensor.grad_fn is not None
         }
-        self.children: dict[Node, list[Edge]] = {}
+        self.children: dict[Node, Sequence[Edge]] = {}
+        self.leaf_of: dict[Node, Tensor] = {}
         self.custom: list[Node] = []
         self.casts: list[Node] = []
         self.roots: dict[str, Edge | None] = {
@@ -61,35 +64,31 @@ class Graph:
             self._look_through_identities()
 
         self.tasks_of_node: dict[Node, int] = {}
-        self.leaf_of: dict[Node, Tensor] = {}
-        tasks_of_node = self.tasks_of_node
+        tasks_of_node, stops = self.tasks_of_node, self._stop
         tasks_of_leaf: dict[Tensor, int] = {}
         tasks_of_stop: dict[int, int] = {}
         for (task, loss), root in zip(losses.items(), self.roots.values(), strict=True):
             bit = self.bits[task]
             if root is None:
                 tasks_of_leaf[loss] = tasks_of_leaf.get(loss, 0) | bit
-            elif root in self._stop:
-                stopped = self._stop[root]
-                tasks_of_stop[stopped] = tasks_of_stop.get(stopped, 0) | bit
+            elif root in stops:
+                tasks_of_stop[stops[root]] = tasks_of_stop.get(stops[root], 0) | bit
             else:
                 tasks_of_node[root[0]] = tasks_of_node.get(root[0], 0) | bit
         for node in nodes:
-            tasks = tasks_of_node.get(node, 0)
-            if not tasks:  # an identity, or behind one at which the walk stops
+            tasks = tasks_of_node.get(node)
+            if tasks is None:  # an identity, or behind one at which the walk stops
                 continue
-            edges = self.children[node]
-            if not edges and type(node).__name__ == _LEAF:
-                leaf: Tensor = node.variable  # type: ignore[attr-defined]
-                self.leaf_of[node] = leaf
-                tasks_of_leaf[leaf] = tasks_of_leaf.get(leaf, 0) | tasks
-            for edge in edges:
-                end = self._stop.get(edge)
+            for edge in self.children[node]:
+                end = stops.get(edge) if stops else None
                 if end is None:
                     child = edge[0]
                     tasks_of_node[child] = tasks_of_node.get(child, 0) | tasks
                 else:
                     tasks_of_stop[end] = tasks_of_stop.get(end, 0) | tasks
+        self.leaf_of = {node: leaf for node, leaf in self.leaf_of.items() if node in tasks_of_node}
+        for node, leaf in self.leaf_of.items():
+            tasks_of_leaf[leaf] = tasks_of_leaf.get(leaf, 0) | tasks_of_node[node]
 
         for index, tensor in enumerate(stop):
             if tensor.grad_fn is None:
@@ -104,28 +103,35 @@ class Graph:
         }
 
     def _from_losses_to_leaves(self) -> list[Node]:
-        """All nodes, each before those it leads to: the reverse of the order of leaving them."""
+        """All nodes but leaves, each before those it leads to: the reverse of their post-order."""
         order: list[Node] = []
-        left: set[Node] = set()
+        children, stops = self.children, self._stop
         roots = [edge for edge in self.roots.values() if edge is not None]
-        pending = [node for node, index in roots if (node, index) not in self._stop]
+        # None stands above a node that is left once all above it were.
+        pending: list[Node | None] = [node for node, index in roots if (node, index) not in stops]
         while pending:
-            node = pending[-1]
-            if node in self.children:  # all behind it was left
-                pending.pop()
-                if node not in left:
-                    left.add(node)
-                    order.append(node)
+            node = pending.pop()
+            if node is None:
+                order.append(pending.pop())  # type: ignore[arg-type]
                 continue
-            edges: list[Edge] = [e for e in node.next_functions if e[0] is not None]  # type: ignore[misc]
-            self.children[node] = edges
+            if node in children:
+                continue
             kind = type(node).__name__
+            if kind == _LEAF:
+                children[node] = ()
+                self.leaf_of[node] = node.variable  # type: ignore[attr-defined]
+                continue
+            edges: Sequence[Edge] = node.next_functions  # type: ignore[assignment]
             if kind == _CPP_FUNCTION or isinstance(node, BackwardCFunction):
                 self.custom.append(node)
             elif kind.startswith(_CAST):
                 self.casts.append(node)
-            ahead = [edge for edge in edges if edge not in self._stop] if self._stop else edges
-            pending += [child for child, _ in ahead if child not in self.children]
+            pending += (node, None)
+            if _NOWHERE in edges:
+                edges = [edge for edge in edges if edge[0] is not None]
+            children[node] = edges
+            ahead = [edge for edge in edges if edge not in stops] if stops else edges
+            pending += [child for child, _ in ahead]
         order.reverse()
         return order
 
@@ -170,8 +176,9 @@ class Graph:
     def last_task_leaves(self, num_bytes: int) -> bool:
         """Whether the last task's backward would leave more activations than this, about."""
         total, last = 0, 1 << (len(self.bits) - 1)
+        leaves = self.leaf_of
         for node, tasks in self.tasks_of_node.items():
-            if not tasks & last:
+            if not tasks & last and node not in leaves:
                 for entry in getattr(node, "_input_metadata", _UNKNOWN):
                     total += math.prod(entry.shape) * entry.dtype.itemsize
                     if total > num_bytes:
