@@ -3,8 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+# One call each, where `reshape`, `cat`, `split` and `view` are many.
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 # Legend: T tasks, P entries of a row.
 
@@ -45,36 +49,40 @@ class Matrix:
         first = tensors[0]
         if not 0 < width * len(tasks) * 8 <= limit or first.device.type == "mps":
             return None
-        flat = []
+        if any(tensor.is_complex() or tensor.device != first.device for tensor in tensors):
+            return None
         is_full = True
+        parts = []
         for row in rows:
             for tensor, part in zip(tensors, row, strict=True):
                 if part is None:
                     is_full = False
                     part = torch.zeros_like(tensor)
-                if part.layout != torch.strided or part.is_complex() or part.device != first.device:
+                elif part.layout is not torch.strided:
                     return None
-                flat.append(part.reshape(-1))
-        entries = torch.cat(flat).view(len(tasks), width).double()
+                parts.append(part)
+        flat: Tensor = _flatten_dense_tensors(parts)  # type: ignore[no-untyped-call]
+        entries = flat.view(len(tasks), width).double()
         return cls(tensors, tasks, entries, is_full)
 
     def gram(self) -> Tensor:
         """J Jᵀ [T, T]."""
         return self.entries @ self.entries.T
 
-    def combine(self, weights: Mapping[str, float]) -> list[Tensor]:
+    def combine(self, weights: Mapping[str, float]) -> Sequence[Tensor]:
         """Σ w_i g_i, tensor by tensor; rows of other tasks take no part, even if not finite."""
         known = [index for index, task in enumerate(self.tasks) if task in weights]
         rows = self.entries if len(known) == len(self.tasks) else self.entries[known]
-        factors = rows.new_tensor([weights[self.tasks[index]] for index in known])
-        direction = factors @ rows
-        dtypes = {tensor.dtype for tensor in self.tensors}
-        if len(dtypes) == 1:
-            direction = direction.to(dtypes.pop())
-        # Not views of each other: users change each `.grad` in place.
-        sizes = [tensor.numel() for tensor in self.tensors]
-        parts = torch.unsafe_split_with_sizes(direction, sizes)
-        return [
-            part.view(tensor.shape).to(tensor.dtype)
-            for part, tensor in zip(parts, self.tensors, strict=True)
-        ]
+        chosen = np.array([[weights[self.tasks[index]] for index in known]])
+        direction = torch.from_numpy(chosen).to(rows).mm(rows).view(-1)
+        dtypes = [tensor.dtype for tensor in self.tensors]
+        if dtypes.count(dtypes[0]) == len(dtypes):
+            return _views(direction.to(dtypes[0]), self.tensors)
+        parts = _views(direction, self.tensors)
+        return [part.to(dtype) for part, dtype in zip(parts, dtypes, strict=True)]
+
+
+def _views(flat: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The parts of a vector in the shapes of these tensors."""
+    parts: Sequence[Tensor] = _unflatten_dense_tensors(flat, like)  # type: ignore[no-untyped-call]
+    return parts
