@@ -10,7 +10,7 @@ import numpy as np
 from gradbalance.gradients.source import Weights
 from gradbalance.measured import Measured
 from gradbalance.memory import Memory, Step
-from gradbalance.numerics import Status, as_gramian, cancels, gramian_of_rows
+from gradbalance.numerics import Status, as_gramian, gramian_of_rows, relative_length
 from gradbalance.numerics.array import Array
 from gradbalance.policy import NonFinite, Policy
 from gradbalance.report import Report, join_groups
@@ -40,14 +40,7 @@ class Decision:
     @property
     def cancels(self) -> bool:
         """Whether the weighted gradients may cancel to less than an eighth of their lengths."""
-        return any(
-            step.problem is None
-            or step.problem.gram is None
-            or step.solution is None
-            or cancels(step.problem.gram, step.solution.weights, 1 / 8)
-            for step in self.steps
-            if step is not None
-        )
+        return any(step is not None and step.relative_length <= 1 / 8 for step in self.steps)
 
 
 def solve(measured: Measured, memory: Memory, policy: Policy) -> Decision:
@@ -137,7 +130,8 @@ def _usable(
     """The tasks that are finite, as indices, and why each other one is left out."""
     usable = []
     left_out = {task: "absent" for task in measured.tasks if task not in measured.names}
-    if np.isfinite(measured.losses).all() and (squares is None or np.isfinite(squares).all()):
+    values = measured.losses.tolist() + ([] if squares is None else squares.tolist())
+    if all(map(math.isfinite, values)):
         return list(range(len(measured.names))), left_out
     for index, (task, loss) in enumerate(zip(measured.names, measured.losses, strict=True)):
         found = None
@@ -180,11 +174,13 @@ def _solved(
     zeros = [measured.names[i] for i in usable if i not in solved]
     left_out = {**left_out, **dict.fromkeys(zeros, "zero gradient")}
     problem = _problem(measured, losses, gram, solved)
-    solution = _settled(_checked(solver, solver.solve(problem), problem), solver, problem)
+    solution = _checked(solver, solver.solve(problem), problem)
+    length = 0.0 if problem.gram is None else relative_length(problem.gram, solution.weights)
+    solution = _settled(solution, length, solver, problem)
     values = _rescaled(solution, problem, policy)
     weights |= dict(zip(problem.names, values.tolist(), strict=True))
     report = _report(measured, solver, gram, weights, solution, left_out)
-    return Step(report, weights, problem, solution)
+    return Step(report, weights, problem, solution, length)
 
 
 def _problem(measured: Measured, losses: Array, gram: Array | None, solved: list[int]) -> Problem:
@@ -208,7 +204,7 @@ def _checked(solver: Solver, solution: Solution, problem: Problem) -> Solution:
     return solution if weights is solution.weights else replace(solution, weights=weights)
 
 
-def _settled(solution: Solution, solver: Solver, problem: Problem) -> Solution:
+def _settled(solution: Solution, length: float, solver: Solver, problem: Problem) -> Solution:
     """The one check of all methods: what is shorter than the rounding of its parts is stationary.
 
     The parts are then made no longer than those of the plain sum, for what is left of them is
@@ -217,7 +213,7 @@ def _settled(solution: Solution, solver: Solver, problem: Problem) -> Solution:
     gram, weights = problem.gram, solution.weights
     if gram is None or solution.status is Status.STATIONARY:
         return solution
-    if not cancels(gram, weights, problem.resolution):
+    if length > problem.resolution:
         return solution
     norms = np.sqrt(np.diagonal(gram))
     if solver.weighs == "gradients":

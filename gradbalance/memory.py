@@ -21,12 +21,14 @@ class Step:
         weights: of the tasks that are to be written; those left out are not in it.
         problem: what was solved; None where nothing was.
         solution: the solver's answer to it.
+        relative_length: of the direction, beside the terms that it is the sum of; 0 if not known.
     """
 
     report: Report
     weights: dict[str, float]
     problem: Problem | None = None
     solution: Solution | None = None
+    relative_length: float = 0.0
 
 
 class Memory:

@@ -7,7 +7,7 @@ from gradbalance.numerics.gramian import as_gramian, gramian_of_rows
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
 from gradbalance.numerics.projections import GivenProjections, given_projections
-from gradbalance.numerics.resolution import cancels, resolution
+from gradbalance.numerics.resolution import relative_length, resolution
 from gradbalance.numerics.spectrum import Spectrum, spectrum
 from gradbalance.numerics.status import Status
 
@@ -23,11 +23,11 @@ __all__ = [
     "as_gramian",
     "barrier_point",
     "bounded_minima",
-    "cancels",
     "given_projections",
     "gramian_of_rows",
     "max_min_vector",
     "min_norm_point",
+    "relative_length",
     "resolution",
     "spectrum",
 ]

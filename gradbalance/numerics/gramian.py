@@ -96,9 +96,10 @@ def gramian_of_rows(products: Array) -> Array:
 
 def _without_lost_rows(matrix: Array) -> Array:
     """The same with zero rows where the diagonal entry underflowed; so do their other products."""
-    diagonal = matrix.diagonal()
-    lost = diagonal <= 1e-290 * diagonal[diagonal.argmax()]
-    if lost.any():
+    squares = matrix.diagonal().tolist()
+    limit = 1e-290 * max(squares)
+    if min(squares) <= limit:
+        lost = matrix.diagonal() <= limit
         matrix[lost] = 0.0
         matrix[:, lost] = 0.0
     return matrix

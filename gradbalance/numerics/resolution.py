@@ -29,24 +29,27 @@ def resolution(num_tasks: int, *, rounding: float = 0.0, unit: float = UNIT) -> 
     return max(rounding, math.sqrt(num_tasks * unit))
 
 
-def cancels(gram: Array, weights: Array, finest: float) -> bool:
-    """Whether ‖Jᵀw‖ ≤ finest·Σ|w_i|‖g_i‖, so that the direction cannot be told from zero.
+def relative_length(gram: Array, weights: Array) -> float:
+    r"""How long a combination is beside its terms, from 0, where they cancel, to 1.
+
+        ‖Jᵀw‖ / Σ|w_i|‖g_i‖
+
+    It cannot be told from zero where it is at most the `resolution`; 0 for weights of zero.
 
     Args:
         gram: The Gramian G = J Jᵀ [T, T].
         weights: The weights w [T].
-        finest: See `resolution`.
 
     Example:
         >>> import numpy as np
-        >>> from gradbalance.numerics import as_gramian, cancels
-        >>> cancels(as_gramian([[1.0, -1.0], [-1.0, 1.0]]), np.ones(2), 1e-7)
-        True
+        >>> from gradbalance.numerics import as_gramian, relative_length
+        >>> relative_length(as_gramian([[1.0, -1.0], [-1.0, 1.0]]), np.ones(2))
+        0.0
     """
     largest = float(np.abs(weights).max())
     if largest == 0.0:
-        return True
+        return 0.0
     scaled = weights / largest  # whose squares cannot overflow
     square = float(scaled.dot(gram.dot(scaled)))
-    length = float(np.abs(scaled).dot(np.sqrt(gram.diagonal())))
-    return math.sqrt(max(square, 0.0)) <= finest * length
+    total = float(np.abs(scaled).dot(np.sqrt(gram.diagonal())))
+    return math.sqrt(max(square, 0.0)) / total if total > 0.0 else 0.0

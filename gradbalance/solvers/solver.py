@@ -115,8 +115,7 @@ def losses_in_range(losses: Array) -> Array:
 
     Smaller ones are taken for 0, and larger ones for 1e250.
     """
-    sizes = np.abs(losses)
-    if sizes.size and sizes.min() >= _SMALLEST_LOSS and sizes.max() <= _LARGEST_LOSS:
+    if all(_SMALLEST_LOSS <= abs(loss) <= _LARGEST_LOSS for loss in losses.tolist()):
         return losses
     clipped: Array = np.clip(losses, -_LARGEST_LOSS, _LARGEST_LOSS)
     return np.where(np.abs(clipped) < _SMALLEST_LOSS, 0.0, clipped)
