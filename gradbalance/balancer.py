@@ -1,6 +1,6 @@
 """`Balancer`: a criterion that stands where `sum(losses)` stood."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,10 +22,10 @@ from gradbalance.gradients import (
     Source,
     TaskGradients,
 )
-from gradbalance.gradients.autograd import after_outer_backward, explained
+from gradbalance.gradients.autograd import explain
 from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import MicroBatches
-from gradbalance.loss import balanced_loss
+from gradbalance.loss import balanced_loss, write
 from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, named_values
 from gradbalance.measured import Measured, look, plain_sum, widest_of
 from gradbalance.memory import Memory
@@ -184,12 +184,8 @@ class Balancer(nn.Module):
             if self._holds:
                 self._source.commit(None, freed=True)
                 return self._weighted_sum(named)
-            # They belong to this step, whatever becomes of it.
-            earlier = self._micro_batches
-            if earlier is not None:  # to set what is set takes longer than to look
-                self._micro_batches = None
             value = plain_sum(named, finite_only=self._policy.nonfinite == "skip")
-            call = self._open(named, tasks, earlier, representation, retain_graph=retain_graph)
+            call = self._open(named, tasks, representation, retain_graph=retain_graph)
         return balanced_loss(value, call.gradients.ends, partial(self._take_step, call))
 
     @eager
@@ -210,10 +206,19 @@ class Balancer(nn.Module):
         Raises:
             ValueError: the losses or gradients cannot be used.
         """
-        with torch.enable_grad():
-            loss = self(losses, representation=representation, retain_graph=retain_graph)
-        with explained():
-            loss.backward(retain_graph=retain_graph)
+        try:
+            if self._holds:
+                with torch.enable_grad():
+                    loss = self(losses, representation=representation)
+                loss.backward(retain_graph=retain_graph)
+            else:
+                with self._agreement.alone():
+                    named, tasks = named_losses(losses, self._known_tasks)
+                    call = self._open(named, tasks, representation, retain_graph=retain_graph)
+                take_step = partial(self._take_step, call)
+                write(call.gradients.ends, take_step, retain_graph=retain_graph)
+        except RuntimeError as error:
+            explain(error)
         return self.report
 
     @eager
@@ -278,15 +283,16 @@ class Balancer(nn.Module):
             )
             gradients = self._opened(named, request)
         present, rounding = self._agreement.on_step(named, tasks, gradients, 1.0, what="measure()")
-        measured = look(
-            present,
-            tasks,
-            gradients,
-            len(self._memory.solvers),
-            ranks=self._agreement.ranks,
-            rounding=rounding,
-            retain_graph=True,
-        )
+        with torch.no_grad():
+            measured = look(
+                present,
+                tasks,
+                gradients,
+                len(self._memory.solvers),
+                ranks=self._agreement.ranks,
+                rounding=rounding,
+                retain_graph=True,
+            )
         return solve(measured, self._memory, self._policy).report
 
     @contextmanager
@@ -348,7 +354,8 @@ class Balancer(nn.Module):
             named = named_values(losses, self._tasks)
         assert self._tasks is not None
         present = self._agreement.on_losses(named, self._tasks)
-        values = look(present, self._tasks, None, 1)
+        with torch.no_grad():
+            values = look(present, self._tasks, None, 1)
         for name, value in zip(values.names, values.losses, strict=True):
             if self._policy.nonfinite == "raise" and not np.isfinite(value):
                 raise ValueError(
@@ -443,11 +450,14 @@ class Balancer(nn.Module):
         self,
         losses: Mapping[str, Tensor],
         tasks: tuple[str, ...],
-        earlier: MicroBatches | None,
         representation: Tensor | Sequence[Tensor] | None,
         *,
         retain_graph: bool,
     ) -> _Call:
+        # They belong to this step, whatever becomes of it.
+        earlier = self._micro_batches
+        if earlier is not None:  # to set what is set takes longer than to look
+            self._micro_batches = None
         request = Request(
             self._policy.heads,
             reuse=earlier is None and self._memory.can_reuse(losses),
@@ -460,14 +470,21 @@ class Balancer(nn.Module):
         gradients = self._opened(losses, request)
         return _Call(losses, tasks, gradients, earlier, retain_graph)
 
-    def _take_step(self, call: _Call, upstream: Tensor, kept: bool) -> Sequence[Tensor | None]:
-        """Look, decide, write, commit."""
+    def _take_step(
+        self, call: _Call, factor: float, kept: bool
+    ) -> tuple[list[Tensor | None], Callable[[], None]]:
+        """Look and decide: the gradient of each end, and what commits the step once it is written.
+
+        Args:
+            call: of the balanced loss.
+            factor: the gradient that it received.
+            kept: whether the graph must outlive the backward.
+        """
         if self._tasks not in (None, call.tasks):
             raise ValueError(
                 f"the tasks were fixed as {list(self._tasks or ())} by another balanced loss after "
                 f"this one was made of {list(call.tasks)}. Name all of them: Balancer(tasks=[...])"
             )
-        factor = float(upstream)
         retain_graph = call.retain_graph or kept
         total = call.earlier.total(call.losses) if call.earlier else call.losses
         gradients, memory = call.gradients, self._memory
@@ -496,9 +513,7 @@ class Balancer(nn.Module):
         directions = gradients.directions(
             decision.weights, factor, retain_graph=retain_graph, wide=decision.cancels
         )
-
-        after_outer_backward(partial(self._commit, call, decision, measured, retain_graph))
-        return directions
+        return directions, partial(self._commit, call, decision, measured, retain_graph)
 
     @eager
     def _commit(
@@ -513,9 +528,10 @@ class Balancer(nn.Module):
             overflows = _overflowed(call.losses)
             if self._agreement.on_overflow(overflows, call.losses, call.tasks):
                 decision = skip(measured, self._memory, self._policy, written=1.0)
-        self._report = decision.report
+        vars(self)["_report"] = decision.report  # without nn.Module's search for parameters
         if not decision.skipped:
-            self._tasks = call.tasks
+            if self._tasks is None:
+                self._tasks = call.tasks
             self._memory.commit(decision.steps)
         self._source.commit(None if decision.skipped else call.gradients, freed=not retain_graph)
         self._agreement.step_ends()

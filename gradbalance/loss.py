@@ -1,4 +1,4 @@
-"""Write: a scalar whose ordinary backward takes the balanced step."""
+"""Write: a scalar whose ordinary backward takes the balanced step, or the step at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,10 +7,15 @@ import torch
 from torch import Tensor
 
 from gradbalance.eager import eager
-from gradbalance.gradients.autograd import outer_backward_retains
+from gradbalance.gradients.autograd import after_outer_backward, outer_backward_retains
+from gradbalance.gradients.engine import carry_on
 
-# From the gradient that the scalar receives, and whether the graph is kept, to that of each end.
-TakeStep = Callable[[Tensor, bool], Sequence[Tensor | None]]
+# From the gradient that the scalar receives, and whether the graph is kept, to that of each end,
+# and what is to be called once all is written.
+TakeStep = Callable[[float, bool], tuple[Sequence[Tensor | None], Callable[[], None]]]
+# Entries: a gradient that the engine was handed is copied to `.grad`, and one that a node returns
+# is not; for fewer than this a node costs more.
+_WORTH_NO_COPY = 1 << 17
 
 
 def balanced_loss(value: Tensor, ends: Sequence[Tensor], take_step: TakeStep) -> Tensor:
@@ -23,6 +28,25 @@ def balanced_loss(value: Tensor, ends: Sequence[Tensor], take_step: TakeStep) ->
     """
     loss: Tensor = _BalancedLoss.apply(value, take_step, *ends)  # type: ignore[no-untyped-call]
     return loss
+
+
+def write(ends: Sequence[Tensor], take_step: TakeStep, *, retain_graph: bool) -> None:
+    """What the backward of a balanced loss does, at once.
+
+    Args:
+        ends: the tensors that autograd carries on from.
+        take_step: is called once.
+        retain_graph: whether the graph must outlive this.
+    """
+    if sum(map(Tensor.numel, ends)) > _WORTH_NO_COPY:
+        with torch.enable_grad():
+            loss = balanced_loss(torch.zeros(()), ends, take_step)
+        loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
+        return
+    with torch.no_grad():
+        gradients, commit = take_step(1.0, retain_graph)
+        carry_on(ends, _with_zeros(ends, gradients), retain_graph=retain_graph)
+        commit()
 
 
 class _BalancedLoss(torch.autograd.Function):
@@ -43,18 +67,22 @@ class _BalancedLoss(torch.autograd.Function):
                 "the weights, `with balancer.hold(): loss = balancer(losses)`"
             )
         retains = outer_backward_retains()
-        gradients = list(map(_for_autograd, ctx.ends, ctx.take_step(factor, retains)))
+        of_ends, commit = ctx.take_step(float(factor), retains)
+        after_outer_backward(commit)
+        gradients = _with_zeros(ctx.ends, of_ends)
+        of_ends = None  # torch copies what something else holds
         if not retains:
             ctx.take_step = ctx.ends = None
         return None, None, *gradients
 
 
-def _for_autograd(end: Tensor, gradient: Tensor | None) -> Tensor | None:
-    """None becomes zeros where hooks would be called with it."""
-    if (
-        gradient is None
-        and end.is_leaf
-        and (end._backward_hooks or end._post_accumulate_grad_hooks)
-    ):
-        return torch.zeros_like(end)
-    return gradient
+def _with_zeros(ends: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The gradients, with zeros for None where hooks would be called with it."""
+    return [
+        torch.zeros_like(end) if found is None and _has_hooks(end) else found
+        for end, found in zip(ends, gradients, strict=True)
+    ]
+
+
+def _has_hooks(end: Tensor) -> bool:
+    return end.is_leaf and bool(end._backward_hooks or end._post_accumulate_grad_hooks)

@@ -1,6 +1,7 @@
 """Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from gradbalance.gradients import TaskGradients
 from gradbalance.gradients.ranks import Ranks, RanksError, widest_dtype
+from gradbalance.gradients.rounding import unit_of
 from gradbalance.numerics import resolution
 from gradbalance.numerics.array import Array
 
@@ -42,21 +44,19 @@ class Measured:
     @cached_property
     def square_norms(self) -> Array | None:
         """[t] the squared norms of the gradients over all groups, or None without a Gramian."""
-        squares = [np.diagonal(gram) for gram in self.grams if gram is not None]
-        return np.sum(squares, axis=0) if squares else None
+        squares = [gram.diagonal() for gram in self.grams if gram is not None]
+        return sum(squares[1:], squares[0]) if squares else None
 
     @property
     def overflows(self) -> bool:
         """Whether the factor, a loss scale, made gradients of finite losses infinite."""
-        squares = self.square_norms
-        if not np.isfinite(self.factor):
+        if not math.isfinite(self.factor):
             return True
-        if abs(self.factor) <= 1 or squares is None:
+        if abs(self.factor) <= 1 or self.square_norms is None:
             return False
-        return not bool(np.isfinite(squares[np.isfinite(self.losses)]).all())
+        return not bool(np.isfinite(self.square_norms[np.isfinite(self.losses)]).all())
 
 
-@torch.no_grad()
 def look(
     losses: Mapping[str, Tensor],
     tasks: tuple[str, ...],
@@ -68,7 +68,7 @@ def look(
     factor: float = 1.0,
     retain_graph: bool = False,
 ) -> Measured:
-    """Differentiate, and bring losses and Gramians to the host in one copy.
+    """Differentiate, and bring losses and Gramians to the host in one copy; under `no_grad`.
 
     Args:
         losses: those that count, by task.
@@ -105,7 +105,11 @@ def look(
     remaining = iter(matrices)
     by_group = tuple(None if gram is None else next(remaining) for gram in grams)
     needs_check = gradients is not None and not gradients.sums_rows
-    finest = _resolution(gradients, rounding, known)
+    finest = 0.0
+    if gradients is not None and known:
+        unit = unit_of(widest_dtype(known[0].device))
+        coarsest = gradients.rounding if rounding is None else rounding
+        finest = resolution(len(names), rounding=coarsest, unit=unit)
     return Measured(tasks, names, values, by_group, factor, finest, needs_check)
 
 
@@ -121,19 +125,9 @@ def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, 
     return values, [*entries.reshape(len(grams), len(losses), len(losses))] if grams else []
 
 
-def _resolution(
-    gradients: TaskGradients | None, rounding: float | None, grams: Sequence[Tensor]
-) -> float:
-    if gradients is None or not grams:
-        return 0.0
-    unit = torch.finfo(widest_dtype(grams[0].device)).eps
-    rounding = gradients.rounding if rounding is None else rounding
-    return resolution(len(grams[0]), rounding=rounding, unit=unit)
-
-
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
     """The widest of their dtypes, float32 at least: a float16 sum overflows at a loss scale."""
-    return functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+    return functools.reduce(torch.promote_types, {t.dtype for t in tensors}, torch.float32)
 
 
 def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
@@ -144,5 +138,10 @@ def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
         finite_only: whether those that are not finite are left out.
     """
     first, dtype = next(iter(losses.values())), widest_of(losses.values())
-    values = torch.cat([x.detach().reshape(1).to(first.device, dtype) for x in losses.values()])
+    device = first.device
+    with torch.no_grad():
+        scalars = [x.reshape(()) if x.dim() else x for x in losses.values()]
+        if any(x.dtype is not dtype or x.device != device for x in scalars):
+            scalars = [x.to(device, dtype) for x in scalars]
+        values = torch.stack(scalars)
     return torch.where(torch.isfinite(values), values, 0).sum() if finite_only else values.sum()

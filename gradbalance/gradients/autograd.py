@@ -1,8 +1,7 @@
 """The ways in which gradients are obtained from autograd: task by task, or of a weighted sum."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import torch
@@ -39,29 +38,26 @@ def differentiate_each(
         retain_graph: whether the graph must outlive the last of them.
         chunk_size: how many tasks are differentiated together.
     """
-    tasks = list(losses)
-    frees_parts = not retain_graph and chunk_size == 1 and graph.last_task_leaves(_WORTH_FREEING)
-    ends = graph.ends_of_own_parts() if frees_parts else {}
-    with _hooks_suspended(chain(*inputs.values())), no_backward_inside(graph):
-        for start in range(0, len(tasks), chunk_size):
-            chunk = tasks[start : start + chunk_size]
-            retain = retain_graph or start + chunk_size < len(tasks)
-            if len(chunk) > 1:
-                reached = {t: [x for x in inputs[t] if graph.reaches(t, x)] for t in chunk}
-                yield from _together({t: losses[t] for t in chunk}, reached, factor, retain)
-                continue
-            (task,) = chunk
-            loss, upstream = losses[task], torch.full_like(losses[task], factor)
+    wanted = list({id(tensor): tensor for some in inputs.values() for tensor in some}.values())
+    with _hooks_suspended(wanted), no_backward_inside(graph):
+        if chunk_size > 1:
+            yield from _in_chunks(losses, graph, inputs, factor, retain_graph, chunk_size)
+            return
+        frees_parts = not retain_graph and graph.last_task_leaves(_WORTH_FREEING)
+        ends = graph.ends_of_own_parts() if frees_parts else {}
+        left = len(losses)
+        for task, loss in losses.items():
+            left -= 1
+            retain = retain_graph or left > 0
+            upstream = torch.full_like(loss, factor)
             try:
                 if retain and ends.get(task):
                     found = _in_two(loss, ends[task], inputs[task], upstream, graph, task)
                 else:
                     found = _grad([loss], inputs[task], [upstream], retain and task not in ends)
             except RuntimeError as error:
-                _explain(error, f" of task {task!r}")
-            if graph.custom:
-                found = kept_apart(found)
-            yield task, found
+                explain(error, f" of task {task!r}")
+            yield task, kept_apart(found) if graph.custom else found
 
 
 def weighted_gradients(
@@ -134,6 +130,23 @@ def _replace(
     return lambda found: tuple(own.get(index, g) for index, g in enumerate(found))
 
 
+def _in_chunks(
+    losses: Mapping[str, Tensor],
+    graph: Graph,
+    inputs: Mapping[str, Sequence[Tensor]],
+    factor: float,
+    retain_graph: bool,
+    chunk_size: int,
+) -> Iterator[tuple[str, Gradients]]:
+    """Each task with its gradients, several of them differentiated together."""
+    tasks = list(losses)
+    for start in range(0, len(tasks), chunk_size):
+        chunk = tasks[start : start + chunk_size]
+        retain = retain_graph or start + chunk_size < len(tasks)
+        reached = {t: [x for x in inputs[t] if graph.reaches(t, x)] for t in chunk}
+        yield from _together({t: losses[t] for t in chunk}, reached, factor, retain)
+
+
 def _together(
     losses: Mapping[str, Tensor],
     inputs: Mapping[str, Sequence[Tensor]],
@@ -172,15 +185,16 @@ def _together(
 
 
 @contextmanager
-def explained(where: str = "") -> Iterator[None]:
-    """Say what to do where autograd finds that the graph was freed before."""
+def explained() -> Iterator[None]:
+    """A context in which errors are explained."""
     try:
         yield
     except RuntimeError as error:
-        _explain(error, where)
+        explain(error)
 
 
-def _explain(error: RuntimeError, where: str) -> NoReturn:
+def explain(error: RuntimeError, where: str = "") -> NoReturn:
+    """Raise the error; one that says what to do, where the graph was freed before."""
     if "donated buffers" in str(error):
         raise ValueError(
             "torch.compile made this graph for one backward only, and balancing takes one a task; "
@@ -224,24 +238,28 @@ def after_outer_backward(callback: Callable[[], None]) -> None:
     torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
-@contextmanager
-def _hooks_suspended(tensors: Iterable[Tensor]) -> Iterator[None]:
+def _hooks_suspended(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
     """Keep the hooks of tensors from firing while gradients are only measured, and `retain_grad`.
 
     They fire once, on what is written, as they do in `Tensor.backward`; otherwise they would be
     applied to every row and then again to the sum.
     """
-    known = list(tensors)
-    suspended = [(hooks, dict(hooks)) for t in known if (hooks := t._backward_hooks)]
-    retained = [(t, t.grad) for t in known if t.retains_grad]
+    known = [tensor for tensor in tensors if tensor._backward_hooks or tensor.retains_grad]
+    return _suspended(known) if known else nullcontext()
+
+
+@contextmanager
+def _suspended(tensors: Sequence[Tensor]) -> Iterator[None]:
+    hooks = [(t._backward_hooks, dict(t._backward_hooks)) for t in tensors if t._backward_hooks]
+    retained = [(t, t.grad) for t in tensors if t.retains_grad]
     try:
-        for hooks, _ in suspended:
-            hooks.clear()
+        for of_tensor, _ in hooks:
+            of_tensor.clear()
         for tensor, _ in retained:
             tensor.grad = None
         yield
     finally:
-        for hooks, saved in suspended:
-            hooks.update(saved)
+        for of_tensor, saved in hooks:
+            of_tensor.update(saved)
         for tensor, gradient in retained:
             tensor.grad = gradient

@@ -1,7 +1,7 @@
 """What a custom function may do in its backward: run another one, or give out one buffer again."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,18 +10,19 @@ from torch import Tensor
 from gradbalance.gradients.graph import Graph
 
 
-@contextmanager
-def no_backward_inside(graph: Graph) -> Iterator[None]:
+def no_backward_inside(graph: Graph) -> AbstractContextManager[None]:
     """Refuse the backwards that a custom function runs while gradients are only measured.
 
     They would write `.grad`, of parameters that the graph does not show. Only torch's engine sees
     them coming, and only where they begin is nothing written yet.
     """
+    engine = getattr(torch.autograd.Variable, "_execution_engine", None)
+    return _refused(engine) if graph.custom and engine is not None else nullcontext()
+
+
+@contextmanager
+def _refused(engine: Any) -> Iterator[None]:
     variable: Any = torch.autograd.Variable
-    engine = getattr(variable, "_execution_engine", None)
-    if not graph.custom or engine is None:
-        yield
-        return
     refusing = _RefusingEngine(engine)
     variable._execution_engine = refusing
     try:

@@ -1,4 +1,4 @@
-"""One run of autograd's engine, without what `torch.autograd.grad` checks for each tensor anew."""
+"""Runs of autograd's engine, without what `torch.autograd` checks for each tensor anew."""
 
 from collections.abc import Sequence
 
@@ -40,3 +40,23 @@ def gradients_of(
         tuple(outputs), tuple(upstream), retain_graph, False, tuple(inputs), True,
         accumulate_grad=False,
     )  # fmt: skip
+
+
+def carry_on(
+    ends: Sequence[Tensor], gradients: Sequence[Tensor | None], *, retain_graph: bool
+) -> None:
+    """Go on with a backward from these tensors to the leaves, and add to their `.grad`.
+
+    Args:
+        ends: leaves, or tensors with a graph.
+        gradients: of the ends, in their shapes and dtypes; None where there is none.
+        retain_graph: whether the graph must outlive this.
+    """
+    known = [(end, g) for end, g in zip(ends, gradients, strict=True) if g is not None]
+    if not known:
+        return
+    outputs, upstream = zip(*known, strict=True)
+    if _run_backward is None:
+        torch.autograd.backward(outputs, upstream, retain_graph=retain_graph)
+    else:
+        _run_backward(outputs, upstream, retain_graph, False, (), True, accumulate_grad=True)

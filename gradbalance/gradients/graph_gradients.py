@@ -261,7 +261,7 @@ class GraphGradients(TaskGradients):
         if self._request.heads == "raw":
             of_heads = dict.fromkeys(of_heads, 1.0)
         unshared = self.shared.unshared
-        of_tasks = [leaf for leaf, tasks in unshared.items() if any(t in of_heads for t in tasks)]
+        of_tasks = [leaf for leaf, of in unshared.items() if not of_heads.keys().isdisjoint(of)]
         parts: list[tuple[Sequence[Tensor], Mapping[str, float], bool]]
         parts = [(of_tasks, of_heads, self._measured)]
         for tensors, of_group in zip(self.shared.groups, weights, strict=True):

@@ -118,7 +118,7 @@ def check_not_flat(parameters: Iterable[Tensor]) -> None:
 def check_whole(parameters: Collection[Tensor]) -> None:
     """ValueError unless each of them lies on this rank as it is."""
     check_not_flat(parameters)
-    if any(map(is_sharded, parameters)):
+    if "torch.distributed.tensor" in sys.modules and any(map(is_sharded, parameters)):
         raise ValueError(
             "the parameters lie over a mesh of ranks (FSDP2 or tensor parallelism); use "
             "ShardedParameters(model.trunk, model) instead"
