@@ -1,6 +1,7 @@
 """An exact active-set method for the point of least norm in a convex hull."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 
 from gradbalance.numerics.array import Array
@@ -31,7 +32,8 @@ def active_set(
         Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11, 1976. Here
         the corral may be affinely dependent: the affine problem is damped instead of refused.
     """
-    weights, certificate, num_steps = _exchange(gram, norms, tol, max_steps)
+    system = damped(gram)
+    weights, certificate, num_steps = _exchange(gram, system, norms, tol, max_steps)
     member = weights > 0.0
     while certificate.worst > 1.0 and num_steps < max_steps:
         lacking = ~member & (certificate.ratios > 1.0)
@@ -40,9 +42,8 @@ def active_set(
         while num_steps < max_steps:
             num_steps += 1
             support = member.nonzero()[0]
-            inner_gram = gram.take(support, 0).take(support, 1)
-            inner = weights[support]
-            direction, longest = _newton_direction(inner_gram, inner_gram.dot(inner), norms.size)
+            inner, products = weights[support], gram.dot(weights)[support]
+            direction, longest = _newton_direction(_block(system, support), products)
             limits = np.where(direction < 0.0, -inner / np.minimum(direction, -1e-300), np.inf)
             leaving = int(limits.argmin())
             length = min(longest, float(limits[leaving]))
@@ -59,7 +60,7 @@ def active_set(
 
 
 def _exchange(
-    gram: Array, norms: Array, tol: float, max_steps: int
+    gram: Array, system: Array, norms: Array, tol: float, max_steps: int
 ) -> tuple[Array, Certificate, int]:
     """The same in haste, as long as the norm falls: all rows that gain join at once.
 
@@ -70,15 +71,13 @@ def _exchange(
     member = gram[shortest] < gram[shortest, shortest]
     member[shortest] = True
     ones = np.ones(num_tasks)
-    best = np.zeros(num_tasks)
-    best[shortest] = 1.0
-    best_val = np.inf
+    best: tuple[Array, Certificate] | None = None
     num_steps = 0
     while num_steps < max_steps:
         num_steps += 1
         support = member.nonzero()[0]
         right_side = ones[: support.size]
-        inner = damped_solve(gram.take(support, 0).take(support, 1), right_side, num_tasks)[0]
+        inner = damped_solve(_block(system, support), right_side)[0]
         if inner[inner.argmin()] < 0.0:
             member[support] = inner >= 0.0
             continue
@@ -87,41 +86,59 @@ def _exchange(
         certificate = certify(gram, norms, weights, tol)
         if certificate.worst <= 1.0:
             return weights, certificate, num_steps
-        if certificate.val >= best_val:
+        if best is not None and certificate.val >= best[1].val:
             break
-        best, best_val = weights, certificate.val
+        best = weights, certificate
         member |= certificate.ratios > 1.0
-    return best, certify(gram, norms, best, tol), num_steps
+    if best is None:
+        weights = np.zeros(num_tasks)
+        weights[shortest] = 1.0
+        best = weights, certify(gram, norms, weights, tol)
+    return *best, num_steps
 
 
-def _newton_direction(gram: Array, products: Array, num_tasks: int) -> tuple[Array, float]:
+def _newton_direction(system: Array, products: Array) -> tuple[Array, float]:
     """The step δ from w with products Gw to the minimiser over Σw = 1, and its best multiple."""
     right_sides = np.ones((2, products.size))
     right_sides[0] = products
-    (newton, constant), is_convex = damped_solve(gram, right_sides, num_tasks)
+    (newton, constant), is_convex = damped_solve(system, right_sides)
     direction = constant * (newton.sum() / constant.sum()) - newton
     slope = float(direction.dot(products))
     if is_convex or slope >= 0.0:
         return direction, 1.0
-    curvature = float(direction @ gram @ direction)
+    curvature = float(direction @ system @ direction)  # that of G, since Σδ = 0
     return direction, max(1.0, -slope / curvature) if curvature > 0.0 else np.inf
 
 
-def damped_solve(gram: Array, right_sides: Array, num_tasks: int) -> tuple[Array, bool]:
-    """Solve for right sides [K, T] with G made positive definite, which moves no minimiser.
+def _block(system: Array, support: NDArray[np.intp]) -> Array:
+    return system.take(support, 0).take(support, 1)
+
+
+def damped(gram: Array) -> Array:
+    """G made positive definite, which moves no minimiser.
 
     A constant added to all of G changes nothing between weights of equal sum, and makes the matrix
     regular where the rows are linearly, but not affinely, dependent. Where they are affinely
     dependent too, damping at the level of rounding turns the missing minimiser into a long step
-    downhill. More damping is needed, and False returned, where G is not convex: by rounding, or
-    because it came with less than float64's accuracy.
+    downhill.
     """
     diagonal = gram.diagonal()
-    first = damping = num_tasks * UNIT
+    system: Array = gram + diagonal[diagonal.argmin()]
+    system.flat[:: diagonal.size + 1] += diagonal.size * UNIT * diagonal
+    return system
+
+
+def damped_solve(system: Array, right_sides: Array) -> tuple[Array, bool]:
+    """Solve for right sides [K, T] with `damped` of G, or with a block of it.
+
+    More damping is needed, and False returned, where G is not convex: by rounding, or because it
+    came with less than float64's accuracy.
+    """
+    matrix, damping = system, len(system) * UNIT
     while True:
-        matrix = gram + diagonal[diagonal.argmin()]
-        matrix.flat[:: diagonal.size + 1] += damping * diagonal
-        _, solutions, info = dposv(matrix.T, right_sides.T, overwrite_a=1)
+        _, solutions, info = dposv(matrix.T, right_sides.T)
         if info == 0:
-            return np.asarray(solutions.T), damping == first
+            return np.asarray(solutions.T), matrix is system
         damping *= 100.0
+        matrix = system.copy()
+        matrix.flat[:: len(system) + 1] += damping * system.diagonal()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbalance.numerics.active_set import damped_solve
+from gradbalance.numerics.active_set import damped, damped_solve
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.gramian import rounding_of
@@ -88,7 +88,7 @@ class Ball(NamedTuple):
             gram = gram[support[:, None], support]
         right_sides = np.ones((2, support.size))
         right_sides[1] = self.products[support]
-        (constant, linear), _ = damped_solve(gram, right_sides, self.norms.size)
+        (constant, linear), _ = damped_solve(damped(gram), right_sides)
         start = constant / constant.sum()
         slope = start * linear.sum() - linear
         excess = self.radius**2 - float(slope @ gram @ slope)

@@ -83,7 +83,7 @@ def min_norm_point(
         ("frank_wolfe", deviating in that it stops on the certificate and not on the length of a
         step); Lacoste-Julien and Jaggi, 2015, arXiv:1511.05932, Algorithm 1 ("away_steps").
     """
-    check_choice("method", method, list(_METHODS))
+    check_choice("method", method, _METHODS)
     check_number("tol", tol, "[0, 1)")
     if max_steps is not None:
         check_count("max_steps", max_steps)
