@@ -1,5 +1,6 @@
 """The least of a quadratic form above lower bounds, for many bounds that share one Gramian."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -69,21 +70,25 @@ def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
             f"more rows; got shape {bounds.shape}"
         )
     diagonal = gram.diagonal()
-    scale = -int(np.frexp(diagonal.max())[1])  # a power of two, so that scaling is exact
-    norms = np.sqrt(np.ldexp(diagonal, scale))
+    exponent = math.frexp(diagonal[diagonal.argmax()])[1]
+    scale = math.ldexp(1.0, min(-exponent, 1000))  # a power of two, so that scaling is exact
+    norms = np.sqrt(diagonal * scale)
     bases = bounds * norms
     norms[norms == 0.0] = 1.0
-    cosines = np.ldexp(gram, scale) / norms / norms[:, None]
+    cosines = gram * scale / norms / norms[:, None]
     damping = rounding_of(cosines)
     damped = cosines.copy()
     damped.flat[:: len(cosines) + 1] += damping
-    base_sizes = np.abs(bases).sum(axis=1)
-    excess, num_steps = complementary(damped, bases @ cosines, base_sizes, damping)
+    ones = np.ones(len(gram))
+    base_sizes = np.abs(bases).dot(ones)
+    excess, num_steps = complementary(damped, bases.dot(cosines), base_sizes, damping)
     points = bases + excess
-    slopes = points @ cosines
-    rounding = 2.0 * damping * np.abs(points).sum(axis=1)
-    missed = np.maximum(-slopes, slopes * (excess > 0.0)).max(axis=1)
-    certificate = max(0.0, float((missed / np.where(rounding > 0.0, rounding, 1.0)).max()))
-    at_rest = ((points * slopes).sum(axis=1) <= rounding * np.abs(points).sum(axis=1)).all()
+    slopes = points.dot(cosines)
+    sizes = np.abs(points).dot(ones)
+    rounding = 2.0 * damping * sizes
+    missed = np.maximum(-slopes, slopes * (excess > 0.0))
+    ratios = missed / np.where(rounding > 0.0, rounding, 1.0)[:, None]
+    certificate = max(0.0, ratios.item(ratios.argmax()))
+    at_rest = ((points * slopes).dot(ones) <= rounding * sizes).all()
     status = Status.of(certificate, stationary=bool(at_rest))
     return BoundedMinima(bounds + excess / norms, status, num_steps, certificate)

@@ -64,6 +64,8 @@ def preferences_of(preferences: PerTask | None, problem: Problem) -> Array:
 
 def shares_of(preferences: PerTask | None, problem: Problem) -> Array:
     """The same over their sum, unless all are zero."""
+    if preferences is None:
+        return np.full(len(problem.names), 1.0 / len(problem.names))
     wanted = preferences_of(preferences, problem)
     return wanted / (wanted.sum() or 1.0)
 
