@@ -4,7 +4,9 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from scipy.linalg.blas import dsyrk  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +17,8 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 _UNKNOWN: Mapping[Tensor, Sequence[str]] = {}
 _LARGEST = torch.finfo(torch.float32).max
+# From so many tasks on, half of a product takes less time than all of it.
+_MANY_TASKS = 8
 
 
 def _buffer_bytes(device: torch.device) -> int:
@@ -138,7 +142,7 @@ def _columns(tensor: Tensor, parts: Sequence[Tensor | None], *, compact: bool) -
     """The gradients of a tensor, flat; of sparse ones only what any of them touches."""
     given = [part for part in parts if part is not None]
     if compact and given and all(part.layout == torch.sparse_coo for part in given):
-        parts = _touched(given, parts)
+        parts = _touched([None if part is None else part.coalesce() for part in parts])
     flat = [None if part is None else flattened(part) for part in parts]
     length = next((len(part) for part in flat if part is not None), 0)
     if not compact:
@@ -146,21 +150,29 @@ def _columns(tensor: Tensor, parts: Sequence[Tensor | None], *, compact: bool) -
     return _Columns(length, tensor.dtype.to_real(), flat)
 
 
-def _touched(given: Sequence[Tensor], parts: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Sparse gradients, dense over the places that any of them touches."""
-    indices = torch.cat([part.coalesce().indices() for part in given], dim=1)
-    places, where = torch.unique(indices, dim=1, return_inverse=True)
+def _touched(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Coalesced sparse gradients, dense over the places that any of them touches."""
+    numbers = torch.cat([_numbered(part) for part in parts if part is not None])
+    places, where = torch.unique(numbers, return_inverse=True)
     found: list[Tensor | None] = []
     start = 0
     for part in parts:
         if part is None:
             found.append(None)
             continue
-        values = part.coalesce().values()
-        dense = values.new_zeros(places.shape[1], *values.shape[1:])
+        values = part.values()
+        dense = values.new_zeros(len(places), *values.shape[1:])
         found.append(dense.index_copy(0, where[start : start + len(values)], values))
         start += len(values)
     return found
+
+
+def _numbered(part: Tensor) -> Tensor:
+    """A number for each place of a sparse tensor: they are found far faster than pairs."""
+    numbers = part.indices()[0]
+    for size, index in zip(part.shape[1:], part.indices()[1:], strict=False):
+        numbers = numbers * size + index
+    return numbers
 
 
 def _gram(columns: Sequence[_Columns], device: torch.device, ranks: Ranks | None) -> Tensor:
@@ -168,7 +180,10 @@ def _gram(columns: Sequence[_Columns], device: torch.device, ranks: Ranks | None
     num_tasks = len(columns[0].parts)
     gram_TT = torch.zeros(num_tasks, num_tasks, dtype=wide, device=device)
     if ranks is None:
-        for block_TC in _blocks(columns, device, wide):
+        blocks = _blocks(columns, device, wide)
+        if device.type == "cpu" and num_tasks >= _MANY_TASKS:
+            return _gram_by_halves(blocks, num_tasks)
+        for block_TC in blocks:
             gram_TT.addmm_(block_TC, block_TC.T)
         return gram_TT
     narrow = functools.reduce(torch.promote_types, (c.dtype for c in columns), torch.float32)
@@ -178,6 +193,15 @@ def _gram(columns: Sequence[_Columns], device: torch.device, ranks: Ranks | None
         shard = ranks.mean_shard(functional.pad(block_TC, (0, padding))).to(wide)
         gram_TT.addmm_(shard, shard.T)
     return ranks.add_up(gram_TT)
+
+
+def _gram_by_halves(blocks: Iterable[Tensor], num_tasks: int) -> Tensor:
+    """What is above the diagonal, summed by BLAS, which torch has no call for; and its mirror."""
+    upper_TT = np.zeros((num_tasks, num_tasks), order="F")
+    for block_TC in blocks:
+        columns_CT = block_TC.numpy().T
+        upper_TT = dsyrk(1.0, columns_CT, trans=1, beta=1.0, c=upper_TT, overwrite_c=1)
+    return torch.from_numpy(upper_TT + np.triu(upper_TT, 1).T)
 
 
 def _blocks(
@@ -223,7 +247,7 @@ def _sum(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor, wide: bool) -> Tensor:
-    """Σ w_i part_i in at least float32, in the cache piece by piece."""
+    """Σ w_i part_i in at least float32; what is wider than the sum only piece by piece."""
     real = like.dtype.to_real()
     dtype = torch.promote_types(real, widest_dtype(like.device) if wide else torch.float32)
     if all(part.is_sparse for part, _ in weighted):
@@ -231,9 +255,11 @@ def _combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor, wide: b
         return functools.reduce(torch.add, terms).to(like.dtype)
     pairs = (2,) if like.is_complex() else ()
     total = torch.empty(like.numel() * (2 if pairs else 1), dtype=real, device=like.device)
-    length = max(1, min(len(total), _buffer_bytes(like.device) // 8 // dtype.itemsize))
-    buffer = torch.empty(length, dtype=dtype, device=like.device)
     flat = [(flattened(part), weight) for part, weight in weighted]
+    length = max(1, len(total))
+    if dtype != real:
+        length = min(length, max(1, _buffer_bytes(like.device) // 2 // dtype.itemsize))
+        buffer = torch.empty(length, dtype=dtype, device=like.device)
     for start in range(0, len(total), length):
         written = total[start : start + length]
         piece = written if dtype == real else buffer[: len(written)]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import gradbalance as gb
+from gradbalance.gradients.rows import Rows
 
 SOURCES = {
     "found": lambda model: gb.SharedParameters(),
@@ -129,6 +130,59 @@ def test_what_a_step_costs_goes_by_what_is_touched():
     balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(model.table))
     losses = model.losses()
     assert peak_bytes(lambda: balancer.backward(losses)) < 5_000_000
+
+
+@pytest.mark.parametrize("micro_batches", [False, True])
+@pytest.mark.parametrize("case", ["lacking", "in a head", "nearly cancelling"])
+def test_nothing_is_made_of_the_size_of_a_sparse_table(case, micro_batches):
+    from benchmarks.memory import peak_bytes
+
+    model, other = Table(sparse=True, rows=1_000_000), nn.Linear(3, 4)  # 32 MB a row, if dense
+
+    def losses():
+        first = model.losses()[0]
+        z = other(torch.ones(2, 3)).square().mean()
+        if case == "lacking":
+            return [z + first, 2 * z]
+        if case == "in a head":
+            return [z + first, 2 * z + other.weight.sum()]
+        return [first, -0.999 * first]
+
+    shared = {"lacking": [other, model.table], "in a head": other}.get(case, model.table)
+    balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(shared))
+
+    def step():
+        if micro_batches:
+            balancer.accumulate(losses())
+        balancer.backward(losses())
+
+    assert peak_bytes(step) < 5_000_000
+    assert model.table.weight.grad.is_sparse
+
+
+def test_places_of_sparse_gradients_may_have_several_indices():
+    tensor = torch.zeros(4, 5, 3)
+    torch.manual_seed(0)
+    parts = [torch.randn(4, 5, 3) * (torch.rand(4, 5, 1) < 0.4) for _ in range(3)]
+    rows = Rows()
+    for task, part in zip("abc", parts, strict=True):
+        rows.add(task, {tensor: part.to_sparse(2)})
+    jac = torch.stack(parts).view(3, -1).double()
+    torch.testing.assert_close(rows.gram([tensor], "abc"), jac @ jac.T)
+
+
+@pytest.mark.parametrize("num_tasks", [2, 4])
+def test_wide_heads_are_neither_copied_nor_added_up(num_tasks):
+    from benchmarks.memory import peak_bytes
+
+    trunk = nn.Linear(16, 16)
+    heads = nn.ModuleList([nn.Linear(16, 20_000) for _ in range(num_tasks)])
+    z = trunk(torch.randn(2, 16))
+    losses = [head(z).square().mean() for head in heads]
+    balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(trunk))
+    balancer.measure(losses)  # what is made once only does not count
+    peak = peak_bytes(lambda: balancer.backward(losses))
+    assert peak < (num_tasks + 0.7) * heads[0].weight.numel() * 4
 
 
 def test_sketches_are_drawn_on_the_cpu_whatever_the_default_device():

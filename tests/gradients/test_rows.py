@@ -77,6 +77,47 @@ def test_large_and_small_rows_are_summed_in_float64():
     torch.testing.assert_close(gram, expected, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("num_tasks", [3, 12])
+def test_a_row_that_is_not_finite_shows_in_its_own_products_alone(num_tasks):
+    torch.manual_seed(0)
+    jac = torch.randn(num_tasks, 400_000)  # beyond what is kept as one matrix
+    jac[1, 7] = torch.nan
+    jac[2, 300_000] = torch.inf
+    tensors = [torch.zeros(100, 1000), torch.zeros(300_000)]
+    tasks = [str(task) for task in range(num_tasks)]
+    gram = filled(jac, tensors, tasks).gram(tensors, tasks)
+    expected = jac.double() @ jac.double().T
+    torch.testing.assert_close(gram, expected, rtol=1e-12, atol=1e-9, equal_nan=True)
+    assert torch.isfinite(gram).sum() == (num_tasks - 2) ** 2
+
+
+@pytest.mark.parametrize("num_tasks", [8, 20])
+@pytest.mark.parametrize("size", [64, 1000, 1 << 20])
+def test_many_tasks_have_the_same_gramian(num_tasks, size, monkeypatch):
+    monkeypatch.setattr(rows_module, "_buffer_bytes", lambda device: size)
+    torch.manual_seed(0)
+    tensors = [torch.zeros(30, 5), torch.zeros(7), torch.zeros(1)]
+    jac = torch.randn(num_tasks, 158)
+    tasks = [str(task) for task in range(num_tasks)]
+    rows = filled(jac, tensors, tasks)
+    rows.add("0", {tensors[1]: torch.ones(7)})
+    jac[0, 150:157] += 1
+    expected = jac.double() @ jac.double().T
+    found = rows.gram(tensors, tasks)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_an_empty_tensor_has_an_empty_direction(wide):
+    tensor = torch.zeros(0, 3)
+    rows = Rows()
+    for task in "ab":
+        rows.add(task, {tensor: torch.zeros(0, 3)})
+    weights = {"a": 0.5, "b": 2.0}
+    assert rows.combine([tensor], weights, wide=wide)[tensor].shape == (0, 3)
+
+
 def test_gradients_in_any_layout_can_be_rows():
     weight = torch.zeros(4, 3)
     jac = torch.arange(12.0).view(3, 4)
