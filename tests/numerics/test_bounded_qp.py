@@ -178,6 +178,23 @@ def test_order_of_the_rows_does_not_matter(drawn, random):
     assert_same_directions(jac, bounded_minima(gram, lower).points, others)
 
 
+@pytest.mark.parametrize("num_tasks", [8, 16, 17])
+def test_bounds_may_be_large(num_tasks):
+    """On the way of a long descent nothing overflows, which would be a warning and so an error."""
+    for seed in range(3):
+        jac, lower = draw("condition_1e12", num_tasks, seed), 1e12 * np.eye(num_tasks)
+        assert_certified(jac, lower, bounded_minima(jac @ jac.T, lower))
+
+
+@families
+def test_many_bounds_at_once_are_solved_as_each_alone(family):
+    for num_tasks in (4, 16):
+        jac, lower = draw(family, num_tasks, 3), bounds_of(num_tasks)
+        gram = jac @ jac.T
+        alone = np.vstack([bounded_minima(gram, bound).points for bound in lower])
+        assert_same_directions(jac, bounded_minima(gram, lower).points, alone)
+
+
 def test_by_hand():
     # v(e1): y2 = -1 at (1, 0); v2 = 1/4 makes it 0, y1 = 3/4. v(e2): y1 = -1 at (0, 1); v1 = 1.
     minima = bounded_minima([[1.0, -1.0], [-1.0, 4.0]], np.eye(2))
