@@ -8,8 +8,9 @@ so that it matters less what else the machine does.
 
 - parameters, tasks, tensors: a trunk of square layers (a weight and a bias each), batch 32, a
   linear head a task. One of the three varies; the others stay at 4 tasks, about 40,000 parameters
-  and 12 tensors. Up to 4 MB of float64 rows are kept as one matrix (`gradients/matrix.py`), longer
-  ones are summed block by block; the points are dense around that change.
+  and 12 tensors. Rows are kept as one matrix where tensors have up to 8,192 entries on average
+  (`gradients/matrix.py`), and are summed block by block where they are longer; the points are dense
+  around that change.
 - rows of a table: an embedding of 16 columns with sparse gradients, of which a batch touches 64 × 8
   places, before the trunk and shared by 4 tasks.
 - width of the heads: 4 tasks, each with a head of its own from 64 to so many outputs, batch 32.
@@ -30,7 +31,7 @@ from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
 from benchmarks.timing import Spread, as_text
 
-MATRIX_BYTES = 4 << 20  # of float64 rows, at most, that are kept as one matrix
+CHANGE = 12 * 8192  # shared parameters in 12 tensors, up to which rows are kept as one matrix
 SWEEPS = {
     "parameters": "shared parameters P",
     "tasks": "tasks T",
@@ -83,8 +84,7 @@ class Model:
 
 def points() -> Iterator[tuple[str, int, Callable[[], Model]]]:
     """The sweep, where in it, and how to make the model."""
-    change = MATRIX_BYTES // 8 // 4
-    near = [int(change * part) for part in (0.5, 0.8, 0.95, 1.05, 1.25, 2)]
+    near = [int(CHANGE * part) for part in (0.5, 0.8, 0.95, 1.05, 1.25, 2)]
     for number in (1_000, 3_000, 10_000, *near, 300_000, 1_000_000, 3_000_000, 10_000_000):
         yield "parameters", number, lambda n=number: Model(num_parameters=n)  # type: ignore[misc]
     for number in (2, 3, 4, 6, 8, 10, 12, 14, 16, 32, 64):
@@ -178,10 +178,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
             axes.plot(xs, [s["median"] for s in spreads], marker=".", label="median")
             low, high = ([s[end] for s in spreads] for end in ("low", "high"))
             axes.fill_between(xs, low, high, alpha=0.25, label="quartiles")
-            changes = {"parameters": MATRIX_BYTES / 8 / 4, "tasks": MATRIX_BYTES / 8 / 40_000}
-            if sweep in changes:
+            if sweep == "parameters":
                 label = "rows: one matrix up to here, then blocks"
-                axes.axvline(changes[sweep], color="grey", linestyle=":", label=label)
+                axes.axvline(CHANGE, color="grey", linestyle=":", label=label)
             axes.set(xscale="log")
             axes.grid(alpha=0.3, which="major")
         column[0].set_title(f"{sweep}\n({rest})", fontsize=10)

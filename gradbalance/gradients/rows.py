@@ -17,7 +17,6 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 _UNKNOWN: Mapping[Tensor, Sequence[str]] = {}
 _LARGEST = torch.finfo(torch.float32).max
-_LARGEST_MATRIX = 64 << 20  # bytes
 # From so many tasks on, half of a product takes less time than all of it.
 _MANY_TASKS = 8
 
@@ -81,9 +80,7 @@ class Rows:
         """
         rows = [self.row(task, tensors) for task in tasks]
         if ranks is None:
-            # Up to here its few calls take less time than blocks that stay in the cache.
-            limit = min(2 * _buffer_bytes(tensors[0].device), _LARGEST_MATRIX)
-            matrix = Matrix.of(tensors, tasks, rows, limit)
+            matrix = Matrix.of(tensors, tasks, rows)
             if matrix is not None:
                 if matrix.is_full:
                     self._matrices.append(matrix)

@@ -6,6 +6,7 @@ import torch
 
 import gradbalance as gb
 from benchmarks.memory import peak_bytes
+from gradbalance.gradients import matrix as matrix_module
 from gradbalance.gradients import rows as rows_module
 from gradbalance.gradients.rows import Rows
 
@@ -26,6 +27,7 @@ def filled(jac, tensors, tasks="abc"):
 @pytest.mark.parametrize("size", [8, 64, 1000, 1 << 20])
 def test_any_buffer_gives_the_same_answers(size, monkeypatch):
     monkeypatch.setattr(rows_module, "_buffer_bytes", lambda device: size)
+    monkeypatch.setattr(matrix_module, "_LARGEST", size)
     torch.manual_seed(0)
     tensors = [torch.zeros(3, 5), torch.zeros(7), torch.zeros(1), torch.zeros(2, 2, 2)]
     jac = torch.randn(3, 31)
@@ -95,6 +97,7 @@ def test_a_row_that_is_not_finite_shows_in_its_own_products_alone(num_tasks):
 @pytest.mark.parametrize("size", [64, 1000, 1 << 20])
 def test_many_tasks_have_the_same_gramian(num_tasks, size, monkeypatch):
     monkeypatch.setattr(rows_module, "_buffer_bytes", lambda device: size)
+    monkeypatch.setattr(matrix_module, "_LARGEST", size)
     torch.manual_seed(0)
     tensors = [torch.zeros(30, 5), torch.zeros(7), torch.zeros(1)]
     jac = torch.randn(num_tasks, 158)
