@@ -18,8 +18,10 @@ from gradbalance.solvers.imtl_l import IMTLL
 from gradbalance.solvers.mgda import MGDA
 from gradbalance.solvers.nash_mtl import NashMTL
 from gradbalance.solvers.pcgrad import PCGrad
+from gradbalance.solvers.relobralo import ReLoBRaLo
 from gradbalance.solvers.rlw import RLW
 from gradbalance.solvers.si import SI
+from gradbalance.solvers.soft_adapt import SoftAdapt
 from gradbalance.solvers.solver import Problem, Solution, Solver, StatelessSolver
 from gradbalance.solvers.stch import STCH
 from gradbalance.solvers.uniform import Uniform
@@ -51,6 +53,8 @@ __all__ = [
     "NashMTL",
     "PCGrad",
     "Problem",
+    "ReLoBRaLo",
+    "SoftAdapt",
     "Solution",
     "Solver",
     "StatelessSolver",

@@ -1,0 +1,78 @@
+"""Learning-rate annealing by gradient statistics (Wang, Teng, Perdikaris 2020, arXiv 2001.04536).
+
+It weighs a condition by the largest entry of the equation's gradient over the mean entry of its
+own. Entries are more than a Gramian knows, so this is a loop of its own and no gradbalance solver.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import gradbalance as gb
+
+_EVERY = 10  # steps between two looks at the gradients, as in the authors' code
+_MEMORY = 0.9  # share of the former weight that stays, as in the authors' code
+
+
+class Annealing:
+    """Stands where a ``gb.Balancer`` stands, as far as this example uses one.
+
+    Args:
+        network: Whose gradients are looked at.
+        conditions: Names of the losses that are weighed; the others keep the weight 1.
+    """
+
+    wants_after_step = False
+
+    def __init__(self, network: nn.Module, conditions: Sequence[str]) -> None:
+        self._parameters = list(network.parameters())
+        self._weights = dict.fromkeys(conditions, 1.0)
+        self._num_steps = 0
+
+    def __call__(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum.
+
+        Args:
+            losses: By name.
+        """
+        return torch.stack([self._weights.get(n, 1.0) * loss for n, loss in losses.items()]).sum()
+
+    def backward(self, losses: Mapping[str, Tensor]) -> gb.Report:
+        """Look at the gradients every tenth step, then differentiate the weighted sum.
+
+        Args:
+            losses: By name.
+        """
+        if self._num_steps % _EVERY == 0:
+            self._look(losses)
+        self._num_steps += 1
+        self(losses).backward()  # type: ignore[no-untyped-call]
+        return gb.Report(
+            names=tuple(losses),
+            losses=np.array([loss.item() for loss in losses.values()]),
+            weights=np.array([self._weights.get(name, 1.0) for name in losses]),
+            gram=None,
+            solver="Annealing()",
+            status=None,
+        )
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Nothing changes between two calls of ``backward``: the weights are held anyway."""
+        yield
+
+    def _look(self, losses: Mapping[str, Tensor]) -> None:
+        equations = [loss for name, loss in losses.items() if name not in self._weights]
+        largest = max(g.abs().max() for g in self._gradients(torch.stack(equations).sum()))
+        for name, weight in self._weights.items():
+            means = [g.abs().mean() for g in self._gradients(losses[name])]
+            wanted = float(largest / torch.stack(means).mean())
+            self._weights[name] = _MEMORY * weight + (1 - _MEMORY) * wanted
+
+    def _gradients(self, loss: Tensor) -> list[Tensor]:
+        """Of the layers' matrices, as the authors take them."""
+        matrices = [parameter for parameter in self._parameters if parameter.ndim == 2]
+        return list(torch.autograd.grad(loss, matrices, retain_graph=True))

@@ -1,0 +1,93 @@
+"""A small tanh network that carries its derivatives along."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Jet:
+    """A function at N points of the plane: its m values, and their derivatives along both axes.
+
+    Attributes:
+        value: [N, m].
+        first: [2, N, m] first derivatives, by axis.
+        second: [2, N, m] second derivatives along one axis each.
+    """
+
+    value: Tensor
+    first: Tensor
+    second: Tensor
+
+
+class Network(nn.Module):
+    """Maps points of a box to values, through tanh layers, and knows its derivatives.
+
+    The derivatives go forward with the values, by the chain rule of each layer: one pass and one
+    ordinary backward, where nested ``torch.autograd.grad`` calls take several times as long.
+
+    Args:
+        box: The lower and the upper end of each axis; inputs are scaled to [-1, 1].
+        num_outputs: Number m of values.
+        width: Of each hidden layer.
+        depth: Number of hidden layers.
+        dtype: Of the parameters.
+        generator: Of the initial weights.
+    """
+
+    def __init__(
+        self,
+        box: Box,
+        num_outputs: int,
+        *,
+        width: int,
+        depth: int,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        sizes = [2, *[width] * depth, num_outputs]
+        self.layers = nn.ModuleList(
+            nn.Linear(size, next_size, dtype=dtype) for size, next_size in pairwise(sizes)
+        )
+        for layer in self.layers:
+            nn.init.xavier_normal_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+        low, high = torch.tensor(box, dtype=dtype).T
+        self.register_buffer("center", (low + high) / 2)
+        self.register_buffer("radius", (high - low) / 2)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return the values [N, m].
+
+        Args:
+            points: [N, 2].
+        """
+        hidden = (points - self.center) / self.radius
+        for layer in self.layers[:-1]:
+            hidden = torch.tanh(layer(hidden))
+        return self.layers[-1](hidden)  # type: ignore[no-any-return]
+
+    def jet(self, points: Tensor) -> Jet:
+        """Return the values and their derivatives.
+
+        Args:
+            points: [N, 2].
+        """
+        value = (points - self.center) / self.radius
+        first = torch.diag(1 / self.radius)[:, None].expand(2, len(points), 2)
+        jet = torch.cat([value[None], first, torch.zeros_like(first)])  # value, first, second
+        for layer in self.layers[:-1]:
+            linear = jet @ layer.weight.T
+            value = torch.tanh(linear[:1] + layer.bias)
+            slope = 1 - value * value
+            first = slope * linear[1:3]
+            second = slope * linear[3:] - 2 * value * first * linear[1:3]
+            jet = torch.cat([value, first, second])
+        last = self.layers[-1]
+        linear = jet @ last.weight.T
+        return Jet(linear[0] + last.bias, linear[1:3], linear[3:])

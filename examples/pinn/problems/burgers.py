@@ -1,0 +1,52 @@
+"""Burgers' equation, whose solution grows a front."""
+
+from collections.abc import Mapping
+from math import pi
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from examples.pinn.problems.problem import Function, Losses, Points, Problem, mean_square
+
+VISCOSITY = 0.01 / pi
+_NUM_NODES = 160
+
+
+class Burgers(Problem):
+    """u_t + u u_x = ν u_xx on t in [0, 1], x in [-1, 1]; u = −sin(πx) at first, 0 at both ends."""
+
+    title = "Burgers, ν = 0.01/π"
+    axes = ("t", "x")
+    box = ((0.0, 1.0), (-1.0, 1.0))
+    conditions = ("initial", "boundary")
+
+    def draw_points(self, num: int, generator: torch.Generator) -> Points:
+        """As many points inside as at the start, and as on the two ends together."""
+        ends = [self.on_side(1, end, num // 2, generator) for end in (0, 1)]
+        return {
+            "inside": self.inside(num, generator),
+            "start": self.on_side(0, 0, num, generator),
+            "boundary": torch.cat(ends),
+        }
+
+    def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
+        """The equation's residual, u at the start, and u on both ends."""
+        u = function.jet(points["inside"])
+        left_over = u.first[0] + u.value * u.first[1] - VISCOSITY * u.second[1]
+        at_start = function(points["start"]) + torch.sin(pi * points["start"][:, 1:])
+        return {
+            "residual": mean_square(left_over),
+            "initial": mean_square(at_start),
+            "boundary": mean_square(function(points["boundary"])),
+        }
+
+    def solution(self, points: Tensor) -> Tensor:
+        """A ratio of two heat integrals (Cole and Hopf), by Gauss-Hermite quadrature."""
+        nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite.hermgauss(_NUM_NODES))
+        t, x = points[:, :1].double(), points[:, 1:].double()
+        y = x - torch.sqrt(4 * VISCOSITY * t) * nodes
+        exponents = -torch.cos(pi * y) / (2 * pi * VISCOSITY)
+        heat = weights * torch.exp(exponents - exponents.amax(dim=1, keepdim=True))
+        u = -(heat * torch.sin(pi * y)).sum(dim=1, keepdim=True) / heat.sum(dim=1, keepdim=True)
+        return u.to(points.dtype)

@@ -1,0 +1,52 @@
+"""The Helmholtz equation, whose residual is a thousand times as large as its boundary loss."""
+
+from collections.abc import Mapping
+from math import pi
+
+import torch
+from torch import Tensor
+
+from examples.pinn.problems.problem import Function, Losses, Points, Problem, mean_square
+
+
+class Helmholtz(Problem):
+    """Δu + k²u = f on [-1, 1]², u = 0 on the boundary; solved by sin(aπx) sin(bπy).
+
+    Args:
+        waves: a and b.
+        k: 1 is the problem of Wang, Teng and Perdikaris (arXiv 2001.04536); with 0 it is
+            Poisson's equation.
+        title: For tables and pictures.
+    """
+
+    axes = ("x", "y")
+    box = ((-1.0, 1.0), (-1.0, 1.0))
+    conditions = ("boundary",)
+
+    def __init__(
+        self,
+        waves: tuple[int, int] = (1, 4),
+        k: float = 1.0,
+        title: str = "Helmholtz, u = sin(πx) sin(4πy)",
+    ) -> None:
+        self.waves, self.k, self.title = waves, k, title
+
+    def draw_points(self, num: int, generator: torch.Generator) -> Points:
+        """As many points inside as on the four sides together."""
+        sides = [self.on_side(axis, end, num // 4, generator) for axis in (0, 1) for end in (0, 1)]
+        return {"inside": self.inside(num, generator), "boundary": torch.cat(sides)}
+
+    def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
+        """The equation's residual, and u on the boundary."""
+        u = function.jet(points["inside"])
+        a, b = self.waves
+        source = (self.k**2 - (a * pi) ** 2 - (b * pi) ** 2) * self.solution(points["inside"])
+        return {
+            "residual": mean_square(u.second[0] + u.second[1] + self.k**2 * u.value - source),
+            "boundary": mean_square(function(points["boundary"])),
+        }
+
+    def solution(self, points: Tensor) -> Tensor:
+        """sin(aπx) sin(bπy)."""
+        a, b = self.waves
+        return torch.sin(a * pi * points[:, :1]) * torch.sin(b * pi * points[:, 1:])

@@ -1,0 +1,111 @@
+"""What every problem says: its losses, its points, and its solution to be compared with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from examples.pinn.network import Box, Jet
+
+Losses = dict[str, Tensor]
+Points = dict[str, Tensor]
+
+
+class Function(Protocol):
+    """What losses are taken of: a network, or in tests the solution itself."""
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Return the values [N, m] at points [N, 2]."""
+
+    def jet(self, points: Tensor) -> Jet:
+        """Return the values and their derivatives."""
+
+
+class Problem(ABC):
+    """A differential equation on a box in the plane, with the conditions that make it unique.
+
+    Losses are mean squares in the units of the problem, as a plain sum takes them.
+
+    Attributes:
+        title: For tables and pictures.
+        axes: Names of the two coordinates.
+        box: The lower and the upper end of each coordinate.
+        num_outputs: Number m of values of the solution.
+        num_compared: Number of those that are compared with the solution, from the first on.
+        equations: Names of the losses of what the equations leave over.
+        conditions: Names of the losses of what is missing to the conditions.
+    """
+
+    title: str
+    axes: tuple[str, str]
+    box: Box
+    num_outputs: int = 1
+    num_compared: int = 1
+    equations: tuple[str, ...] = ("residual",)
+    conditions: tuple[str, ...]
+
+    @abstractmethod
+    def draw_points(self, num: int, generator: torch.Generator) -> Points:
+        """Return points [N, 2] in float64 for the equations and the conditions, by name.
+
+        Args:
+            num: Number of each kind.
+            generator: Decides where.
+        """
+
+    @abstractmethod
+    def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
+        """Return the losses by name, those of the equations first.
+
+        Args:
+            function: What is to solve the problem.
+            points: Where it is looked at, as `draw_points` returns them.
+        """
+
+    @abstractmethod
+    def solution(self, points: Tensor) -> Tensor:
+        """Return the solution [N, m] at points [N, 2]."""
+
+    def error(self, function: Function, num: int = 101) -> float:
+        """Return the relative L2 error on a grid: ‖u − u*‖ / ‖u*‖.
+
+        Args:
+            function: What is compared with the solution u*.
+            num: Points of the grid along each axis.
+        """
+        points = self.grid(num)
+        exact = self.solution(points)[:, : self.num_compared]
+        with torch.no_grad():
+            found = function(points)[:, : self.num_compared]
+        return float((found.double() - exact).norm() / exact.norm())
+
+    def grid(self, num: int) -> Tensor:
+        """Return the points [num², 2] of a grid, in float64; the first axis varies slowest."""
+        ticks = [torch.linspace(low, high, num, dtype=torch.float64) for low, high in self.box]
+        return torch.cartesian_prod(*ticks)
+
+    def inside(self, num: int, generator: torch.Generator) -> Tensor:
+        """Return uniformly random points [num, 2] of the box."""
+        low, high = torch.tensor(self.box, dtype=torch.float64).T
+        draws = torch.rand(num, 2, generator=generator, dtype=torch.float64)
+        return low + (high - low) * draws
+
+    def on_side(self, axis: int, end: int, num: int, generator: torch.Generator) -> Tensor:
+        """Return random points [num, 2] on one side of the box.
+
+        Args:
+            axis: The coordinate that is fixed.
+            end: 0 for its lower end, 1 for its upper one.
+            num: Number of points.
+            generator: Decides where.
+        """
+        points = self.inside(num, generator)
+        points[:, axis] = self.box[axis][end]
+        return points
+
+
+def mean_square(values: Tensor) -> Tensor:
+    """Return the mean over the points of what is left over, squared."""
+    return values.square().mean()
