@@ -28,7 +28,8 @@ class RunConfig(Config):
         adam_steps: Steps of Adam, balanced anew at each.
         lbfgs_steps: Iterations of L-BFGS that follow, with the weights of the last step held.
         lr: Adam's, at the start of a cosine schedule.
-        num_points: Points inside, and points of every condition; the same at every step.
+        num_points: Fresh points inside, and as many of every condition, at a step of Adam.
+        num_fixed_points: Those of L-BFGS, the same throughout.
         width: Of the hidden layers.
         depth: Number of the hidden layers.
     """
@@ -44,6 +45,7 @@ class RunConfig(Config):
     lbfgs_steps: int = 800
     lr: float = 2e-3
     num_points: int = 100
+    num_fixed_points: int = 800
     width: int = 40
     depth: int = 3
 

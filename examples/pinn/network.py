@@ -39,6 +39,9 @@ class Network(nn.Module):
         generator: Of the initial weights.
     """
 
+    center: Tensor
+    radius: Tensor
+
     def __init__(
         self,
         box: Box,
@@ -51,15 +54,19 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [2, *[width] * depth, num_outputs]
-        self.layers = nn.ModuleList(
-            nn.Linear(size, next_size, dtype=dtype) for size, next_size in pairwise(sizes)
-        )
-        for layer in self.layers:
+        linears = [nn.Linear(size, next_size, dtype=dtype) for size, next_size in pairwise(sizes)]
+        for layer in linears:
             nn.init.xavier_normal_(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)
+        self.layers = nn.ModuleList(linears)
         low, high = torch.tensor(box, dtype=dtype).T
         self.register_buffer("center", (low + high) / 2)
         self.register_buffer("radius", (high - low) / 2)
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers, as what they are."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, points: Tensor) -> Tensor:
         """Return the values [N, m].
@@ -68,9 +75,10 @@ class Network(nn.Module):
             points: [N, 2].
         """
         hidden = (points - self.center) / self.radius
-        for layer in self.layers[:-1]:
+        *inner, last = self.linears
+        for layer in inner:
             hidden = torch.tanh(layer(hidden))
-        return self.layers[-1](hidden)  # type: ignore[no-any-return]
+        return last(hidden)  # type: ignore[no-any-return]
 
     def jet(self, points: Tensor) -> Jet:
         """Return the values and their derivatives.
@@ -79,15 +87,24 @@ class Network(nn.Module):
             points: [N, 2].
         """
         value = (points - self.center) / self.radius
-        first = torch.diag(1 / self.radius)[:, None].expand(2, len(points), 2)
+        first = torch.diag(self.radius.reciprocal())[:, None].expand(2, len(points), 2)
         jet = torch.cat([value[None], first, torch.zeros_like(first)])  # value, first, second
-        for layer in self.layers[:-1]:
-            linear = jet @ layer.weight.T
-            value = torch.tanh(linear[:1] + layer.bias)
+        *inner, last = self.linears
+        for layer in inner:
+            by_value, by_first, by_second = _split(jet @ layer.weight.T)
+            value = torch.tanh(by_value + layer.bias)
             slope = 1 - value * value
-            first = slope * linear[1:3]
-            second = slope * linear[3:] - 2 * value * first * linear[1:3]
+            first = slope * by_first
+            second = slope * by_second - 2 * value * first * by_first
             jet = torch.cat([value, first, second])
-        last = self.layers[-1]
-        linear = jet @ last.weight.T
-        return Jet(linear[0] + last.bias, linear[1:3], linear[3:])
+        by_value, by_first, by_second = _split(jet @ last.weight.T)
+        return Jet(by_value[0] + last.bias, by_first, by_second)
+
+
+def _split(jet: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values [1, N, m], first and second derivatives [2, N, m] of a jet [5, N, m].
+
+    One call, because the backward of a slice fills a tensor of zeros for each.
+    """
+    value, first, second = torch.split(jet, [1, 2, 2])
+    return value, first, second

@@ -1,11 +1,11 @@
 """One run: Adam with balanced steps, then L-BFGS with the weights held."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from examples.pinn.config import RunConfig
 from examples.pinn.methods import Balancing
 from examples.pinn.network import Network
 from examples.pinn.problems import PROBLEMS
+
+LossesNow = Callable[[], dict[str, Tensor]]
 
 LOOK_EVERY = 50  # steps between two records
 _EPOCH = 100  # steps, for methods that know epochs
@@ -24,10 +26,10 @@ class Record:
     """How a run stands after some steps.
 
     Attributes:
-        step: Steps of Adam, or evaluations of L-BFGS counted on from there.
-        losses: By name.
-        weights: Those that act, by name.
-        cosine: The smallest cosine between the gradients of two losses; NaN in L-BFGS.
+        step: Steps of Adam, and iterations of L-BFGS counted on from there.
+        losses: By name, at the fixed points of L-BFGS.
+        weights: Those of the last step, by name.
+        cosine: The smallest between the gradients of two losses, at these points.
         error: Relative L2 error on a grid.
     """
 
@@ -63,8 +65,8 @@ class Run:
         last = asdict(self.records[-1])
         return {
             "config": self.config.as_dict(),
-            "error": self.error,
-            "error_adam": self.error_adam,
+            "error": self.error if isfinite(self.error) else None,
+            "error_adam": self.error_adam if isfinite(self.error_adam) else None,
             "losses": last["losses"],
             "weights": last["weights"],
             "seconds": round(self.seconds, 1),
@@ -88,24 +90,25 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
         dtype=dtype,
         generator=generator,
     )
-    points = problem.draw_points(config.num_points, generator)
-    points = {name: drawn.to(dtype) for name, drawn in points.items()}
+
+    def losses_at_new_points(num: int) -> LossesNow:
+        drawn = problem.draw_points(num, generator)
+        points = {name: where.to(dtype) for name, where in drawn.items()}
+        return lambda: problem.losses(network, points)
+
     balancing = config.method.build(problem, network)
     observer = gb.Balancer(gb.Uniform(), gb.SharedParameters(network))
+    losses_at_fixed_points = losses_at_new_points(config.num_fixed_points)
     run = Run(config, network)
 
-    def losses() -> dict[str, Tensor]:
-        return problem.losses(network, points)
-
-    def look(step: int, report: gb.Report, *, in_adam: bool) -> None:
+    def look(step: int, report: gb.Report) -> None:
         started = time.process_time()
-        now = losses()
-        cosine = _smallest_cosine(observer, now) if in_adam else float("nan")
+        losses = losses_at_fixed_points()
         record = Record(
             step,
-            {name: loss.item() for name, loss in now.items()},
+            {name: loss.item() for name, loss in losses.items()},
             dict(zip(report.names, report.weights.tolist(), strict=True)),
-            cosine,
+            _smallest_cosine(observer.measure(losses)),
             problem.error(network),
         )
         run.records.append(record)
@@ -113,28 +116,25 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
         run.seconds -= time.process_time() - started
 
     started = time.process_time()
-    for step, report in _adam(config, network, balancing, losses):
+    batches = (losses_at_new_points(config.num_points) for _ in range(config.adam_steps))
+    for step, report in _adam(config, network, balancing, batches):
         if step % LOOK_EVERY == 0 or step == config.adam_steps:
-            look(step, report, in_adam=True)
+            look(step, report)
     run.error_adam = run.records[-1].error
-    if config.lbfgs_steps:
-        for evaluation in _lbfgs(config, network, balancing, losses):
-            look(config.adam_steps + evaluation, report, in_adam=False)
+    for step in _lbfgs(config, network, balancing, losses_at_fixed_points):
+        look(config.adam_steps + step, report)
     run.error = run.records[-1].error
     run.seconds += time.process_time() - started
     return run
 
 
 def _adam(
-    config: RunConfig,
-    network: Network,
-    balancing: Balancing,
-    losses: Callable[[], dict[str, Tensor]],
+    config: RunConfig, network: Network, balancing: Balancing, batches: Iterable[LossesNow]
 ) -> Iterator[tuple[int, gb.Report]]:
-    """Yield the number of steps taken, and the report of the last."""
+    """Take a step on each batch; yield the number of steps taken, and the report of the last."""
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.adam_steps)
-    for step in range(1, config.adam_steps + 1):
+    for step, losses in enumerate(batches, 1):
         optimizer.zero_grad()
         report = balancing.backward(losses())
         optimizer.step()
@@ -148,38 +148,31 @@ def _adam(
 
 
 def _lbfgs(
-    config: RunConfig,
-    network: Network,
-    balancing: Balancing,
-    losses: Callable[[], dict[str, Tensor]],
+    config: RunConfig, network: Network, balancing: Balancing, losses: LossesNow
 ) -> Iterator[int]:
-    """Yield the number of evaluations so far, a part of the iterations at a time."""
+    """Yield the number of iterations so far, some at a time; the weights are held."""
     optimizer = torch.optim.LBFGS(
         network.parameters(),
-        max_iter=LOOK_EVERY,
-        max_eval=2 * LOOK_EVERY,
         history_size=50,
         tolerance_grad=0.0,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
-    evaluations = 0
 
     def closure() -> Tensor:
-        nonlocal evaluations
-        evaluations += 1
         optimizer.zero_grad()
         loss = balancing(losses())
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    for _ in range(-(-config.lbfgs_steps // LOOK_EVERY)):
+    for done in range(0, config.lbfgs_steps, LOOK_EVERY):
+        num = min(LOOK_EVERY, config.lbfgs_steps - done)
+        optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
         with balancing.hold():
-            optimizer.step(closure)
-        yield evaluations
+            optimizer.step(closure)  # type: ignore[no-untyped-call]
+        yield done + num
 
 
-def _smallest_cosine(observer: gb.Balancer, losses: dict[str, Tensor]) -> float:
-    cosines = observer.measure(losses).cosines
-    assert cosines is not None
-    return float(np.nanmin(cosines))
+def _smallest_cosine(report: gb.Report) -> float:
+    assert report.cosines is not None
+    return float(report.cosines.min())

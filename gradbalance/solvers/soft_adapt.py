@@ -12,6 +12,8 @@ from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
 
+_LOWEST = -1e300  # of a logit, so that a loss that is not zero never has none
+
 
 @final
 class SoftAdapt(Solver):
@@ -81,14 +83,12 @@ class SoftAdapt(Solver):
         rates = now - before
         if self.normalized:
             rates = rates / (np.abs(rates).sum() or 1.0)
-        # Shifted before they are multiplied, for large losses might overflow.
         signed = np.sign(self.beta) * rates
-        logits = abs(self.beta) * (signed - signed.max())
-        if self.loss_weighted:
-            check_losses(problem, "SoftAdapt multiplies by the losses", positive=False)
-            if now.any():
-                with np.errstate(divide="ignore"):
-                    logits = logits + np.log(now)
+        with np.errstate(over="ignore", divide="ignore"):  # what is hopelessly far behind gets 0
+            logits = np.maximum(abs(self.beta) * (signed - signed.max()), _LOWEST)
+            if self.loss_weighted:
+                check_losses(problem, "SoftAdapt multiplies by the losses", positive=False)
+                logits = logits + np.log(now) if now.any() else logits
         return Solution(softmax(logits))
 
     def update(self, problem: Problem, solution: Solution) -> None:

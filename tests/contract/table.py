@@ -183,6 +183,15 @@ CONTRACTS = {
     "STCH-small-mu": Contract(make=lambda: gb.STCH(mu=1e-3), equivariant=ALL),
     "RLW": Contract(make=gb.RLW),  # the weights are drawn in the order of the tasks
     "DWA": Contract(make=gb.DWA, equivariant=ALL),
+    "SoftAdapt": Contract(make=gb.SoftAdapt, equivariant=ALL),
+    "SoftAdapt-smooth": Contract(
+        make=lambda: gb.SoftAdapt(beta=-2.0, normalized=True, loss_weighted=True, decay=0.9),
+        equivariant=ALL,
+    ),
+    "ReLoBRaLo": Contract(make=gb.ReLoBRaLo, equivariant=ALL),
+    "ReLoBRaLo-fast": Contract(
+        make=lambda: gb.ReLoBRaLo(alpha=0.5, temperature=1.0, expected_rho=0.5), equivariant=ALL
+    ),
     "FAMO": Contract(make=gb.FAMO, equivariant=ALL),
     "DBMTL": Contract(make=gb.DBMTL, equivariant=ALL, single=0.5),
     "CRMOGM-FAMO": Contract(make=lambda: gb.CRMOGM(gb.FAMO()), equivariant=ALL),

@@ -29,6 +29,11 @@ NUMBERS = [
     (gb.MGDA, "tol", "[0, 1)"),
     (gb.NashMTL, "max_norm", "(0, inf)"),
     (gb.NashMTL, "tol", "[0, 1)"),
+    (gb.ReLoBRaLo, "alpha", "[0, 1)"),
+    (gb.ReLoBRaLo, "expected_rho", "(0, 1]"),
+    (gb.ReLoBRaLo, "temperature", "(0, inf)"),
+    (gb.SoftAdapt, "beta", "(-inf, inf)"),
+    (gb.SoftAdapt, "decay", "[0, 1)"),
     (gb.STCH, "mu", "(0, inf)"),
     (gb.UW, "lr", "(0, inf)"),
 ]
@@ -39,6 +44,7 @@ COUNTS = [
     (gb.MGDA, "max_steps", 0),
     (gb.NashMTL, "max_steps", 0),
     (gb.PCGrad, "seed", 0),
+    (gb.ReLoBRaLo, "seed", 0),
     (gb.RLW, "seed", 0),
 ]
 CHOICES = [
@@ -46,6 +52,8 @@ CHOICES = [
     (gb.MGDA, "method"),
     (gb.MGDA, "normalization"),
     (gb.PCGrad, "reduction"),
+    (gb.SoftAdapt, "loss_weighted"),
+    (gb.SoftAdapt, "normalized"),
 ]
 PER_TASK = [
     (gb.AlignedMTL, "preferences", "[0, inf)"),
@@ -141,5 +149,5 @@ def test_numbers_a_task_come_by_name_in_order_and_as_an_array(row):
 
 
 def test_a_seed_of_any_kind_of_integer_is_saved_as_plain_json():
-    for make in (gb.PCGrad, gb.RLW, gb.GradVac):
+    for make in (gb.PCGrad, gb.ReLoBRaLo, gb.RLW, gb.GradVac):
         assert type(make(seed=np.int64(3)).state_dict()["seed"]) is int

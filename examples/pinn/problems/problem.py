@@ -84,7 +84,9 @@ class Problem(ABC):
     def grid(self, num: int) -> Tensor:
         """Return the points [num², 2] of a grid, in float64; the first axis varies slowest."""
         ticks = [torch.linspace(low, high, num, dtype=torch.float64) for low, high in self.box]
-        return torch.cartesian_prod(*ticks)
+        first, second = ticks
+        points: Tensor = torch.stack([first.repeat_interleave(num), second.repeat(num)], dim=1)
+        return points
 
     def inside(self, num: int, generator: torch.Generator) -> Tensor:
         """Return uniformly random points [num, 2] of the box."""

@@ -1,0 +1,6 @@
+"""Runs ``python -m examples.pinn``."""
+
+from examples.pinn.cli import app
+
+if __name__ == "__main__":
+    app(prog_name="python -m examples.pinn")

@@ -1,0 +1,104 @@
+"""Do many runs, remember what came of each, and hold them against each other."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from examples.pinn.config import RunConfig
+from examples.pinn.pictures import draw_comparison
+from examples.pinn.tables import as_markdown, print_tables
+from examples.pinn.train import train
+
+Result = dict[str, Any]
+
+
+def compare(
+    configs: Sequence[RunConfig], file: Path, *, command: str, jobs: int, console: Console
+) -> list[Result]:
+    """Do the runs that are not in a file yet, and make its table and picture anew.
+
+    A finished run is a line of the file at once, so what is interrupted goes on where it was.
+    Beside it, by the same name, are a table of all its runs (``.md``) and a picture (``.png``).
+
+    Args:
+        configs: The runs; they differ in method and seed only.
+        file: Of the results, ``.jsonl``.
+        command: What was typed, to be written beside the table.
+        jobs: Number of processes, one thread each.
+        console: Where to show progress and tables.
+
+    Raises:
+        ValueError: The file has runs of another problem or with other options.
+    """
+    done = read(file)
+    _check_alike([*(result["config"] for result in done), *(c.as_dict() for c in configs)], file)
+    known = [result["config"] for result in done]
+    to_do = [config for config in configs if config.as_dict() not in known]
+    console.print(f"{len(configs) - len(to_do)} of {len(configs)} runs are in {file}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for index, result in enumerate(_done_by_processes(to_do, jobs), 1):
+        with file.open("a") as lines:
+            lines.write(json.dumps(result) + "\n")
+        config = result["config"]
+        console.print(
+            f"{index} of {len(to_do)}: {config['name']}, seed {config['seed']}: "
+            f"error {_shown(result['error'])}, {result['seconds']:.0f} s",
+            highlight=False,
+        )
+    results = read(file)
+    file.with_suffix(".md").write_text(as_markdown(results, command))
+    draw_comparison(results, file.with_suffix(".png"))
+    print_tables(results, console)
+    return results
+
+
+def read(file: Path) -> list[Result]:
+    """Return the results in a file, none if there is no file.
+
+    Args:
+        file: A line of JSON for each run.
+    """
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def run(config: RunConfig) -> Result:
+    """Do a run on one thread.
+
+    Args:
+        config: The run.
+    """
+    torch.set_num_threads(1)
+    return train(config).as_dict()
+
+
+def _done_by_processes(configs: Sequence[RunConfig], jobs: int) -> Iterator[Result]:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run, config) for config in configs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _shown(error: float | None) -> str:
+    return "none" if error is None else f"{error:.3g}"
+
+
+def _check_alike(configs: Sequence[dict[str, Any]], file: Path) -> None:
+    """What makes a row of the table may differ, and the seed."""
+    own = ("name", "solver", "scale", "factor", "seed")
+    for config in configs:
+        for option, value in config.items():
+            if option not in own and value != configs[0][option]:
+                raise ValueError(
+                    f"the runs in {str(file)!r} have {option} {configs[0][option]!r}, got "
+                    f"{value!r}: use another folder"
+                )

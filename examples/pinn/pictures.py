@@ -1,0 +1,163 @@
+"""Pictures of runs: their solutions, how they came there, and how methods compare."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from examples.common.solvers import build_solver
+from examples.pinn.methods import ANNEALING
+from examples.pinn.problems import PROBLEMS
+from examples.pinn.tables import errors, names
+from examples.pinn.train import Run
+
+_NUM_TICKS = 101  # of the grid that solutions are drawn on
+_KINDS = {
+    "plain sum": "black",
+    "weights by hand": "0.6",
+    "on gradients": "C0",
+    "on losses": "C1",
+}
+
+
+def draw_solutions(runs: Sequence[Run], path: Path) -> None:
+    """Draw the solution of a problem, what each run found, and how far it is off.
+
+    Args:
+        runs: Of one problem.
+        path: File of the picture.
+    """
+    problem = PROBLEMS[runs[0].config.problem]()
+    points = problem.grid(_NUM_TICKS)
+    exact = problem.solution(points)[:, 0]
+    figure = Figure(figsize=(3.5 * (len(runs) + 1), 6.4), layout="constrained")
+    grid = figure.subplots(2, len(runs) + 1)
+    figure.suptitle(problem.title)
+    limit = float(exact.abs().max())
+    style: dict[str, Any] = {
+        "extent": (*problem.box[0], *problem.box[1]),
+        "origin": "lower",
+        "aspect": "auto",
+    }
+    values = {**style, "cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    off = {**style, "cmap": "magma", "norm": LogNorm(1e-4 * limit, limit)}
+    grid[0, 0].imshow(_image(exact), **values)
+    grid[0, 0].set_title("exact solution u")
+    _draw_errors(runs, grid[1, 0])
+    for index, run in enumerate(runs, 1):
+        with torch.no_grad():
+            found = run.network(points.to(run.config.torch_dtype))[:, 0].double()
+        above, below = grid[0, index], grid[1, index]
+        shown = above.imshow(_image(found), **values)
+        above.set_title(_label(run))
+        missed = below.imshow(_image((found - exact).abs()), **off)
+        below.set_title(f"how far it is off: {100 * run.error:.2g} %")
+    figure.colorbar(shown, ax=grid[0], label="u", extend="both")
+    figure.colorbar(missed, ax=grid[1], label="|u − exact|", extend="both")
+    for axes in (*grid[0], *grid[1, 1:]):
+        axes.set(xlabel=problem.axes[0], ylabel=problem.axes[1])
+    figure.savefig(path, dpi=100)
+
+
+def _draw_errors(runs: Sequence[Run], axes: Axes) -> None:
+    for index, run in enumerate(runs):
+        bar = axes.bar(index, run.error, color=f"C{index}", width=0.6)
+        axes.bar_label(bar, [f"{run.error:.2g}"])
+    axes.set_xticks(range(len(runs)), [_label(run) for run in runs])
+    axes.set(title="relative error ‖u − exact‖ / ‖exact‖", yscale="log")
+    smallest, largest = min(run.error for run in runs), max(run.error for run in runs)
+    axes.set_ylim(smallest / 3, max(2.0, 2 * largest))
+    axes.grid(alpha=0.3, axis="y")
+
+
+def draw_training(runs: Sequence[Run], path: Path) -> None:
+    """Draw losses, weights, the smallest cosine and the error over the steps, a column a run.
+
+    Args:
+        runs: Of one problem.
+        path: File of the picture.
+    """
+    figure = Figure(figsize=(4.6 * len(runs) + 1.6, 9.5), layout="constrained")
+    grid = figure.subplots(4, len(runs), sharex=True, sharey="row", squeeze=False)
+    losses = list(runs[0].records[0].losses)
+    for column, run in zip(grid.T, runs, strict=True):
+        steps = [record.step for record in run.records]
+        for name in losses:
+            column[0].plot(steps, [record.losses[name] for record in run.records], label=name)
+            column[1].plot(steps, [record.weights[name] for record in run.records], label=name)
+        column[2].plot(steps, [record.cosine for record in run.records], color="0.3")
+        column[3].plot(steps, [record.error for record in run.records], color="0.3")
+        column[0].set_title(_label(run))
+        column[3].set_xlabel("steps of Adam, then iterations of L-BFGS")
+        for axes in column:
+            axes.axvspan(run.config.adam_steps, max(steps), color="0.93", zorder=0)
+            axes.grid(alpha=0.3)
+        column[2].axhline(0, color="0.6", linewidth=1)
+    for row, label in zip(
+        grid, ("loss", "weight", "smallest cosine of\ntwo gradients", "relative error"), strict=True
+    ):
+        row[0].set_ylabel(label)
+        row[0].set_yscale("linear" if "cosine" in label else "log")
+    grid[2, 0].set_ylim(-1.05, 1.05)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    band = Line2D([], [], color="0.9", linewidth=8)
+    figure.legend(
+        [*handles, band],
+        [*labels, "L-BFGS, weights held"],
+        loc="outside lower center",
+        ncols=len(labels) + 1,
+    )
+    figure.savefig(path, dpi=100)
+
+
+def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the errors of all runs, a row a method, the best one above.
+
+    Args:
+        results: Of runs of one problem.
+        path: File of the picture.
+    """
+    runs = [dict(result) for result in results]
+    by_name = {name: np.array(list(errors(runs, name).values())) for name in names(runs)}
+    configs = {run["config"]["name"]: run["config"] for run in runs}
+    ordered = sorted(by_name, key=lambda name: float(np.exp(np.log(by_name[name]).mean())))
+    figure = Figure(figsize=(8, 1.8 + 0.24 * len(ordered)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, name in enumerate(ordered):
+        colour = _KINDS[_kind(configs[name])]
+        found = by_name[name]
+        axes.plot(found, np.full(len(found), row), "o", color=colour, markersize=4, alpha=0.6)
+        axes.plot(np.exp(np.log(found).mean()), row, "|", color=colour, markersize=13, mew=2)
+    axes.set_yticks(range(len(ordered)), ordered)
+    axes.set_ylim(len(ordered) - 0.4, -0.6)
+    axes.set(xscale="log", xlabel="relative L2 error: a dot a seed, a bar their geometric mean")
+    axes.set_title(PROBLEMS[runs[0]["config"]["problem"]]().title)
+    axes.grid(alpha=0.3, which="both", axis="x")
+    axes.grid(alpha=0.15, axis="y")
+    handles = [Line2D([], [], marker="o", linestyle="", color=c) for c in _KINDS.values()]
+    figure.legend(handles, list(_KINDS), loc="outside lower center", ncols=len(_KINDS))
+    figure.savefig(path, dpi=100)
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    if config["solver"] == ANNEALING:
+        return "on gradients"
+    if config["solver"] == "Uniform":
+        return "plain sum" if config["factor"] == 1 else "weights by hand"
+    return "on losses" if build_solver(config["solver"]).needs == "losses" else "on gradients"
+
+
+def _label(run: Run) -> str:
+    return "plain sum" if run.config.name == "sum" else f"balanced by {run.config.name}"
+
+
+def _image(values: Tensor) -> Any:
+    """As ``imshow`` has it: the first axis across, the second one upwards."""
+    return values.reshape(_NUM_TICKS, _NUM_TICKS).T.numpy()

@@ -1,0 +1,174 @@
+"""The tables of many runs: errors by method, and paired differences to the recommended one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import t as student  # type: ignore[import-untyped]
+
+from examples.pinn.methods import METHODS
+from examples.pinn.problems import PROBLEMS
+
+Results = Sequence[dict[str, Any]]
+Rows = list[list[str]]
+
+RECOMMENDED = "upgrad"
+_FEWEST_PAIRS = 5
+_TEXT = ("method", "solver", "scale")
+_HEADER = ["method", "solver", "scale", "seeds", "error", "best", "worst", "after Adam", "CPU s"]
+
+
+def names(results: Results) -> list[str]:
+    """Return the methods that occur, in the order of ``METHODS``, others behind.
+
+    Args:
+        results: Of runs.
+    """
+    found = dict.fromkeys(result["config"]["name"] for result in results)
+    return [name for name in METHODS if name in found] + [n for n in found if n not in METHODS]
+
+
+def errors(results: Results, name: str, key: str = "error") -> dict[int, float]:
+    """Return the errors of a method's runs by seed; infinity where there is none.
+
+    Args:
+        results: Of runs.
+        name: The method.
+        key: "error", or "error_adam" for that before L-BFGS.
+    """
+    found = {}
+    for result in results:
+        if result["config"]["name"] == name:
+            error = result[key]
+            found[result["config"]["seed"]] = float("inf") if error is None else float(error)
+    return dict(sorted(found.items()))
+
+
+def error_table(results: Results) -> Rows:
+    """Return a row of text for each method, with the header first.
+
+    Args:
+        results: Of runs.
+    """
+    rows = [_HEADER]
+    for name in names(results):
+        runs = [result for result in results if result["config"]["name"] == name]
+        config = runs[0]["config"]
+        last = np.array(list(errors(results, name).values()))
+        rows.append(
+            [
+                name,
+                config["solver"] + (f" × {config['factor']:g}" if config["factor"] != 1 else ""),
+                config["scale"],
+                str(len(last)),
+                spread(last),
+                f"{last.min():.3g}",
+                f"{last.max():.3g}",
+                spread(np.array(list(errors(results, name, "error_adam").values()))),
+                f"{np.mean([run['seconds'] for run in runs]):.0f}",
+            ]
+        )
+    return rows
+
+
+def paired_table(results: Results) -> Rows:
+    """Return how the errors of each method differ from the recommended one's on the same seeds.
+
+    Only of methods with five common seeds or more; empty if there are none.
+
+    Args:
+        results: Of runs.
+    """
+    base = errors(results, RECOMMENDED)
+    rows = []
+    for name in names(results):
+        pairs = [(e, base[seed]) for seed, e in errors(results, name).items() if seed in base]
+        if name != RECOMMENDED and len(pairs) >= _FEWEST_PAIRS and np.isfinite(pairs).all():
+            theirs, ours = np.array(pairs).T
+            mean, low, high = interval(theirs - ours)
+            ratio = np.exp(interval(np.log(theirs / ours)))
+            rows.append(
+                [
+                    name,
+                    str(len(pairs)),
+                    f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]",
+                    f"{ratio[0]:.2f} [{ratio[1]:.2f}, {ratio[2]:.2f}]",
+                ]
+            )
+    header = ["method", "seeds", f"error − that of {RECOMMENDED}", "ratio of the two"]
+    return [header, *rows] if rows else []
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the mean of some values, and the ends of Student's 95 % confidence interval.
+
+    Args:
+        values: Two or more.
+    """
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def spread(values: NDArray[np.float64]) -> str:
+    """Return mean ± standard deviation as text.
+
+    Args:
+        values: One or more.
+    """
+    if len(values) == 1 or not np.isfinite(values).all():
+        return f"{values.mean():.3g}"
+    return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}"
+
+
+def tables(results: Results) -> list[tuple[str, Rows]]:
+    """Return the titles and the rows of one or two tables.
+
+    Args:
+        results: Of runs.
+    """
+    config = results[0]["config"]
+    title = (
+        f"{PROBLEMS[config['problem']]().title}: relative L2 error after {config['adam_steps']} "
+        f"steps of Adam and {config['lbfgs_steps']} iterations of L-BFGS, {config['dtype']}, "
+        "mean ± sd over the seeds"
+    )
+    paired = (
+        f"The same seeds, paired with {RECOMMENDED}: mean and 95 % confidence interval "
+        "(the ratio is a geometric mean)"
+    )
+    both = [(title, error_table(results)), (paired, paired_table(results))]
+    return [(title, rows) for title, rows in both if rows]
+
+
+def as_markdown(results: Results, command: str) -> str:
+    """Return the tables as Markdown, with the command that made them.
+
+    Args:
+        results: Of runs.
+        command: What made them.
+    """
+    lines = ["```", command, "```"]
+    for title, rows in tables(results):
+        rule = ["---" if column in _TEXT else "---:" for column in rows[0]]
+        lines += ["", f"{title}:", ""]
+        lines += [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
+    return "\n".join(lines) + "\n"
+
+
+def print_tables(results: Results, console: Console) -> None:
+    """Print the tables.
+
+    Args:
+        results: Of runs.
+        console: Where to print.
+    """
+    for title, rows in tables(results):
+        shown = Table(title=title, title_justify="left", title_style="bold")
+        for column in rows[0]:
+            shown.add_column(column, justify="left" if column in _TEXT else "right")
+        for row in rows[1:]:
+            shown.add_row(*row)
+        console.print(shown)
