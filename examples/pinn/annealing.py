@@ -4,8 +4,7 @@ It weighs a condition by the largest entry of the equation's gradient over the m
 own. Entries are more than a Gramian knows, so this is a loop of its own and no gradbalance solver.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -25,20 +24,10 @@ class Annealing:
         conditions: Names of the losses that are weighed; the others keep the weight 1.
     """
 
-    wants_after_step = False
-
     def __init__(self, network: nn.Module, conditions: Sequence[str]) -> None:
         self._parameters = list(network.parameters())
         self._weights = dict.fromkeys(conditions, 1.0)
         self._num_steps = 0
-
-    def __call__(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum.
-
-        Args:
-            losses: By name.
-        """
-        return torch.stack([self._weights.get(n, 1.0) * loss for n, loss in losses.items()]).sum()
 
     def backward(self, losses: Mapping[str, Tensor]) -> gb.Report:
         """Look at the gradients every tenth step, then differentiate the weighted sum.
@@ -49,20 +38,17 @@ class Annealing:
         if self._num_steps % _EVERY == 0:
             self._look(losses)
         self._num_steps += 1
-        self(losses).backward()  # type: ignore[no-untyped-call]
+        weights = [self._weights.get(name, 1.0) for name in losses]
+        weighted = [w * loss for w, loss in zip(weights, losses.values(), strict=True)]
+        torch.stack(weighted).sum().backward()  # type: ignore[no-untyped-call]
         return gb.Report(
             names=tuple(losses),
             losses=np.array([loss.item() for loss in losses.values()]),
-            weights=np.array([self._weights.get(name, 1.0) for name in losses]),
+            weights=np.array(weights),
             gram=None,
             solver="Annealing()",
             status=None,
         )
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Nothing changes between two calls of ``backward``: the weights are held anyway."""
-        yield
 
     def _look(self, losses: Mapping[str, Tensor]) -> None:
         equations = [loss for name, loss in losses.items() if name not in self._weights]

@@ -26,7 +26,7 @@ class RunConfig(Config):
         seed: Of the weights and the points.
         dtype: "float64" or "float32".
         adam_steps: Steps of Adam, balanced anew at each.
-        lbfgs_steps: Iterations of L-BFGS that follow, with the weights of the last step held.
+        lbfgs_steps: Iterations of L-BFGS that follow, with the average of the last weights held.
         lr: Adam's, at the start of a cosine schedule.
         num_points: Fresh points inside, and as many of every condition, at a step of Adam.
         num_fixed_points: Those of L-BFGS, the same throughout.
@@ -45,7 +45,7 @@ class RunConfig(Config):
     lbfgs_steps: int = 800
     lr: float = 2e-3
     num_points: int = 100
-    num_fixed_points: int = 800
+    num_fixed_points: int = 400
     width: int = 40
     depth: int = 3
 

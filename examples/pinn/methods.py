@@ -1,7 +1,6 @@
 """How the losses of a run are balanced: methods by name, and what stands for ``sum(losses)``."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -22,18 +21,8 @@ ANNEALING = "annealing"
 class Balancing(Protocol):
     """What training needs of a ``gb.Balancer``."""
 
-    @property
-    def wants_after_step(self) -> bool:
-        """Whether it is to be told the losses after each step."""
-
-    def __call__(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the balanced loss."""
-
     def backward(self, losses: Mapping[str, Tensor]) -> gb.Report:
         """Take the balanced step."""
-
-    def hold(self) -> AbstractContextManager[None]:
-        """Hold the weights."""
 
 
 @dataclass(frozen=True)

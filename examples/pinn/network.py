@@ -72,9 +72,9 @@ class Network(nn.Module):
         """Return the values [N, m].
 
         Args:
-            points: [N, 2].
+            points: [N, 2], of any precision.
         """
-        hidden = (points - self.center) / self.radius
+        hidden = (points.to(self.center.dtype) - self.center) / self.radius
         *inner, last = self.linears
         for layer in inner:
             hidden = torch.tanh(layer(hidden))

@@ -53,12 +53,12 @@ def draw_solutions(runs: Sequence[Run], path: Path) -> None:
     _draw_errors(runs, grid[1, 0])
     for index, run in enumerate(runs, 1):
         with torch.no_grad():
-            found = run.network(points.to(run.config.torch_dtype))[:, 0].double()
+            found = run.network(points)[:, 0].double()
         above, below = grid[0, index], grid[1, index]
         shown = above.imshow(_image(found), **values)
         above.set_title(_label(run))
         missed = below.imshow(_image((found - exact).abs()), **off)
-        below.set_title(f"how far it is off: {100 * run.error:.2g} %")
+        below.set_title(f"how far it is off: {_percent(run.error)}")
     figure.colorbar(shown, ax=grid[0], label="u", extend="both")
     figure.colorbar(missed, ax=grid[1], label="|u − exact|", extend="both")
     for axes in (*grid[0], *grid[1, 1:]):
@@ -69,11 +69,13 @@ def draw_solutions(runs: Sequence[Run], path: Path) -> None:
 def _draw_errors(runs: Sequence[Run], axes: Axes) -> None:
     for index, run in enumerate(runs):
         bar = axes.bar(index, run.error, color=f"C{index}", width=0.6)
-        axes.bar_label(bar, [f"{run.error:.2g}"])
+        axes.bar_label(bar, [_percent(run.error)])
     axes.set_xticks(range(len(runs)), [_label(run) for run in runs])
     axes.set(title="relative error ‖u − exact‖ / ‖exact‖", yscale="log")
     smallest, largest = min(run.error for run in runs), max(run.error for run in runs)
-    axes.set_ylim(smallest / 3, max(2.0, 2 * largest))
+    axes.set_ylim(min(0.01, smallest / 3), max(2.0, 2 * largest))
+    axes.yaxis.set_major_formatter(lambda value, _: _percent(value))
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.grid(alpha=0.3, axis="y")
 
 
@@ -155,7 +157,14 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 
 def _label(run: Run) -> str:
-    return "plain sum" if run.config.name == "sum" else f"balanced by {run.config.name}"
+    if run.config.solver == "Uniform":
+        by_hand = f", conditions × {run.config.factor:g}" if run.config.factor != 1 else ""
+        return f"plain sum{by_hand}"
+    return f"balanced by {run.config.solver}"
+
+
+def _percent(error: float) -> str:
+    return f"{100 * error:.0f} %" if error >= 0.1 else f"{100 * error:.2g} %"
 
 
 def _image(values: Tensor) -> Any:

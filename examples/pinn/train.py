@@ -1,12 +1,15 @@
-"""One run: Adam with balanced steps, then L-BFGS with the weights held."""
+"""One run: Adam with balanced steps, then L-BFGS with their average weights held."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import gradbalance as gb
@@ -15,9 +18,11 @@ from examples.pinn.methods import Balancing
 from examples.pinn.network import Network
 from examples.pinn.problems import PROBLEMS
 
+Array = NDArray[np.float64]
 LossesNow = Callable[[], dict[str, Tensor]]
 
 LOOK_EVERY = 50  # steps between two records
+_NUM_AVERAGED = 200  # steps of Adam, whose weights L-BFGS holds on average
 _EPOCH = 100  # steps, for methods that know epochs
 
 
@@ -28,7 +33,8 @@ class Record:
     Attributes:
         step: Steps of Adam, and iterations of L-BFGS counted on from there.
         losses: By name, at the fixed points of L-BFGS.
-        weights: Those of the last step, by name.
+        weights: By name; the average over the steps of Adam since the last record, or those that
+            L-BFGS holds.
         cosine: The smallest between the gradients of two losses, at these points.
         error: Relative L2 error on a grid.
     """
@@ -101,13 +107,13 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
     losses_at_fixed_points = losses_at_new_points(config.num_fixed_points)
     run = Run(config, network)
 
-    def look(step: int, report: gb.Report) -> None:
+    def look(step: int, weights: Array) -> None:
         started = time.process_time()
         losses = losses_at_fixed_points()
         record = Record(
             step,
             {name: loss.item() for name, loss in losses.items()},
-            dict(zip(report.names, report.weights.tolist(), strict=True)),
+            dict(zip(losses, weights.tolist(), strict=True)),
             _smallest_cosine(observer.measure(losses)),
             problem.error(network),
         )
@@ -117,12 +123,15 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
 
     started = time.process_time()
     batches = (losses_at_new_points(config.num_points) for _ in range(config.adam_steps))
-    for step, report in _adam(config, network, balancing, batches):
+    recent: deque[Array] = deque(maxlen=_NUM_AVERAGED)
+    for step, weights in _adam(config, network, balancing, batches):
+        recent.append(weights)
         if step % LOOK_EVERY == 0 or step == config.adam_steps:
-            look(step, report)
+            look(step, np.mean(list(recent)[-LOOK_EVERY:], axis=0))
     run.error_adam = run.records[-1].error
-    for step in _lbfgs(config, network, balancing, losses_at_fixed_points):
-        look(config.adam_steps + step, report)
+    held = np.mean(recent, axis=0)
+    for step in _lbfgs(config, network, held, losses_at_fixed_points):
+        look(config.adam_steps + step, held)
     run.error = run.records[-1].error
     run.seconds += time.process_time() - started
     return run
@@ -130,8 +139,8 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
 
 def _adam(
     config: RunConfig, network: Network, balancing: Balancing, batches: Iterable[LossesNow]
-) -> Iterator[tuple[int, gb.Report]]:
-    """Take a step on each batch; yield the number of steps taken, and the report of the last."""
+) -> Iterator[tuple[int, Array]]:
+    """Take a step on each batch; yield the number of steps taken, and the weights of the last."""
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.adam_steps)
     for step, losses in enumerate(batches, 1):
@@ -144,13 +153,17 @@ def _adam(
                 balancing.after_step(losses())
             if step % _EPOCH == 0:
                 balancing.end_epoch()
-        yield step, report
+        yield step, report.weights
 
 
-def _lbfgs(
-    config: RunConfig, network: Network, balancing: Balancing, losses: LossesNow
-) -> Iterator[int]:
-    """Yield the number of iterations so far, some at a time; the weights are held."""
+def _lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) -> Iterator[int]:
+    """Yield the number of iterations so far, some at a time; the weights are held.
+
+    L-BFGS learns the curvature of one function, so the weights must stay as they are. Those of a
+    single step are noise: where the last batch has no conflict, UPGrad's are those of the plain
+    sum. Their average is not; `balancer.hold()` would hold the former.
+    """
+    balancer = gb.Balancer(gb.Uniform(preferences=held.tolist()))
     optimizer = torch.optim.LBFGS(
         network.parameters(),
         history_size=50,
@@ -161,15 +174,14 @@ def _lbfgs(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = balancing(losses())
+        loss: Tensor = balancer(losses())
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     for done in range(0, config.lbfgs_steps, LOOK_EVERY):
         num = min(LOOK_EVERY, config.lbfgs_steps - done)
         optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
-        with balancing.hold():
-            optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
         yield done + num
 
 

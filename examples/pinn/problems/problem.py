@@ -83,16 +83,16 @@ class Problem(ABC):
 
     def grid(self, num: int) -> Tensor:
         """Return the points [num², 2] of a grid, in float64; the first axis varies slowest."""
-        ticks = [torch.linspace(low, high, num, dtype=torch.float64) for low, high in self.box]
-        first, second = ticks
-        points: Tensor = torch.stack([first.repeat_interleave(num), second.repeat(num)], dim=1)
-        return points
+        ticks = [torch.linspace(*ends, num, dtype=torch.float64) for ends in self.box]
+        first, second = torch.meshgrid(*ticks, indexing="ij")
+        return torch.stack((first, second), dim=-1).reshape(-1, 2)
 
     def inside(self, num: int, generator: torch.Generator) -> Tensor:
         """Return uniformly random points [num, 2] of the box."""
         low, high = torch.tensor(self.box, dtype=torch.float64).T
         draws = torch.rand(num, 2, generator=generator, dtype=torch.float64)
-        return low + (high - low) * draws
+        points: Tensor = low + (high - low) * draws
+        return points
 
     def on_side(self, axis: int, end: int, num: int, generator: torch.Generator) -> Tensor:
         """Return random points [num, 2] on one side of the box.

@@ -1,0 +1,127 @@
+"""The command, as a person runs it: its files, that it goes on, and its answers to mistakes."""
+
+import json
+import re
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from examples.pinn import compare
+from examples.pinn.cli import app
+from examples.pinn.tables import interval
+
+TINY = ["--adam-steps", "2", "--lbfgs-steps", "1", "--width", "4"]
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def executor(jobs: int, mp_context: object) -> Executor:
+        return ThreadPoolExecutor(1)
+
+    monkeypatch.setattr(compare, "ProcessPoolExecutor", executor)
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_two_runs_are_printed_and_drawn(tmp_path: Path) -> None:
+    result = invoke(*TINY, "--problem", "burgers", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "burgers_solutions.png",
+        "burgers_training.png",
+    }
+    for picture in tmp_path.iterdir():
+        with Image.open(picture) as image:
+            assert min(image.size) > 400
+    assert re.search(r"│ sum +│", result.output)
+    assert re.search(r"│ upgrad +│", result.output)
+
+
+def test_any_solver_stands_beside_the_plain_sum(tmp_path: Path) -> None:
+    solver = ["--solver", "CAGrad(c=0.9)", "--scale", "sum"]
+    result = invoke(*TINY, *solver, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "CAGrad(c=0.9)" in result.output
+
+
+def test_a_comparison_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["compare", *TINY, "--out", str(tmp_path), "--solvers"]
+    result = invoke(*arguments, "sum,upgrad", "--seeds", "2")
+    assert result.exit_code == 0, result.output
+    file = tmp_path / "helmholtz.jsonl"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "helmholtz.jsonl",
+        "helmholtz.md",
+        "helmholtz.png",
+    }
+    runs = [json.loads(line) for line in file.read_text().splitlines()]
+    found = [(run["config"]["name"], run["config"]["seed"]) for run in runs]
+    assert sorted(found) == [("sum", 0), ("sum", 1), ("upgrad", 0), ("upgrad", 1)]
+
+    written = file.read_text()
+    result = invoke(*arguments, "sum,upgrad,x100", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert "2 of 3 runs are in" in result.output
+    assert file.read_text().startswith(written)
+    assert len(file.read_text().splitlines()) == 5
+
+    monkeypatch.setattr(compare, "run", None)  # who calls it fails
+    written = file.read_text()
+    result = invoke(*arguments, "sum,x100", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert file.read_text() == written
+    table = (tmp_path / "helmholtz.md").read_text()
+    assert "| x100 | Uniform × 100 | none | 1 |" in table
+    errors = [run["error"] for run in runs if run["config"]["name"] == "upgrad"]
+    assert f"| {sum(errors) / 2:.3g} ± " in table
+
+    result = invoke("compare", "--adam-steps", "3", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "adam_steps 2, got 3" in re.sub(r"[\s│]+", " ", result.output)
+
+
+def test_five_seeds_are_paired(tmp_path: Path) -> None:
+    result = invoke(
+        "compare", *TINY, "--solvers", "sum,upgrad", "--seeds", "5", "--out", str(tmp_path)
+    )
+    assert result.exit_code == 0, result.output
+    runs = [json.loads(line) for line in (tmp_path / "helmholtz.jsonl").read_text().splitlines()]
+    by_seed = {(run["config"]["name"], run["config"]["seed"]): run["error"] for run in runs}
+    differences = [by_seed["sum", seed] - by_seed["upgrad", seed] for seed in range(5)]
+    row = (tmp_path / "helmholtz.md").read_text().splitlines()[-1]
+    assert row.startswith(f"| sum | 5 | {sum(differences) / 5:+.3f} [")
+
+
+def test_the_interval_is_students() -> None:
+    mean, low, high = interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
+    half = 2.776445 * np.sqrt(2.5 / 5)  # t(0.975) with 4 degrees of freedom
+    assert (mean, low, high) == pytest.approx((3.0, 3.0 - half, 3.0 + half), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--problem", "heat"], "problem must be one of"),
+        (["--solvers", "best"], "solvers must be one of"),
+        (["--solvers", "sum,sum"], "each method can be given once"),
+        (["--solver", "Sum"], "no solver 'Sum'"),
+        (["--solver", "MGDA", "--scale", "big"], "scale must be one of"),
+        (["--dtype", "float16"], "dtype must be one of"),
+        (["--lr", "0"], "lr must be positive"),
+        (["compare", "--problem", "heat"], "problem must be one of"),
+        (["compare", "--seeds", "0"], "seeds"),
+    ],
+)
+def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = invoke(*arguments, "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert message in re.sub(r"[\s│]+", " ", result.output)
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())
