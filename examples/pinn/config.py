@@ -45,7 +45,7 @@ class RunConfig(Config):
     lbfgs_steps: int = 800
     lr: float = 2e-3
     num_points: int = 100
-    num_fixed_points: int = 400
+    num_fixed_points: int = 800
     width: int = 40
     depth: int = 3
 

@@ -21,7 +21,8 @@ from examples.pinn.problems import PROBLEMS
 Array = NDArray[np.float64]
 LossesNow = Callable[[], dict[str, Tensor]]
 
-LOOK_EVERY = 50  # steps between two records
+LOOK_EVERY = 100  # steps of Adam between two records
+_NUM_AT_ONCE = 50  # iterations of L-BFGS between two records
 _NUM_AVERAGED = 200  # steps of Adam, whose weights L-BFGS holds on average
 _EPOCH = 100  # steps, for methods that know epochs
 
@@ -33,8 +34,8 @@ class Record:
     Attributes:
         step: Steps of Adam, and iterations of L-BFGS counted on from there.
         losses: By name, at the fixed points of L-BFGS.
-        weights: By name; the average over the steps of Adam since the last record, or those that
-            L-BFGS holds.
+        weights: By name; the average over the steps of Adam since the last record (1 at first), or
+            those that L-BFGS holds.
         cosine: The smallest between the gradients of two losses, at these points.
         error: Relative L2 error on a grid.
     """
@@ -124,6 +125,7 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
     started = time.process_time()
     batches = (losses_at_new_points(config.num_points) for _ in range(config.adam_steps))
     recent: deque[Array] = deque(maxlen=_NUM_AVERAGED)
+    look(0, np.ones(len(problem.equations + problem.conditions)))
     for step, weights in _adam(config, network, balancing, batches):
         recent.append(weights)
         if step % LOOK_EVERY == 0 or step == config.adam_steps:
@@ -178,8 +180,8 @@ def _lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) 
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    for done in range(0, config.lbfgs_steps, LOOK_EVERY):
-        num = min(LOOK_EVERY, config.lbfgs_steps - done)
+    for done in range(0, config.lbfgs_steps, _NUM_AT_ONCE):
+        num = min(_NUM_AT_ONCE, config.lbfgs_steps - done)
         optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
         optimizer.step(closure)  # type: ignore[no-untyped-call]
         yield done + num
