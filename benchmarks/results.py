@@ -8,15 +8,15 @@ from typing import Any
 
 def write_json(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result."""
-    path.write_text(_text(_rounded(result), 0) + "\n")
+    path.write_text(_text(rounded(result), 0) + "\n")
 
 
-def _rounded(value: Any) -> Any:
-    """The same with four digits, which is more than a machine's noise leaves."""
+def rounded(value: Any) -> Any:
+    """A value with four digits, which is more than a machine's noise leaves."""
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -1,6 +1,7 @@
 """Solvers by name, as a command line or a configuration has them."""
 
 import ast
+from importlib import import_module
 from typing import Any
 
 import gradbalance as gb
@@ -10,10 +11,11 @@ def build_solver(call: str) -> gb.Solver:
     """Return the solver that a text such as ``PCGrad`` or ``MGDA(normalization='l2')`` calls for.
 
     Args:
-        call: Name of any of gradbalance's solvers, with keyword options as in Python.
+        call: Name of any of gradbalance's solvers, with keyword options as in Python; or of a
+            solver elsewhere, by the module that it can be imported from: ``mypackage.MySolver``.
 
     Raises:
-        ValueError: It is no such call, or gradbalance has no solver of that name.
+        ValueError: It is no such call, or there is no solver of that name.
     """
     try:
         return _solver_of(ast.parse(call.strip(), mode="eval").body)
@@ -26,15 +28,25 @@ def build_solver(call: str) -> gb.Solver:
 def _solver_of(node: ast.expr) -> gb.Solver:
     keywords = node.keywords if isinstance(node, ast.Call) and not node.args else []
     name = node.func if isinstance(node, ast.Call) and not node.args else node
-    assert isinstance(name, ast.Name)
-    solver = getattr(gb, name.id, None)
-    if not (isinstance(solver, type) and issubclass(solver, gb.Solver)):
-        raise ValueError(f"gradbalance has no solver {name.id!r}")
+    solver = _class_of(name)
     options = {str(keyword.arg): _value_of(keyword.value) for keyword in keywords}
     try:
         return solver(**options)
     except TypeError as error:
         raise ValueError(f"solver {ast.unparse(node)!r}: {error}") from error
+
+
+def _class_of(name: ast.expr) -> type[gb.Solver]:
+    """The class of a name, or of a path with dots."""
+    assert all(isinstance(part, ast.Name | ast.Attribute | ast.Load) for part in ast.walk(name))
+    module, _, last = ast.unparse(name).rpartition(".")
+    try:
+        found = getattr(import_module(module) if module else gb, last, None)
+    except ImportError as error:
+        raise ValueError(f"solver {ast.unparse(name)!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, gb.Solver)):
+        raise ValueError(f"{module or 'gradbalance'} has no solver {last!r}")
+    return found
 
 
 def _value_of(node: ast.expr) -> Any:

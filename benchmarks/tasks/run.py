@@ -1,0 +1,121 @@
+"""One run: a suite's model trained by one solver at one learning rate from one seed."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import gradbalance as gb
+from benchmarks.results import rounded
+from benchmarks.tasks.suite import Suite
+from benchmarks.tasks.suites import suite_of
+from examples.common.solvers import build_solver
+
+NUM_EPOCHS = 10  # parts of a run whose ends a solver such as DWA is told
+NUM_PLAIN = 20  # steps that the run's own are timed beside
+SCALES = ("none", "sum", "norm")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What decides a result, and so names it.
+
+    Attributes:
+        suite: its name.
+        solver: as `examples.common.solvers` reads it.
+        tasks: that are trained: all of the suite, or one alone.
+        rate: the learning rate at first; it falls to zero as a cosine.
+        seed: of weights and batches.
+        num_steps: of training.
+        scale: of the Balancer: "none", "sum" or "norm".
+    """
+
+    suite: str
+    solver: str
+    tasks: tuple[str, ...]
+    rate: float
+    seed: int
+    num_steps: int
+    scale: str
+
+
+def perform(run: Run, data: Path | None = None) -> Record:
+    """Train and measure; what went wrong is the record's error, so that the other runs go on.
+
+    Args:
+        run: which.
+        data: for `suite_of`.
+    """
+    try:
+        outcome = rounded(_perform(run, suite_of(run.suite, data)))
+    except Exception as error:  # a solver from outside may raise whatever it likes
+        outcome = {"error": f"{type(error).__name__}: {error}"}
+    return {**asdict(run), **outcome}
+
+
+def balancer_of(solver: gb.Solver, scale: str, tasks: tuple[str, ...]) -> gb.Balancer:
+    """A Balancer on what the solver needs: all shared parameters' gradients, or losses only."""
+    needed = gb.SharedParameters() if scale == "norm" else None  # the sum's norm is a Gramian's
+    chosen = None if scale == "none" else scale
+    return gb.Balancer(solver, needed, scale=chosen, tasks=tasks)  # type: ignore[arg-type]
+
+
+def _perform(run: Run, suite: Suite) -> Record:
+    torch.manual_seed(run.seed)
+    model = suite.build(run.tasks)
+    balancer = balancer_of(build_solver(run.solver), run.scale, run.tasks)
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, run.num_steps)
+    batches = suite.batches(run.seed)
+    epoch_ends = {round(run.num_steps * e / NUM_EPOCHS) for e in range(1, NUM_EPOCHS + 1)}
+    start = time.process_time()
+    for step in range(1, run.num_steps + 1):
+        batch = next(batches)
+        optimizer.zero_grad()
+        balancer(_present(suite.losses(model, batch))).backward()
+        optimizer.step()
+        schedule.step()
+        if balancer.wants_after_step:
+            with torch.no_grad():
+                balancer.after_step(_present(suite.losses(model, batch)))
+        if step in epoch_ends:
+            balancer.end_epoch()
+    seconds = (time.process_time() - start) / run.num_steps
+    return {
+        "validation": _finite(suite.measure(model, "validation")),
+        "test": _finite(suite.measure(model, "test")),
+        "ms": 1e3 * seconds,
+        "over_plain": seconds / _plain_seconds(suite, model, optimizer, run.seed),
+    }
+
+
+def _present(losses: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    return {task: loss for task, loss in losses.items() if loss is not None}
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(f"the run diverged: {name} is {value}")
+    return dict(metrics)
+
+
+def _plain_seconds(
+    suite: Suite, model: nn.Module, optimizer: torch.optim.Optimizer, seed: int
+) -> float:
+    """CPU seconds of a step with `sum(losses).backward()` now, in the same process."""
+    batches = suite.batches(seed)
+    start = time.process_time()
+    for _ in range(NUM_PLAIN):
+        losses = _present(suite.losses(model, next(batches)))
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return (time.process_time() - start) / NUM_PLAIN

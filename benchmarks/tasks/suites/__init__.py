@@ -1,0 +1,39 @@
+"""The suites by name. A new one is a module here, and a line in `_SUITES`."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from benchmarks.tasks.suite import Suite
+from benchmarks.tasks.suites import cifar, digits, targets
+
+_SUITES: dict[str, Callable[[Path | None], Suite]] = {
+    "digits": lambda _: digits.suite(raw=True),
+    "digits-standardised": lambda _: digits.suite(raw=False),
+    "targets": lambda _: targets.suite(raw=True),
+    "targets-standardised": lambda _: targets.suite(raw=False),
+    "targets-missing": lambda _: targets.suite(raw=False, missing=True),
+    "cifar": cifar.suite,
+}
+NAMES = tuple(_SUITES)
+
+
+class NotAtHand(Exception):  # noqa: N818 - nothing is wrong: the suite is skipped
+    """Data or a package that a suite needs is not here; the message says what to do."""
+
+
+@cache
+def suite_of(name: str, data: Path | None) -> Suite:
+    """A suite with its data.
+
+    Args:
+        name: one of `NAMES`.
+        data: the images of the cifar suite, a folder or zip; None if they are not at hand.
+
+    Raises:
+        NotAtHand: what the suite needs is not here.
+    """
+    try:
+        return _SUITES[name](data)
+    except (ImportError, FileNotFoundError) as error:
+        raise NotAtHand(str(error)) from error
