@@ -202,9 +202,9 @@ def static_grid(suite: Suite, seed: int) -> tuple[str, ...]:
     `NUM_DRAWS` draws between 1/10 and 1.
     """
     torch.manual_seed(seed)
-    model = suite.build(suite.tasks)
-    first = suite.losses(model, next(suite.batches(seed)))
-    equal = np.array([1 / float(first[task] or 1.0) for task in suite.tasks])
+    first = suite.losses(suite.build(suite.tasks), next(suite.batches(seed)))
+    known = [first[task] for task in suite.tasks]
+    equal = np.array([1 / float(loss.detach()) if loss is not None else 1.0 for loss in known])
     number = len(equal)
     factors = [np.array(c) for c in itertools.product((1, 0.1, 0.01), repeat=number) if max(c) == 1]
     if number > 3:

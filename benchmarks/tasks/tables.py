@@ -8,7 +8,7 @@ import numpy as np
 import benchmarks.tasks
 from benchmarks.environment import heading
 from benchmarks.tasks.scores import Comparison, Values, changes, delta_m, mean_rank
-from benchmarks.tasks.study import ALONE, PLAIN, Found
+from benchmarks.tasks.study import ALONE, PLAIN, STATIC, Found
 from benchmarks.tasks.suite import Metric
 
 Row = dict[str, Any]
@@ -31,7 +31,7 @@ def _row(line: Found, reference: Values, metrics: Mapping[str, Metric], rank: fl
         "seeds": len(line.tests),
         "errors": list(line.errors),
     }
-    if line.method != line.solver:
+    if line.method == STATIC:
         row["solver"] = line.solver
     if not line.tests:
         return row
@@ -114,7 +114,7 @@ def _in_full(rows: Mapping[str, Row], metrics: Mapping[str, Metric]) -> list[str
         cells = [
             method,
             _delta(row),
-            f"{row['worst'][0]} {row['worst'][1]:+.1f}",
+            "" if method == ALONE else f"{row['worst'][0]} {row['worst'][1]:+.1f}",
             "" if row["mean_rank"] is None else f"{row['mean_rank']:.1f}",
             "" if method == ALONE else f"{row['over_plain']:.1f}",
             f"{row['ms']:.1f}",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.tasks.supervised import Classes, Labelled, Number, Supervised
 
-NUM_STEPS = 350
+NUM_STEPS = 300
 NUM_PAIRS = {"train": 20_000, "validation": 2_000, "test": 4_000}
 WIDTH = 48
 
@@ -55,7 +55,7 @@ def _pairs(images: Tensor, digits: Tensor, part: str) -> Labelled:
 
 def _trunk() -> nn.Module:
     return nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU()),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(32 * 9, WIDTH), nn.ReLU()),
+        *(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(16 * 9, WIDTH), nn.ReLU()),
     )
