@@ -183,13 +183,13 @@ def test_rates_are_chosen_on_the_validation_part(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "perform", outcome)
     one = Study("points", Points(), ["Uniform", "RLW", STATIC], (0, 1), rates=(0.1, 0.2, 0.3))
     kept = Store(tmp_path / "runs.jsonl")
-    for stage in range(3):
+    for stage in range(2):
         kept.do(one.runs(stage, kept))
     found = {line.method: line for line in one.found(kept)}
     assert {line.rates for line in found.values()} == {(0.2,), (0.2, 0.2)}
     assert [len(line.tests) for line in found.values()] == [2] * 4
-    assert found["RLW"].num_tried == found[ALONE].num_tried == 3
-    assert found[STATIC].num_tried == 7 + 2
+    assert found["RLW"].num_tried == found[ALONE].num_tried == 3 * 2
+    assert found[STATIC].num_tried == 7 + 3 * 2 - 1
 
 
 def test_a_study_is_resumed(tmp_path, monkeypatch):
@@ -241,6 +241,7 @@ def test_a_solver_from_outside(tmp_path, monkeypatch):
         (["--solver", "nowhere.Solver"], "No module named 'nowhere'"),
         (["--solver", "collections.abc.Mapping"], "collections.abc has no solver 'Mapping'"),
         (["--solver", "__import__('os').Solver"], "must be a name or a call"),
+        (["--solver", "MGDA @ length"], "the scale in 'MGDA @ length' must be one of none, sum"),
         (["--suites", "cifar"], "no suite is left"),
     ],
 )

@@ -6,11 +6,11 @@ over the seeds, which draw weights and batches; the split is fixed. The mean ran
 its metrics, of the means; that over the suites is of Δm.
 
 Adam, 64 samples a step, a learning rate that falls to zero as a cosine. Every method has the same
-budget: each rate of the grid from the first seed; the best by Δm on a validation part is run from
-the other seeds. Single-task models choose task by task. Static weights are chosen from a small
-grid on top; "runs" counts what the choice was made from. Solvers on gradients are at
-`scale="norm"`, over all shared parameters, heads as the library has them by default; solvers on
-losses are as published. An "epoch", for `DWA`, is a tenth of a run.
+budget: each rate of a grid from every seed, of which the best by the mean Δm on a validation part
+is kept. Single-task models choose task by task. Static weights are chosen from a small grid on top;
+"runs" counts what the choice was made from. Solvers on gradients are at `scale="norm"` unless their
+name says another, as in "MGDA @ none", over all shared parameters, heads as the library has them by
+default; solvers on losses are as published. An "epoch", for `DWA`, is a tenth of a run.
 
 "step / plain" is the CPU time of a step over that of the plain sum's in the same process (for
 `FAMO` with its second forward pass). Every head tells numbers in standard deviations from the

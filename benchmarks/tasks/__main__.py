@@ -51,18 +51,11 @@ def main(arguments: list[str] | None = None) -> None:
             print(notes[-1].removeprefix("- "))
             continue
         num_steps = options.num_steps or (suite.num_steps // 2 if quick else suite.num_steps)
-        studies.append(
-            Study(
-                *(name, suite, methods, seeds),
-                num_steps=num_steps,
-                rates=rates,
-                scale=options.scale,
-            )
-        )
+        studies.append(Study(*(name, suite, methods, seeds), num_steps=num_steps, rates=rates))
     if not studies:
         parser.error("no suite is left")
     store = Store(out / "runs.jsonl", data=options.data, num_jobs=options.jobs)
-    for stage in range(3):
+    for stage in range(2):
         store.do(run for study in studies for run in study.runs(stage, store))
     _report(studies, store, notes, out)
 
@@ -81,7 +74,10 @@ def _methods(solvers: list[str]) -> list[str]:
     """The methods, the plain sum first, each once; all can be built."""
     for solver in solvers:
         if solver != STATIC:
-            build_solver(solver)
+            name, at, scale = solver.partition(" @ ")
+            build_solver(name)
+            if at and scale not in SCALES:
+                raise ValueError(f"the scale in {solver!r} must be one of {', '.join(SCALES)}")
     return [*dict.fromkeys([PLAIN, *solvers])]
 
 
@@ -98,11 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         "--solver",
         action="append",
         default=[],
-        help="one more, such as MGDA(normalization='l2') or mypackage.MySolver(alpha=2)",
+        help="one more, such as 'MGDA @ none', at that scale, or mypackage.MySolver(alpha=2)",
     )
-    add("--seeds", nargs="+", type=int, help="the first one tunes (default: 0 1 2)")
+    add("--seeds", nargs="+", type=int, help="of weights and batches (default: 0 1 2)")
     add("--rates", nargs="+", type=float, help=f"learning rates to choose from (default: {RATES})")
-    add("--scale", choices=SCALES, help="of all solvers (default: norm for those on gradients)")
     add("--num-steps", type=int, help="of each run (default: the suite's)")
     add("--jobs", type=int, default=1, help="processes, of one thread each")
     add(

@@ -14,12 +14,15 @@ Values = Mapping[str, float]
 
 
 def changes(values: Values, reference: Values, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """By how many percent of the reference each metric is better; negative is worse."""
+    """By how many percent of the reference each metric is better; negative is worse.
+
+    A reference of 0 counts as 1, so that an accuracy of nothing is no error.
+    """
     return {
         name: 100
         * (1 if metric.higher_is_better else -1)
         * (values[name] - reference[name])
-        / abs(reference[name])
+        / (abs(reference[name]) or 1.0)
         for name, metric in metrics.items()
     }
 

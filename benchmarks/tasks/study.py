@@ -1,14 +1,14 @@
 """A suite's study: which runs, at which rates, and what was chosen on the validation part.
 
-Every method has the same budget: each learning rate of the grid from the first seed. What is best
-on the validation part by Δm is run from the other seeds; the test part chooses nothing. The
-single-task models choose task by task. Static weights have more, which is counted: a grid of
-weights at the middle rate, and the rates for the best of them.
+Every method has the same budget: each learning rate of the grid from every seed. The rate that is
+best on the validation part, by the mean Δm of the seeds, is the method's; the test part chooses
+nothing. The single-task models choose task by task. Static weights have more, which is counted: a
+grid of weights at the middle rate from the first seed, and then the rates for the best of them.
 """
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Found:
         method: its name in tables.
         solver: that was run in the end.
         rates: that were chosen: one, or one a task.
-        num_tried: runs from the first seed that the choice was made from.
+        num_tried: runs that the choice was made from.
         tests: metrics on the test part by seed; empty where every rate failed.
         errors: of runs that failed.
         ms: CPU milliseconds of a step, the median of the seeds.
@@ -50,17 +50,17 @@ class Found:
 
 
 class Study:
-    """The runs of a suite in three stages, each of which needs what the one before has found.
+    """The runs of a suite, in two stages: the second needs what the first has found.
 
     Args:
         name: of the suite.
         suite: itself.
-        methods: solvers as text, and `STATIC`.
-        seeds: the first one tunes.
+        methods: `STATIC`, and solvers as text, at another scale as in "MGDA @ none". By default
+            it is "norm" for those that read the Gramian, so that none wins by the length of its
+            step, and "none" for those that read losses and define it.
+        seeds: of weights and batches.
         num_steps: of a run; the suite's own by default.
         rates: the grid.
-        scale: of all solvers; by default "norm" for those that read the Gramian, so that none wins
-            by the length of its step, and "none" for those that read losses and define it.
     """
 
     def __init__(
@@ -72,38 +72,29 @@ class Study:
         *,
         num_steps: int | None = None,
         rates: Sequence[float] = RATES,
-        scale: str | None = None,
     ) -> None:
         self.name, self.suite, self.methods = name, suite, tuple(methods)
-        self._seeds, self._rates, self._scale = seeds, tuple(rates), scale
+        self._seeds, self._rates = tuple(seeds), tuple(rates)
         self._num_steps = num_steps or suite.num_steps
         self._grid = static_grid(suite, seeds[0]) if STATIC in self.methods else ()
 
     def runs(self, stage: int, store: Store) -> list[Run]:
-        """The runs of a stage 0, 1 or 2, whose results make the next one possible."""
-        if stage == 0:
-            first = [run for method in self._solvers for run in self._at_rates(method)]
-            alone = [run for task in self._tasks_alone for run in self._at_rates(PLAIN, (task,))]
-            return [*alone, *self._at_rates(PLAIN), *first, *self._static_runs]
-        static = [self._best_static(store)] if self._grid else []
+        """The runs of stage 0, whose results make those of stage 1 possible."""
         if stage == 1:
-            return [run for solver in static for run in self._at_rates(solver)]
-        chosen = [
-            self._chosen(store, self._at_rates(PLAIN, (task,)), (task,))
-            for task in self._tasks_alone
-        ]
-        chosen += [self._chosen(store, self._at_rates(s)) for s in (*self._solvers, *static)]
-        return [replace(run, seed=s) for run in chosen if run for s in self._seeds]
+            return self._everywhere(self._best_static(store)) if self._grid else []
+        alone = [run for task in self._tasks_alone for run in self._everywhere(PLAIN, (task,))]
+        solvers = dict.fromkeys((PLAIN, *self._solvers))
+        return [*alone, *(r for s in solvers for r in self._everywhere(s)), *self._static_runs]
 
     def found(self, store: Store) -> list[Found]:
-        """Once all stages are done: what became of each method, the reference first."""
+        """Once both stages are done: what became of each method, the reference first."""
         lines = [self._found_alone(store)] if self._tasks_alone else []
         for method in self.methods:
-            solver, num_tried = method, len(self._rates)
+            solver, extra = method, 0
             if method == STATIC:
                 solver = self._best_static(store)
-                num_tried = len({*self._static_runs, *self._at_rates(solver)})
-            lines.append(self._found_of(store, method, solver, num_tried))
+                extra = len({*self._static_runs} - {*self._everywhere(solver)})
+            lines.append(self._found_of(store, method, solver, extra))
         return lines
 
     @property
@@ -117,80 +108,101 @@ class Study:
     @property
     def _static_runs(self) -> list[Run]:
         middle = self._rates[len(self._rates) // 2]
-        return [replace(self._at_rates(solver)[0], rate=middle) for solver in self._grid]
+        return [self._from_seeds(solver, middle)[0] for solver in self._grid]
 
-    def _at_rates(self, solver: str, tasks: tuple[str, ...] | None = None) -> list[Run]:
+    def _everywhere(self, method: str, tasks: tuple[str, ...] | None = None) -> list[Run]:
+        return [run for rate in self._rates for run in self._from_seeds(method, rate, tasks)]
+
+    def _from_seeds(
+        self, method: str, rate: float, tasks: tuple[str, ...] | None = None
+    ) -> list[Run]:
+        solver, _, scale = method.partition(" @ ")
         default = "norm" if build_solver(solver).needs == "gramian" else "none"
-        fixed = solver.startswith(PLAIN)  # the baselines are what they are at every scale
         return [
             Run(
                 suite=self.name,
                 solver=solver,
                 tasks=tasks or self.suite.tasks,
                 rate=rate,
-                seed=self._seeds[0],
+                seed=seed,
                 num_steps=self._num_steps,
-                scale=default if fixed else self._scale or default,
+                scale=scale or default,
             )
-            for rate in self._rates
+            for seed in self._seeds
         ]
 
     def _best_static(self, store: Store) -> str:
-        best = self._chosen(store, self._static_runs)
-        return best.solver if best else PLAIN
+        reference = self._reference(store)
+        good = [run for run in self._static_runs if "error" not in store[run]]
+        scores = {run.solver: self._score(store, [run], reference) for run in good}
+        return max(scores, key=lambda solver: scores[solver], default=PLAIN)
 
-    def _chosen(self, store: Store, runs: list[Run], names: Sequence[str] = ()) -> Run | None:
-        """The best on the validation part, of those that did not fail."""
-        metrics = {k: m for k, m in self.suite.metrics.items() if not names or k in names}
-        good = [run for run in runs if "error" not in store[run]]
+    def _rate(
+        self, store: Store, method: str, tasks: tuple[str, ...] | None = None
+    ) -> float | None:
+        """The best on the validation part; None if at each rate a run failed."""
+        at = {rate: self._from_seeds(method, rate, tasks) for rate in self._rates}
+        good = {r: runs for r, runs in at.items() if all("error" not in store[x] for x in runs)}
         if not good:
             return None
-        if names or not self._tasks_alone:  # any reference orders them alike
-            reference = store[good[0]]["validation"]
-        else:
-            reference = self._validated_alone(store)
-        return max(good, key=lambda run: delta_m(store[run]["validation"], reference, metrics))
+        alone = tasks is not None or not self._tasks_alone
+        # Alone, any reference orders the rates alike.
+        first = store[next(iter(good.values()))[0]]["validation"]
+        reference = first if alone else self._reference(store)
+        scores = {rate: self._score(store, runs, reference) for rate, runs in good.items()}
+        return max(scores, key=lambda rate: scores[rate])
 
-    def _validated_alone(self, store: Store) -> Values:
-        return _merged([store[run]["validation"] for run in self._chosen_alone(store)])
+    def _score(self, store: Store, runs: Sequence[Run], reference: Values) -> float:
+        metrics = {name: m for name, m in self.suite.metrics.items() if name in reference}
+        return float(
+            np.mean([delta_m(store[run]["validation"], reference, metrics) for run in runs])
+        )
 
-    def _chosen_alone(self, store: Store) -> list[Run]:
-        found = []
-        for task in self._tasks_alone:
-            run = self._chosen(store, self._at_rates(PLAIN, (task,)), (task,))
-            if run is None:
+    def _reference(self, store: Store) -> Values:
+        """What is compared with on the validation part: single tasks, or the plain sum."""
+        if not self._tasks_alone:
+            records = [r for x in self._everywhere(PLAIN) if "error" not in (r := store[x])]
+            return dict(records[0]["validation"])
+        return _means([[r["validation"] for r in records] for records in self._alone(store)])
+
+    def _alone(self, store: Store) -> list[list[Record]]:
+        """For each task alone its records by seed, at its rate."""
+        return [
+            [store[run] for run in self._from_seeds(PLAIN, rate, (task,))]
+            for task, rate in zip(self._tasks_alone, self._rates_alone(store), strict=True)
+        ]
+
+    def _rates_alone(self, store: Store) -> list[float]:
+        rates = [self._rate(store, PLAIN, (task,)) for task in self._tasks_alone]
+        for task, rate in zip(self._tasks_alone, rates, strict=True):
+            if rate is None:
                 raise ValueError(f"{self.name}: {task} alone failed at every learning rate")
-            found.append(run)
-        return found
+        return [rate for rate in rates if rate is not None]
 
     def _found_alone(self, store: Store) -> Found:
-        runs = self._chosen_alone(store)
-        by_seed = [[store[replace(run, seed=seed)] for run in runs] for seed in self._seeds]
-        ms = [sum(record["ms"] for record in records) for records in by_seed]
+        by_seed = list(zip(*self._alone(store), strict=True))
         return Found(
             ALONE,
             PLAIN,
-            tuple(run.rate for run in runs),
-            len(self._rates),
+            tuple(self._rates_alone(store)),
+            len(self._everywhere(PLAIN)),
             tuple(_merged([record["test"] for record in records]) for records in by_seed),
             (),
-            float(np.median(ms)),
+            float(np.median([sum(record["ms"] for record in records) for records in by_seed])),
         )
 
-    def _found_of(self, store: Store, method: str, solver: str, num_tried: int) -> Found:
-        tried = self._at_rates(solver)
-        chosen = self._chosen(store, tried)
-        final = [store[replace(chosen, seed=seed)] for seed in self._seeds] if chosen else []
-        good = [record for record in final if "error" not in record]
-        records: list[Record] = [store[run] for run in tried] + final
+    def _found_of(self, store: Store, method: str, solver: str, extra: int) -> Found:
+        tried = [store[run] for run in self._everywhere(solver)]
+        rate = self._rate(store, solver)
+        final = [] if rate is None else [store[r] for r in self._from_seeds(solver, rate)]
         return Found(
             method,
             solver,
-            (chosen.rate,) if chosen else (),
-            num_tried,
-            tuple(record["test"] for record in good),
-            tuple(dict.fromkeys(r["error"] for r in records if "error" in r)),
-            *(float(np.median([r[key] for r in good] or [np.nan])) for key in ("ms", "over_plain")),
+            () if rate is None else (rate,),
+            len(tried) + extra,
+            tuple(record["test"] for record in final),
+            tuple(dict.fromkeys(r["error"] for r in tried if "error" in r)),
+            *(float(np.median([r[k] for r in final] or [np.nan])) for k in ("ms", "over_plain")),
         )
 
 
@@ -213,6 +225,15 @@ def static_grid(suite: Suite, seed: int) -> tuple[str, ...]:
     weights = [np.sqrt(equal), *(equal * factor for factor in factors)]
     listed = [[float(f"{x:.3g}") for x in w / w.max()] for w in weights]
     return (PLAIN, *(f"Uniform(preferences={numbers})" for numbers in listed))
+
+
+def _means(by_task: Sequence[Sequence[Values]]) -> dict[str, float]:
+    """The mean of each metric, of single tasks' metrics by seed."""
+    return {
+        name: float(np.mean([values[name] for values in by_seed]))
+        for by_seed in by_task
+        for name in by_seed[0]
+    }
 
 
 def _merged(many: Sequence[Values]) -> dict[str, float]:
