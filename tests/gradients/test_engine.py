@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import gradbalance as gb
+from gradbalance import loss as loss_module
 from gradbalance.gradients import engine
 from tests.models import Net, grads
 from tests.test_balancer import SOURCES
@@ -28,6 +29,31 @@ def test_without_the_private_call_the_public_one_does_the_same(source, monkeypat
     assert report.gram.tolist() == expected.gram.tolist()
     assert report.weights.tolist() == expected.weights.tolist()
     for name, gradient in written.items():
+        assert (gradient is None) == (other[name] is None)
+        assert gradient is None or torch.equal(gradient, other[name])
+
+
+@sources
+@pytest.mark.parametrize("retain_graph", [False, True])
+def test_a_step_with_and_without_a_node_of_its_own_writes_the_same(
+    source, retain_graph, monkeypatch
+):
+    def written(limit):
+        monkeypatch.setattr(loss_module, "_WORTH_NO_COPY", limit)
+        model, seen = Net(), []
+        for name, parameter in model.named_parameters():
+            parameter.register_hook(lambda gradient, name=name: seen.append(name))
+            parameter.register_post_accumulate_grad_hook(lambda p: seen.append(p.shape))
+        balancer, losses = gb.Balancer(gb.UPGrad(), source(model)), model.losses()
+        balancer.backward(losses, retain_graph=retain_graph)
+        if not retain_graph:
+            with pytest.raises((ValueError, RuntimeError), match=r"freed|second time|exactly one"):
+                balancer.backward(losses)
+        return grads(model), sorted(map(str, seen))
+
+    (one, hooks), (other, other_hooks) = written(1 << 17), written(-1)
+    assert hooks == other_hooks
+    for name, gradient in one.items():
         assert (gradient is None) == (other[name] is None)
         assert gradient is None or torch.equal(gradient, other[name])
 
