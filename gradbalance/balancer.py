@@ -80,9 +80,9 @@ class Balancer(nn.Module):
         nonfinite: a loss or gradient that is NaN or infinite raises ("raise"), or its task is
             left out of this step, head included, and the report says so ("skip").
         every: solve at every k-th step only, and reuse the last weights for the k − 1 steps
-            between: one ordinary backward each (and one through the heads where they stay raw),
-            status "reused". Nothing is promised then. A step with a task that has no weight to
-            reuse is solved.
+            between: one ordinary backward each, status "reused". Heads that stay raw take another
+            one where a weight is 0, several tasks share one, or precision is below float32. Nothing
+            is promised then. A step with a task that has no weight to reuse is solved.
         distributed: the process group whose ranks train the model together; True is the default
             group, if there is one, and False is this process alone. The weights are those of the
             means over the ranks, of losses and of gradients, and the same on all of them; `.grad`

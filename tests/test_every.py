@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import gradbalance as gb
+from gradbalance.gradients import autograd
 from tests.models import Net, grads
 from tests.test_balancer import sources
 
@@ -48,6 +49,25 @@ def test_reused_weights_give_the_gradients_that_measured_ones_give(source, heads
     balanced(other, source(other), heads=heads).backward(other.losses())
     for (name, found), expected in zip(grads(model).items(), grads(other).values(), strict=True):
         assert torch.allclose(found, expected, rtol=1e-12, atol=1e-15), name
+
+
+@pytest.mark.parametrize(("first", "num_backwards"), [(0.25, 1), (0.0, 2)])
+def test_raw_heads_take_a_backward_of_their_own_only_where_a_weight_is_zero(
+    first, num_backwards, monkeypatch
+):
+    model, plain = Net(), Net()
+    solver = gb.Uniform(preferences=[first, 1.0, 1.0])
+    balancer = gb.Balancer(solver, gb.SharedParameters(model.trunk), heads="raw", every=2)
+    balancer.backward(model.losses())
+    model.zero_grad()
+    runs = []
+    once = autograd.gradients_of
+    monkeypatch.setattr(autograd, "gradients_of", lambda *a, **k: runs.append(1) or once(*a, **k))
+    assert balancer.backward(model.losses()).status is gb.Status.REUSED
+    assert len(runs) == num_backwards
+    sum(plain.losses().values()).backward()
+    for head, other in zip(model.heads.parameters(), plain.heads.parameters(), strict=True):
+        assert torch.allclose(head.grad, other.grad, rtol=1e-12, atol=1e-15)
 
 
 def test_a_task_without_a_weight_is_solved_for():

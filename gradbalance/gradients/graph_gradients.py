@@ -19,11 +19,14 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.micro_batches import Reached, joined
 from gradbalance.gradients.parameters import fingerprint
 from gradbalance.gradients.ranks import Ranks
-from gradbalance.gradients.rounding import held, rounding_of
+from gradbalance.gradients.rounding import held, rounding_in, rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.sketch import Sketch, sketched_gram
 from gradbalance.gradients.source import Request, TaskGradients, Weights
 from gradbalance.numerics.array import Array
+
+# Weights up to so far from 1 can be multiplied by and divided by again.
+_REVERSIBLE = 2.0**20
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,10 @@ class GraphGradients(TaskGradients):
             of_heads = dict.fromkeys(of_heads, 1.0)
         unshared = self.shared.unshared
         of_tasks = [leaf for leaf, of in unshared.items() if not of_heads.keys().isdisjoint(of)]
+        if not self._measured:
+            found = self._in_one_backward(weights, of_tasks, factor, retain_graph)
+            if found is not None:
+                return [found.get(end) for end in self.ends]
         parts: list[tuple[Sequence[Tensor], Mapping[str, float], bool]]
         parts = [(of_tasks, of_heads, self._measured)]
         for tensors, of_group in zip(self.shared.groups, weights, strict=True):
@@ -278,3 +285,24 @@ class GraphGradients(TaskGradients):
                 retain = retain_graph or num_backwards > 0
                 written |= weighted_gradients(self._losses, scaled, tensors, retain_graph=retain)
         return [written.get(end) for end in self.ends]
+
+    def _in_one_backward(
+        self, weights: Weights, of_tasks: Sequence[Tensor], factor: float, retain_graph: bool
+    ) -> Mapping[Tensor, Tensor] | None:
+        """The directions where nothing was measured and each head is one task's: g = (w g) / w.
+
+        None where that is not so, or would round more than the backward does.
+        """
+        if len(weights) != 1 or self.rounding > rounding_in(torch.float32):
+            return None
+        known = weights[0] or {}
+        divisors = {}
+        for leaf in of_tasks:
+            owners = [known[task] for task in self.shared.unshared[leaf] if task in known]
+            if len(owners) != 1 or not 1 / _REVERSIBLE <= abs(owners[0]) <= _REVERSIBLE:
+                return None
+            divisors[leaf] = 1.0 if self._request.heads == "weighted" else owners[0]
+        scaled = {task: factor * weight for task, weight in known.items()}
+        inputs = [*self.shared.groups[0], *of_tasks]
+        found = weighted_gradients(self._losses, scaled, inputs, retain_graph=retain_graph)
+        return {t: g / divisors[t] if t in divisors else g for t, g in found.items()}
