@@ -10,7 +10,17 @@ from pathlib import Path
 
 import torch
 
-_PACKAGES = ("gradbalance", "torch", "numpy", "scipy", "torchjd", "cvxpy", "clarabel", "quadprog", "rdkit")
+_PACKAGES = (
+    "gradbalance",
+    "torch",
+    "numpy",
+    "scipy",
+    "torchjd",
+    "cvxpy",
+    "clarabel",
+    "quadprog",
+    "rdkit",
+)
 
 
 def environment() -> dict[str, str]:
