@@ -38,15 +38,20 @@ def write(ends: Sequence[Tensor], take_step: TakeStep, *, retain_graph: bool) ->
         take_step: is called once.
         retain_graph: whether the graph must outlive this.
     """
-    if sum(map(Tensor.numel, ends)) > _WORTH_NO_COPY:
-        with torch.enable_grad():
-            loss = balanced_loss(torch.zeros(()), ends, take_step)
-        loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
-        return
-    with torch.no_grad():
-        gradients, commit = take_step(1.0, retain_graph)
-        carry_on(ends, _with_zeros(ends, gradients), retain_graph=retain_graph)
-        commit()
+    if sum(map(Tensor.numel, ends)) <= _WORTH_NO_COPY:
+        with torch.no_grad():
+            gradients, commit = take_step(1.0, retain_graph)
+            known = [gradient for gradient in gradients if gradient is not None]
+            if len(known) == len(ends):
+                carry_on(ends, known, retain_graph=retain_graph)
+                commit()
+                return
+        # DDP waits to hear of each end, and only a node tells of one that has no gradient.
+        taken = gradients, commit
+        take_step = lambda factor, kept: taken  # noqa: E731
+    with torch.enable_grad():
+        loss = balanced_loss(torch.zeros(()), ends, take_step)
+    loss.backward(retain_graph=retain_graph)  # type: ignore[no-untyped-call]
 
 
 class _BalancedLoss(torch.autograd.Function):

@@ -42,21 +42,17 @@ def gradients_of(
     )  # fmt: skip
 
 
-def carry_on(
-    ends: Sequence[Tensor], gradients: Sequence[Tensor | None], *, retain_graph: bool
-) -> None:
+def carry_on(ends: Sequence[Tensor], gradients: Sequence[Tensor], *, retain_graph: bool) -> None:
     """Go on with a backward from these tensors to the leaves, and add to their `.grad`.
 
     Args:
-        ends: leaves, or tensors with a graph.
-        gradients: of the ends, in their shapes and dtypes; None where there is none.
+        ends: leaves, or tensors with a graph; at least one.
+        gradients: of the ends, in their shapes and dtypes.
         retain_graph: whether the graph must outlive this.
     """
-    known = [(end, g) for end, g in zip(ends, gradients, strict=True) if g is not None]
-    if not known:
-        return
-    outputs, upstream = zip(*known, strict=True)
     if _run_backward is None:
-        torch.autograd.backward(outputs, upstream, retain_graph=retain_graph)
-    else:
-        _run_backward(outputs, upstream, retain_graph, False, (), True, accumulate_grad=True)
+        torch.autograd.backward(ends, gradients, retain_graph=retain_graph)
+        return
+    _run_backward(
+        tuple(ends), tuple(gradients), retain_graph, False, (), True, accumulate_grad=True
+    )  # fmt: skip
