@@ -289,19 +289,22 @@ class GraphGradients(TaskGradients):
     def _in_one_backward(
         self, weights: Weights, of_tasks: Sequence[Tensor], factor: float, retain_graph: bool
     ) -> Mapping[Tensor, Tensor] | None:
-        """The directions where nothing was measured and each head is one task's: g = (w g) / w.
+        """The directions where nothing was measured; a raw head of one task has g = (w g) / w.
 
-        None where that is not so, or would round more than the backward does.
+        None where a raw one is not that, or would be rounded more than the backward rounds it.
         """
-        if len(weights) != 1 or self.rounding > rounding_in(torch.float32):
+        if len(weights) != 1:
             return None
         known = weights[0] or {}
         divisors = {}
-        for leaf in of_tasks:
-            owners = [known[task] for task in self.shared.unshared[leaf] if task in known]
-            if len(owners) != 1 or not 1 / _REVERSIBLE <= abs(owners[0]) <= _REVERSIBLE:
+        if self._request.heads == "raw":
+            for leaf in of_tasks:
+                owners = [known[task] for task in self.shared.unshared[leaf] if task in known]
+                if len(owners) != 1 or not 1 / _REVERSIBLE <= abs(owners[0]) <= _REVERSIBLE:
+                    return None
+                divisors[leaf] = owners[0]
+            if divisors and self.rounding > rounding_in(torch.float32):
                 return None
-            divisors[leaf] = 1.0 if self._request.heads == "weighted" else owners[0]
         scaled = {task: factor * weight for task, weight in known.items()}
         inputs = [*self.shared.groups[0], *of_tasks]
         found = weighted_gradients(self._losses, scaled, inputs, retain_graph=retain_graph)
