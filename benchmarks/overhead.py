@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import gradbalance as gb
 from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
-from benchmarks.timing import Spread, as_text
+from benchmarks.timing import Spread, StepModel, as_text, seconds_of_step
 
 CHANGE = 12 * 8192  # shared parameters in 12 tensors, up to which rows are kept as one matrix
 SWEEPS = {
@@ -41,7 +41,7 @@ SWEEPS = {
 }
 
 
-class Model:
+class Model(StepModel):
     """A trunk, behind a table or not, and a linear head a task."""
 
     def __init__(
@@ -70,11 +70,6 @@ class Model:
         self.trunk = nn.Sequential(*parts)
         self.heads = nn.ModuleList([nn.Linear(width, outputs) for _ in range(num_tasks)])
         self.targets = torch.randn(num_tasks)
-
-    def forget(self) -> None:
-        """Drop all gradients."""
-        for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
-            parameter.grad = None
 
     def losses(self) -> tuple[Tensor, list[Tensor]]:
         z: Tensor = self.trunk(self.inputs)
@@ -112,12 +107,15 @@ def measure(model: Model, budget: float, least: int) -> dict[str, Any]:
                 loss, [*shared, *head.parameters()], retain_graph=loss is not losses[-1]
             )
 
-    times: list[tuple[float, float]] = []
+    def step(z: Tensor, losses: list[Tensor]) -> None:
+        balancer.backward(losses)
+
+    times: list[tuple[float, ...]] = []
     warm_up, start = 3, time.perf_counter()
     while len(times) < least + warm_up or time.perf_counter() - start < budget:
-        step = _seconds(model, lambda z, losses: balancer.backward(losses))
-        times.append((_seconds(model, floor), step))
-    floors, steps = np.array(times[warm_up:]).T
+        both = (seconds_of_step(model, way, time.thread_time) for way in (step, floor))
+        times.append(tuple(both))
+    steps, floors = np.array(times[warm_up:]).T
     return {
         "P": sum(map(Tensor.numel, shared)),
         "tensors": len(shared),
@@ -126,14 +124,6 @@ def measure(model: Model, budget: float, least: int) -> dict[str, Any]:
         "us_over_floor": vars(Spread.of(list(1e6 * (steps - floors)))),
         "over_floor": vars(Spread.of(list(steps / floors))),
     }
-
-
-def _seconds(model: Model, way: Callable[[Tensor, list[Tensor]], object]) -> float:
-    model.forget()
-    z, losses = model.losses()
-    start = time.thread_time()
-    way(z, losses)
-    return time.thread_time() - start
 
 
 def as_markdown(result: dict[str, Any]) -> str:

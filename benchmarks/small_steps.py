@@ -25,23 +25,18 @@ from torch import Tensor, nn
 import gradbalance as gb
 from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
-from benchmarks.timing import Spread, seconds_of_step
+from benchmarks.timing import Spread, StepModel, seconds_of_step
 
 EVERY = 10
 Losses = tuple[Tensor | None, list[Tensor]]
 Way = Callable[[Tensor | None, list[Tensor]], object]
 
 
-class Small:
+class Small(StepModel):
     """A small model: `losses()` gives the representation, None if all is shared, and the losses."""
 
     def __init__(self, trunk: nn.Module, heads: list[nn.Module], inputs: Tensor) -> None:
         self.trunk, self.heads, self.inputs = trunk, nn.ModuleList(heads), inputs
-
-    def forget(self) -> None:
-        """Drop all gradients."""
-        for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
-            parameter.grad = None
 
     def losses(self) -> Losses:
         z = self.trunk(self.inputs)

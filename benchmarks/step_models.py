@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import StepModel
+
 
 @dataclass
-class Case:
+class Case(StepModel):
     """A model with its batch.
 
     Attributes:
@@ -29,11 +31,6 @@ class Case:
         z = self.trunk(self.inputs)
         pairs = zip(self.heads, self.targets, strict=True)
         return z, [(head(z).squeeze(1) - target).square().mean() for head, target in pairs]
-
-    def forget(self) -> None:
-        """Drop all gradients."""
-        for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
-            parameter.grad = None
 
 
 def mlp(num_tasks: int) -> Case:
