@@ -90,8 +90,8 @@ METHODS: dict[str, Method] = {
     "gradnorm": Method("GradNorm(alpha=1.0)", "norm"),
     "db-mtl": Method("DBMTL", "norm"),
     # Two as their papers have them, whose lengths differ from the plain sum's.
-    "upgrad, raw": Method("UPGrad"),
-    "db-mtl, raw": Method("DBMTL"),
+    "upgrad-raw": Method("UPGrad"),
+    "db-mtl-raw": Method("DBMTL"),
     # On losses: their weights as they are.
     "uw": Method("UW"),
     "imtl-l": Method("IMTLL"),

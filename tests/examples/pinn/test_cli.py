@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from examples.pinn import compare
+from examples.pinn import cli, compare
 from examples.pinn.cli import app
-from examples.pinn.tables import interval
+from examples.pinn.config import RunConfig
+from examples.pinn.methods import METHODS
+from examples.pinn.tables import as_markdown, interval
 
 TINY = ["--adam-steps", "2", "--lbfgs-steps", "1", "--width", "4"]
 
@@ -42,6 +44,19 @@ def test_two_runs_are_printed_and_drawn(tmp_path: Path) -> None:
             assert min(image.size) > 400
     assert re.search(r"│ sum +│", result.output)
     assert re.search(r"│ upgrad +│", result.output)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_can_be_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def compare_runs(configs: list[RunConfig], *rest: object, **options: object) -> None:
+        asked.extend(config.name for config in configs)
+
+    monkeypatch.setattr(cli, "compare_runs", compare_runs)
+    result = invoke("compare", "--solvers", name, "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert asked == [name]
 
 
 def test_any_solver_stands_beside_the_plain_sum(tmp_path: Path) -> None:
@@ -125,3 +140,15 @@ def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], me
     assert message in re.sub(r"[\s│]+", " ", result.output)
     assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
+
+
+RESULTS = sorted(cli.RESULTS.glob("*.md"))
+
+
+@pytest.mark.parametrize("table", RESULTS, ids=lambda table: table.stem)
+def test_the_committed_tables_are_those_of_the_committed_runs(table: Path) -> None:
+    results = compare.read(table.with_suffix(".jsonl"))
+    text = table.read_text()
+    command = text.splitlines()[1]
+    assert command.startswith("python -m examples.pinn compare")
+    assert text == as_markdown(results, command)
