@@ -7,28 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from examples.pinn.problems.problem import Function, Losses, Points, Problem, mean_square
+from examples.pinn.problems.problem import Evolving, Function, Losses, mean_square
 
 VISCOSITY = 0.01 / pi
 _NUM_NODES = 160
 
 
-class Burgers(Problem):
+class Burgers(Evolving):
     """u_t + u u_x = ν u_xx on t in [0, 1], x in [-1, 1]; u = −sin(πx) at first, 0 at both ends."""
 
     title = "Burgers, ν = 0.01/π"
-    axes = ("t", "x")
     box = ((0.0, 1.0), (-1.0, 1.0))
     conditions = ("initial", "boundary")
-
-    def draw_points(self, num: int, generator: torch.Generator) -> Points:
-        """As many points inside as at the start, and as on the two ends together."""
-        ends = [self.on_side(1, end, num // 2, generator) for end in (0, 1)]
-        return {
-            "inside": self.inside(num, generator),
-            "start": self.on_side(0, 0, num, generator),
-            "boundary": torch.cat(ends),
-        }
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
         """The equation's residual, u at the start, and u on both ends."""

@@ -6,10 +6,10 @@ from math import pi
 import torch
 from torch import Tensor
 
-from examples.pinn.problems.problem import Function, Losses, Points, Problem, mean_square
+from examples.pinn.problems.problem import Function, Losses, Steady, mean_square
 
 
-class Helmholtz(Problem):
+class Helmholtz(Steady):
     """Δu + k²u = f on [-1, 1]², u = 0 on the boundary; solved by sin(aπx) sin(bπy).
 
     Args:
@@ -19,7 +19,6 @@ class Helmholtz(Problem):
         title: For tables and pictures.
     """
 
-    axes = ("x", "y")
     box = ((-1.0, 1.0), (-1.0, 1.0))
     conditions = ("boundary",)
 
@@ -30,11 +29,6 @@ class Helmholtz(Problem):
         title: str = "Helmholtz, u = sin(πx) sin(4πy)",
     ) -> None:
         self.waves, self.k, self.title = waves, k, title
-
-    def draw_points(self, num: int, generator: torch.Generator) -> Points:
-        """As many points inside as on the four sides together."""
-        sides = [self.on_side(axis, end, num // 4, generator) for axis in (0, 1) for end in (0, 1)]
-        return {"inside": self.inside(num, generator), "boundary": torch.cat(sides)}
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
         """The equation's residual, and u on the boundary."""

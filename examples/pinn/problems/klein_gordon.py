@@ -6,25 +6,15 @@ from math import pi
 import torch
 from torch import Tensor
 
-from examples.pinn.problems.problem import Function, Losses, Points, Problem, mean_square
+from examples.pinn.problems.problem import Evolving, Function, Losses, mean_square
 
 
-class KleinGordon(Problem):
+class KleinGordon(Evolving):
     """u_tt − u_xx + u³ = f on [0, 1]², solved by x cos(5πt) + (xt)³ (arXiv 2001.04536)."""
 
     title = "Klein-Gordon, u = x cos(5πt) + (xt)³"
-    axes = ("t", "x")
     box = ((0.0, 1.0), (0.0, 1.0))
     conditions = ("initial", "velocity", "boundary")
-
-    def draw_points(self, num: int, generator: torch.Generator) -> Points:
-        """As many points inside as at the start, and as on the two ends together."""
-        ends = [self.on_side(1, end, num // 2, generator) for end in (0, 1)]
-        return {
-            "inside": self.inside(num, generator),
-            "start": self.on_side(0, 0, num, generator),
-            "boundary": torch.cat(ends),
-        }
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
         """The equation's residual; u and u_t at the start; u on both ends."""

@@ -6,27 +6,21 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from examples.pinn.problems.problem import Function, Losses, Points, Problem, mean_square
+from examples.pinn.problems.problem import Function, Losses, Steady, mean_square
 
 REYNOLDS = 40.0
 _RATE = REYNOLDS / 2 - sqrt(REYNOLDS**2 / 4 + 4 * pi**2)
 
 
-class Kovasznay(Problem):
+class Kovasznay(Steady):
     """(u·∇)u + ∇p = Δu / Re and ∇·u = 0, with the velocity u, v given on the boundary."""
 
     title = "Kovasznay flow, Re = 40"
-    axes = ("x", "y")
     box = ((-0.5, 1.0), (-0.5, 1.5))
     num_outputs = 3
     num_compared = 2  # the pressure is known up to a constant only
     equations = ("momentum x", "momentum y", "continuity")
     conditions = ("boundary",)
-
-    def draw_points(self, num: int, generator: torch.Generator) -> Points:
-        """As many points inside as on the four sides together."""
-        sides = [self.on_side(axis, end, num // 4, generator) for axis in (0, 1) for end in (0, 1)]
-        return {"inside": self.inside(num, generator), "boundary": torch.cat(sides)}
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
         """Two momentum equations, continuity, and the velocity on the boundary."""

@@ -108,6 +108,32 @@ class Problem(ABC):
         return points
 
 
+class Steady(Problem):
+    """A problem in space, with conditions on all four sides."""
+
+    axes = ("x", "y")
+
+    def draw_points(self, num: int, generator: torch.Generator) -> Points:
+        """As many points inside as on the four sides together."""
+        sides = [self.on_side(axis, end, num // 4, generator) for axis in (0, 1) for end in (0, 1)]
+        return {"inside": self.inside(num, generator), "boundary": torch.cat(sides)}
+
+
+class Evolving(Problem):
+    """A problem in time, the first axis, with conditions at the start and on both ends."""
+
+    axes = ("t", "x")
+
+    def draw_points(self, num: int, generator: torch.Generator) -> Points:
+        """As many points inside as at the start, and as on the two ends together."""
+        ends = [self.on_side(1, end, num // 2, generator) for end in (0, 1)]
+        return {
+            "inside": self.inside(num, generator),
+            "start": self.on_side(0, 0, num, generator),
+            "boundary": torch.cat(ends),
+        }
+
+
 def mean_square(values: Tensor) -> Tensor:
     """Return the mean over the points of what is left over, squared."""
     return values.square().mean()
