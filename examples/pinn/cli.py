@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,8 +18,9 @@ from examples.pinn.config import RunConfig
 from examples.pinn.methods import METHODS, Method
 from examples.pinn.pictures import draw_solutions, draw_training
 from examples.pinn.problems import PROBLEMS
-from examples.pinn.progress import RunProgress
-from examples.pinn.train import Run, train
+from examples.pinn.progress import RunsProgress
+from examples.pinn.side_by_side import train_side_by_side
+from examples.pinn.train import Run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -74,9 +74,9 @@ def main(
     }
     try:
         configs = _configs(solvers, solver, scale, [seed], options)
-        torch.set_num_threads(1)  # more do not help a network of this size
         started = time.perf_counter()
-        runs = [_shown(config, console) for config in configs]
+        with RunsProgress(console, configs) as progress:
+            runs = train_side_by_side(configs, progress.show)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     out.mkdir(parents=True, exist_ok=True)
@@ -140,11 +140,6 @@ def _configs(
         for seed in seeds
         for name, method in methods.items()
     ]
-
-
-def _shown(config: RunConfig, console: Console) -> Run:
-    with RunProgress(console, config) as progress:
-        return train(config, progress.show)
 
 
 def _print_errors(runs: Sequence[Run], console: Console) -> None:

@@ -91,9 +91,10 @@ def draw_training(runs: Sequence[Run], path: Path) -> None:
     losses = list(runs[0].records[0].losses)
     for column, run in zip(grid.T, runs, strict=True):
         steps = [record.step for record in run.records]
-        for name in losses:
-            column[0].plot(steps, [record.losses[name] for record in run.records], label=name)
-            column[1].plot(steps, [record.weights[name] for record in run.records], label=name)
+        for index, name in enumerate(losses):
+            style = {"label": name, "linewidth": 3.0 - 0.6 * index}  # where lines meet, all show
+            column[0].plot(steps, [record.losses[name] for record in run.records], **style)
+            column[1].plot(steps, [record.weights[name] for record in run.records], **style)
         column[2].plot(steps, [record.cosine for record in run.records], color="0.3")
         column[3].plot(steps, [record.error for record in run.records], color="0.3")
         column[0].set_title(_label(run))

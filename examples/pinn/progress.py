@@ -1,5 +1,6 @@
-"""How far a run has come: a live bar in a terminal, a few lines anywhere else."""
+"""How far runs have come: live bars in a terminal, a few lines anywhere else."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -11,18 +12,17 @@ from examples.pinn.train import Record
 _LINES = 5  # of a run, where there is no terminal
 
 
-class RunProgress:
-    """Shows how a run stands; a context manager.
+class RunsProgress:
+    """Shows how runs stand; a context manager.
 
     Args:
         console: Where to show it.
-        config: The run.
+        configs: The runs.
     """
 
-    def __init__(self, console: Console, config: RunConfig) -> None:
-        self._console, self._config = console, config
-        self._num_steps = config.adam_steps + config.lbfgs_steps
-        self._num_lines = 0
+    def __init__(self, console: Console, configs: Sequence[RunConfig]) -> None:
+        self._console = console
+        self._num_lines = dict.fromkeys(configs, 0)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -31,9 +31,12 @@ class RunProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._id = self._bar.add_task(config.name, total=self._num_steps, stands="")
+        self._ids = {
+            config: self._bar.add_task(config.name, total=_num_steps(config), stands="")
+            for config in configs
+        }
 
-    def __enter__(self) -> "RunProgress":
+    def __enter__(self) -> "RunsProgress":
         self._bar.start()
         return self
 
@@ -45,19 +48,24 @@ class RunProgress:
     ) -> None:
         self._bar.stop()
 
-    def show(self, record: Record) -> None:
-        """Show how the run stands now.
+    def show(self, config: RunConfig, record: Record) -> None:
+        """Show how a run stands now.
 
         Args:
-            record: The latest.
+            config: The run.
+            record: Its latest.
         """
-        phase = "Adam  " if record.step <= self._config.adam_steps else "L-BFGS"
+        phase = "Adam  " if record.step <= config.adam_steps else "L-BFGS"
         losses = "  ".join(f"{name} {loss:.1e}" for name, loss in record.losses.items())
         stands = f"{phase} error {record.error:.3f}  {losses}"
-        self._bar.update(self._id, completed=record.step, stands=stands)
-        lines_due = _LINES * record.step // self._num_steps
-        if not self._console.is_terminal and lines_due > self._num_lines:
-            self._num_lines = lines_due
-            step = f"{record.step}/{self._num_steps}"
+        self._bar.update(self._ids[config], completed=record.step, stands=stands)
+        lines_due = _LINES * record.step // _num_steps(config)
+        if not self._console.is_terminal and lines_due > self._num_lines[config]:
+            self._num_lines[config] = lines_due
+            step = f"{record.step}/{_num_steps(config)}"
             # A log is searched by line: it is not wrapped to some terminal's width.
-            self._console.print(f"{self._config.name}  {step}  {stands}", soft_wrap=True)
+            self._console.print(f"{config.name}  {step}  {stands}", soft_wrap=True)
+
+
+def _num_steps(config: RunConfig) -> int:
+    return config.adam_steps + config.lbfgs_steps

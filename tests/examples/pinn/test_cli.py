@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from examples.pinn import cli, compare
+from examples.pinn import cli, compare, side_by_side
 from examples.pinn.cli import app
 from examples.pinn.config import RunConfig
 from examples.pinn.methods import METHODS
@@ -23,9 +23,10 @@ TINY = ["--adam-steps", "2", "--lbfgs-steps", "1", "--width", "4"]
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def executor(jobs: int, mp_context: object) -> Executor:
-        return ThreadPoolExecutor(1)
+        return ThreadPoolExecutor(1)  # one by one, as torch's number of threads is global
 
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", executor)
+    for module in (compare, side_by_side):
+        monkeypatch.setattr(module, "ProcessPoolExecutor", executor)
 
 
 def invoke(*arguments: str) -> Any:
