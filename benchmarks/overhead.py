@@ -8,7 +8,7 @@ so that it matters less what else the machine does.
 
 - parameters, tasks, tensors: a trunk of square layers (a weight and a bias each), batch 32, a
   linear head a task. One of the three varies; the others stay at 4 tasks, about 40,000 parameters
-  and 12 tensors. Rows are kept as one matrix where tensors have up to 8,192 entries on average
+  and 12 tensors. Rows are kept as one matrix where tensors have up to 16,384 entries on average
   (`gradients/matrix.py`), and are summed block by block where they are longer; the points are dense
   around that change.
 - rows of a table: an embedding of 16 columns with sparse gradients, of which a batch touches 64 × 8
@@ -31,7 +31,7 @@ from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
 from benchmarks.timing import Spread, StepModel, as_text, seconds_of_step
 
-CHANGE = 12 * 8192  # shared parameters in 12 tensors, up to which rows are kept as one matrix
+CHANGE = 12 * 16_384  # shared parameters in 12 tensors, up to which rows are kept as one matrix
 SWEEPS = {
     "parameters": "shared parameters P",
     "tasks": "tasks T",

@@ -12,7 +12,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 # Legend: T tasks, P entries of a row.
 
-_SHORT = 8192  # entries
+_SHORT = 16_384  # entries
 _LARGEST = 64 << 20  # bytes
 
 
