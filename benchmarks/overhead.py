@@ -80,7 +80,8 @@ class Model(StepModel):
 def points() -> Iterator[tuple[str, int, Callable[[], Model]]]:
     """The sweep, where in it, and how to make the model."""
     near = [int(CHANGE * part) for part in (0.5, 0.8, 0.95, 1.05, 1.25, 2)]
-    for number in (1_000, 3_000, 10_000, *near, 300_000, 1_000_000, 3_000_000, 10_000_000):
+    far = [1_000, 3_000, 10_000, 1_000_000, 3_000_000, 10_000_000]
+    for number in sorted(far + near):
         yield "parameters", number, lambda n=number: Model(num_parameters=n)  # type: ignore[misc]
     for number in (2, 3, 4, 6, 8, 10, 12, 14, 16, 32, 64):
         yield "tasks", number, lambda n=number: Model(num_tasks=n)  # type: ignore[misc]
