@@ -31,7 +31,7 @@ from benchmarks.results import write_json
 from benchmarks.timing import Spread, StepModel, as_text
 
 EVERY = 10
-NUM_WARM_UP = 10
+NUM_WARM_UP = 5
 Way = Callable[[Tensor, list[Tensor]], object]
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradbalance.gradients.blocks import flattened
 from gradbalance.gradients.ranks import Ranks, widest_dtype
-from gradbalance.gradients.rows import flattened
 
 # Legend: T tasks, d numbers in a sketch.
 

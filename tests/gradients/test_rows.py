@@ -6,8 +6,9 @@ import torch
 
 import gradbalance as gb
 from benchmarks.memory import peak_bytes
+from gradbalance.gradients import blocks as blocks_module
 from gradbalance.gradients import matrix as matrix_module
-from gradbalance.gradients import rows as rows_module
+from gradbalance.gradients.matrix import LongRows
 from gradbalance.gradients.rows import Rows
 
 
@@ -26,7 +27,7 @@ def filled(jac, tensors, tasks="abc"):
 
 @pytest.mark.parametrize("size", [8, 64, 1000, 1 << 20])
 def test_any_buffer_gives_the_same_answers(size, monkeypatch):
-    monkeypatch.setattr(rows_module, "_buffer_bytes", lambda device: size)
+    monkeypatch.setattr(blocks_module, "buffer_bytes", lambda device: size)
     monkeypatch.setattr(matrix_module, "_LARGEST", size)
     torch.manual_seed(0)
     tensors = [torch.zeros(3, 5), torch.zeros(7), torch.zeros(1), torch.zeros(2, 2, 2)]
@@ -96,7 +97,7 @@ def test_a_row_that_is_not_finite_shows_in_its_own_products_alone(num_tasks):
 @pytest.mark.parametrize("num_tasks", [8, 20])
 @pytest.mark.parametrize("size", [64, 1000, 1 << 20])
 def test_many_tasks_have_the_same_gramian(num_tasks, size, monkeypatch):
-    monkeypatch.setattr(rows_module, "_buffer_bytes", lambda device: size)
+    monkeypatch.setattr(blocks_module, "buffer_bytes", lambda device: size)
     monkeypatch.setattr(matrix_module, "_LARGEST", size)
     torch.manual_seed(0)
     tensors = [torch.zeros(30, 5), torch.zeros(7), torch.zeros(1)]
@@ -141,4 +142,39 @@ def test_a_step_holds_each_row_once_and_little_else(num_tasks):
     balancer.measure(losses)  # what is made once only does not count
     row = trunk.weight.numel() * 4
     peak = peak_bytes(lambda: balancer.backward(losses))
-    assert peak < (num_tasks + 0.2) * row + rows_module._buffer_bytes(torch.device("cpu"))
+    assert peak < (num_tasks + 0.2) * row + blocks_module.buffer_bytes(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_long_rows_are_joined_where_calls_are_dear(dtype, wide, monkeypatch):
+    monkeypatch.setattr(LongRows, "suit", lambda *rows: True)
+    monkeypatch.setattr(matrix_module, "_LARGEST", 0)
+    monkeypatch.setattr(matrix_module, "buffer_bytes", lambda device: 64)
+    torch.manual_seed(0)
+    tensors = [torch.zeros(size, dtype=dtype) for size in ((3, 5), (7,), (2, 2, 2))]
+    jac = torch.randn(3, 30).to(dtype)
+    rows = filled(jac, tensors)
+    expected = jac.double() @ jac.double().T
+    torch.testing.assert_close(rows.gram(tensors, "abc"), expected, rtol=1e-12, atol=1e-12)
+    found = rows.combine(tensors, {"a": 0.5, "c": -2.0}, wide=wide)
+    assert [found[tensor].shape for tensor in tensors] == [tensor.shape for tensor in tensors]
+    right = (0.5 * jac[0].double() - 2.0 * jac[2].double()).to(dtype)
+    torch.testing.assert_close(torch.cat([found[t].flatten() for t in tensors]), right)
+
+
+def test_long_rows_need_all_tasks_to_reach_all_tensors_in_one_dtype():
+    one, other = torch.zeros(2, device="meta"), torch.zeros(3, device="meta")
+    whole = {one: one, other: other}
+    assert LongRows.suit([one, other], [whole, whole])
+    assert not LongRows.suit([one, other], [whole, {one: one}])
+    assert not LongRows.suit([one, other], [whole, {one: one, other: other.double()}])
+    assert not LongRows.suit([one], [{one: one}])
+
+
+def test_slices_of_a_block_add_up(monkeypatch):
+    block = torch.randn(3, 7 * 128 * 2 + 5, dtype=torch.float64)
+    monkeypatch.setattr(blocks_module, "_NUM_SLICES", 7)
+    found = torch.zeros(3, 3, dtype=torch.float64)
+    blocks_module.add_products(found, block, sliced=True)
+    torch.testing.assert_close(found, block @ block.T)
