@@ -12,17 +12,15 @@ from torch.nn import functional
 
 from gradbalance.gradients.ranks import Ranks, widest_dtype
 
-# Legend: T tasks, C columns of the Jacobian at once, S slices of them.
+# Legend: T tasks, C columns of the Jacobian at once.
 
 # From so many tasks on, half of a product takes less time than all of it.
 _MANY_TASKS = 8
-# An accelerator multiplies slices of a long block side by side, and the whole as one.
-_NUM_SLICES = 128
 
 
 def buffer_bytes(device: torch.device) -> int:
-    """What a CPU's cache holds; elsewhere many small pieces would cost more than the memory."""
-    return 2 << 20 if device.type == "cpu" else 64 << 20
+    """What a CPU's cache holds; elsewhere a few long products are faster than many short ones."""
+    return 2 << 20 if device.type == "cpu" else 256 << 20
 
 
 @dataclass(frozen=True)
@@ -72,34 +70,24 @@ def _numbered(part: Tensor) -> Tensor:
 
 
 def gram_of(columns: Sequence[Columns], device: torch.device, ranks: Ranks | None) -> Tensor:
+    """The Gramian [T, T] over these columns; with ranks, of the rows' mean over them."""
     wide = widest_dtype(device)
-    num_tasks, sliced = len(columns[0].parts), device.type != "cpu"
+    num_tasks = len(columns[0].parts)
     gram_TT = torch.zeros(num_tasks, num_tasks, dtype=wide, device=device)
     if ranks is None:
         blocks = _blocks(columns, device, wide)
         if device.type == "cpu" and num_tasks >= _MANY_TASKS:
             return _gram_by_halves(blocks, num_tasks)
         for block_TC in blocks:
-            add_products(gram_TT, block_TC, sliced=sliced)
+            gram_TT.addmm_(block_TC, block_TC.T)
         return gram_TT
     narrow = functools.reduce(torch.promote_types, (c.dtype for c in columns), torch.float32)
     for block_TC in _blocks(columns, device, narrow):
         # What is sent is no wider than the rows; zeros make the columns divisible.
         padding = -block_TC.shape[1] % ranks.size
         shard = ranks.mean_shard(functional.pad(block_TC, (0, padding))).to(wide)
-        add_products(gram_TT, shard, sliced=sliced)
+        gram_TT.addmm_(shard, shard.T)
     return ranks.add_up(gram_TT)
-
-
-def add_products(gram_TT: Tensor, block_TC: Tensor, *, sliced: bool) -> None:
-    """Add the inner products of the rows of a block; sliced as an accelerator needs it, or not."""
-    length = block_TC.shape[1] // _NUM_SLICES
-    if sliced and length >= _NUM_SLICES:
-        whole = length * _NUM_SLICES
-        slices_STC = block_TC[:, :whole].view(-1, _NUM_SLICES, length).transpose(0, 1)
-        gram_TT += (slices_STC @ slices_STC.mT).sum(dim=0)
-        block_TC = block_TC[:, whole:]
-    gram_TT.addmm_(block_TC, block_TC.T)
 
 
 def _gram_by_halves(blocks: Iterable[Tensor], num_tasks: int) -> Tensor:

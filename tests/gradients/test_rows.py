@@ -170,11 +170,3 @@ def test_long_rows_need_all_tasks_to_reach_all_tensors_in_one_dtype():
     assert not LongRows.suit([one, other], [whole, {one: one}])
     assert not LongRows.suit([one, other], [whole, {one: one, other: other.double()}])
     assert not LongRows.suit([one], [{one: one}])
-
-
-def test_slices_of_a_block_add_up(monkeypatch):
-    block = torch.randn(3, 7 * 128 * 2 + 5, dtype=torch.float64)
-    monkeypatch.setattr(blocks_module, "_NUM_SLICES", 7)
-    found = torch.zeros(3, 3, dtype=torch.float64)
-    blocks_module.add_products(found, block, sliced=True)
-    torch.testing.assert_close(found, block @ block.T)
