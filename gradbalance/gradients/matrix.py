@@ -20,7 +20,7 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 # Legend: T tasks, P entries of a row.
 
 _SHORT = 16_384  # entries
-_LARGEST = 64 << 20  # bytes
+_LARGEST = 4 << 20  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class Matrix:
         first = tensors[0]
         if not 0 < width * len(tasks) * 8 <= _LARGEST or first.device.type == "mps":
             return None
-        if first.device.type == "cpu" and width > _SHORT * len(tensors):
+        if not _calls_dominate(tensors):
             return None
         if any(tensor.is_complex() or tensor.device != first.device for tensor in tensors):
             return None
@@ -122,7 +122,7 @@ class LongRows:
             tensors: the columns.
             rows: for each task its gradients.
         """
-        if len(tensors) == 1 or tensors[0].device.type == "cpu":
+        if len(tensors) == 1 or not _calls_dominate(tensors):
             return False
         kinds = {
             (part.dtype, part.device, part.layout) if tensor in row else None
@@ -160,6 +160,12 @@ class LongRows:
             if piece is not written:
                 written.copy_(piece)
         return _views(total, self.tensors)
+
+
+def _calls_dominate(tensors: Sequence[Tensor]) -> bool:
+    """Whether a call for each tensor takes longer than its work: on a CPU where they are short."""
+    width = sum(map(Tensor.numel, tensors))
+    return tensors[0].device.type != "cpu" or width <= _SHORT * len(tensors)
 
 
 def join(row: MutableMapping[Tensor, Tensor], tensors: Sequence[Tensor]) -> Tensor:

@@ -170,3 +170,15 @@ def test_long_rows_need_all_tasks_to_reach_all_tensors_in_one_dtype():
     assert not LongRows.suit([one, other], [whole, {one: one}])
     assert not LongRows.suit([one, other], [whole, {one: one, other: other.double()}])
     assert not LongRows.suit([one], [{one: one}])
+
+
+def test_rows_of_many_short_tensors_are_held_once_too():
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(100, 100, bias=False) for _ in range(20)]
+    trunk = torch.nn.Sequential(*layers)
+    losses = trunk(torch.randn(4, 100))[:, :96].view(4, -1, 8).square().mean((0, 1))
+    balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(trunk))
+    balancer.measure(losses)  # what is made once only does not count
+    row = 20 * 100 * 100 * 4
+    peak = peak_bytes(lambda: balancer.backward(losses))
+    assert peak < (8 + 1.2) * row + blocks_module.buffer_bytes(torch.device("cpu"))
