@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ LossesNow = Callable[[], dict[str, Tensor]]
 
 LOOK_EVERY = 100  # steps of Adam between two records
 _NUM_AT_ONCE = 50  # iterations of L-BFGS between two records
+_STALLED = 1e-3  # a loss that falls by less, relatively, between two records
 _NUM_AVERAGED = 200  # steps of Adam, whose weights L-BFGS holds on average
 _EPOCH = 100  # steps, for methods that know epochs
 
@@ -164,27 +165,39 @@ def _lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) 
     L-BFGS learns the curvature of one function, so the weights must stay as they are. Those of a
     single step are noise: where the last batch has no conflict, UPGrad's are those of the plain
     sum. Their average is not; `balancer.hold()` would hold the former.
+
+    After a line search that failed, torch's L-BFGS takes the same direction for ever; so it begins
+    anew where the loss has stopped to fall.
     """
     balancer = gb.Balancer(gb.Uniform(preferences=held.tolist()))
-    optimizer = torch.optim.LBFGS(
+    optimizer = _new_lbfgs(network)
+
+    def closure() -> Tensor:
+        network.zero_grad()
+        loss: Tensor = balancer(losses())
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    before = inf
+    for done in range(0, config.lbfgs_steps, _NUM_AT_ONCE):
+        num = min(_NUM_AT_ONCE, config.lbfgs_steps - done)
+        optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
+        loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # before these
+        stalled = loss > (1 - _STALLED) * before
+        if stalled:
+            optimizer = _new_lbfgs(network)
+        before = inf if stalled else loss
+        yield done + num
+
+
+def _new_lbfgs(network: Network) -> torch.optim.LBFGS:
+    return torch.optim.LBFGS(
         network.parameters(),
         history_size=50,
         tolerance_grad=0.0,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss: Tensor = balancer(losses())
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    for done in range(0, config.lbfgs_steps, _NUM_AT_ONCE):
-        num = min(_NUM_AT_ONCE, config.lbfgs_steps - done)
-        optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-        yield done + num
 
 
 def _smallest_cosine(report: gb.Report) -> float:

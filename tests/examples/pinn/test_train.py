@@ -1,6 +1,7 @@
 """Runs: what they do step by step, and that the same run comes out the same."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -86,6 +87,29 @@ def test_lbfgs_holds_the_average_of_the_last_weights(monkeypatch: pytest.MonkeyP
     held = list(run.records[-1].weights.values())
     np.testing.assert_allclose(held, np.mean(weights[-2:], axis=0))
     assert len(weights) == 3
+
+
+class Stuck(torch.optim.SGD):
+    """As torch's L-BFGS after a line search that failed: it stays where it is."""
+
+    def step(self, closure: Callable[[], torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        return closure()
+
+
+def test_lbfgs_begins_anew_where_the_loss_stops_to_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def stuck_at_first(network: torch.nn.Module) -> torch.optim.Optimizer:
+        made.append(len(made))
+        return Stuck(network.parameters()) if len(made) == 1 else plain(network)
+
+    plain = training._new_lbfgs
+    monkeypatch.setattr(training, "_new_lbfgs", stuck_at_first)
+    monkeypatch.setattr(training, "_NUM_AT_ONCE", 2)
+    run = train(tiny("x10", lbfgs_steps=8))
+    assert len(made) == 2
+    last = [sum(r.weights[k] * r.losses[k] for k in r.losses) for r in run.records[-5:]]
+    assert last[0] == last[1] == last[2] > last[3]
 
 
 def test_annealing_by_hand() -> None:
