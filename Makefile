@@ -8,8 +8,9 @@ FACES = 'gan-face-generate; python_version < "3.13"'
 
 .PHONY: demo test lint types unit smoke wheel test-long format clean
 
-## Install the example and run it: rotation against MP-SSL on built-in data.
+## Install the examples and run two: a differential equation, and rotation against MP-SSL on built-in data.
 demo: $(VENV)/example
+	$(BIN)/python -m examples.pinn
 	$(BIN)/python -m examples.mpssl
 
 ## Install everything and pass all fast checks; CI runs this.

@@ -48,7 +48,7 @@ def draw(axes: Axes, title: str, solver: gb.Solver) -> None:
         color="0.75",
         linewidth=6,
         zorder=0,
-        label="neither can gain alone (Pareto set)",
+        label="Pareto set: one gains only at the other's cost",
     )
     for start in STARTS:
         path = descend(gb.Balancer(solver, gb.SharedParameters()), start)
