@@ -1,6 +1,8 @@
 """Multi-task gradient balancing for PyTorch: any solver on any source of gradients."""
 
 from gradbalance.balancer import Balancer
+from gradbalance.diagnosis import diagnose
+from gradbalance.findings import Diagnosis
 from gradbalance.gradients import (
     LossesOnly,
     Representation,
@@ -65,6 +67,7 @@ __all__ = [
     "Balancer",
     "CAGrad",
     "ConFIG",
+    "Diagnosis",
     "DualProj",
     "EndEpoch",
     "FairGrad",
@@ -89,5 +92,6 @@ __all__ = [
     "TaskGradients",
     "UPGrad",
     "Uniform",
+    "diagnose",
     "listeners",
 ]
