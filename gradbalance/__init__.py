@@ -1,8 +1,8 @@
 """Multi-task gradient balancing for PyTorch: any solver on any source of gradients."""
 
 from gradbalance.balancer import Balancer
-from gradbalance.diagnosis import diagnose
-from gradbalance.findings import Diagnosis
+from gradbalance.comparison import Comparison, compare
+from gradbalance.diagnosis import Diagnosis, diagnose
 from gradbalance.gradients import (
     LossesOnly,
     Representation,
@@ -13,6 +13,7 @@ from gradbalance.gradients import (
 )
 from gradbalance.history import History
 from gradbalance.numerics import Status
+from gradbalance.replay import Replay
 from gradbalance.report import Report
 from gradbalance.solvers import (
     CRMOGM,
@@ -66,6 +67,7 @@ __all__ = [
     "AlignedMTL",
     "Balancer",
     "CAGrad",
+    "Comparison",
     "ConFIG",
     "Diagnosis",
     "DualProj",
@@ -79,6 +81,7 @@ __all__ = [
     "PCGrad",
     "Problem",
     "ReLoBRaLo",
+    "Replay",
     "Report",
     "Representation",
     "ShardedParameters",
@@ -92,6 +95,7 @@ __all__ = [
     "TaskGradients",
     "UPGrad",
     "Uniform",
+    "compare",
     "diagnose",
     "listeners",
 ]

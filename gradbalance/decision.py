@@ -264,4 +264,5 @@ def _report(
         num_steps=0 if solution is None else solution.num_steps,
         certificate=None if solution is None else solution.certificate,
         left_out=left_out,
+        resolution=measured.resolution,
     )

@@ -6,18 +6,23 @@ import base64
 import io
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from math import isfinite
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradbalance.jsonl import read_rows
 from gradbalance.numerics.array import Array
 from gradbalance.plot import Panel, draw
+from gradbalance.policy import Scale
+from gradbalance.recording import as_record, as_reports
+from gradbalance.replay.replay import Replay
+from gradbalance.replay.replaying import replay
 from gradbalance.report import Report
+from gradbalance.solvers import Solver
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +34,9 @@ class History:
     Args:
         max_reports: keep only so many in memory, the latest; None keeps all.
         path: a new file, its folder is made: each report that is appended is written as one line
-            of JSON, for `pandas.read_json(path, lines=True)`: its step, counted from 0, solver,
-            status and the finite floats of `Report.as_dict`. A history that was copied or pickled
-            goes on in the same file.
+            of JSON, for `pandas.read_json(path, lines=True)` or `History.read`: its step, counted
+            from 0, solver, status, resolution and the finite floats of `Report.as_dict`. A history
+            that was copied or pickled goes on in the same file.
 
     Raises:
         ValueError: `max_reports` is less than 1.
@@ -64,6 +69,27 @@ class History:
                     f"path: {self._path} is of another run; name a new file, or delete that one"
                 ) from None
 
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> History:
+        """The history of a run from the file that `History(path=path)` wrote.
+
+        Gramians come from the norms and cosines in it, to rounding. What a file lacks: the solver's
+        iterations, losses that were not finite (their tasks count as absent), and why else a task
+        was left out. The new history writes to no file. A last line that a crash cut off is left
+        out.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ValueError: it is empty or of another kind, or groups of parameters were balanced.
+            FileNotFoundError: there is no such file.
+        """
+        history = cls()
+        for report in as_reports(read_rows(path)):
+            history.append(report)
+        return history
+
     def append(self, report: Report) -> None:
         """Add the report of the next step.
 
@@ -75,11 +101,9 @@ class History:
                 f"a history is of one run: found tasks {report.names} after {self.names}"
             )
         if self._path is not None:
-            floats = {key: value for key, value in report.as_dict().items() if isfinite(value)}
-            status = report.status and report.status.value
-            record = {"step": self._num_appended, "solver": report.solver, "status": status}
+            record = as_record(report, self._num_appended)
             with self._path.open("a") as file:  # closed each time: nothing is lost in a crash
-                file.write(json.dumps(record | floats, allow_nan=False) + "\n")
+                file.write(json.dumps(record, allow_nan=False) + "\n")
         self._reports.append(report)
         self._num_appended += 1
 
@@ -129,6 +153,48 @@ class History:
         """[steps] how many pairs of tasks conflicted, NaN where it was not measured."""
         return np.array([np.nan if r.gram is None else len(r.conflicts) for r in self._reports])
 
+    def replay(
+        self,
+        solvers: Sequence[Solver] | Mapping[str, Solver],
+        *,
+        scale: Scale | None = None,
+        epoch_steps: int | None = None,
+        group: str | None = None,
+    ) -> Replay:
+        """What other solvers would have done with the Gramians of this run; no model is needed.
+
+        Each solver goes through the recorded steps in order, as a `Balancer` with its default
+        options would take them; what it remembers, it learns on the way. It is what it would have
+        done at the places where this run was: with it, the run would have gone elsewhere.
+
+        The copies of the solvers start with what the solvers remember now, so pass new ones. A
+        task whose loss or gradient was not finite is left out of its step. `FAMO` cannot be
+        replayed, for it needs the losses after each step; the table says so.
+
+        Args:
+            solvers: in a sequence, or by the names that the table shows.
+            scale: of the weights, as of a `Balancer`: "sum" makes the weights of different solvers
+                comparable.
+            epoch_steps: how many steps an epoch has, for `DWA`.
+            group: the group of parameters to look at, where each was balanced for itself.
+
+        Raises:
+            ValueError: there are no reports, or none has a Gramian; an argument cannot be used.
+        """
+        if not self._reports:
+            raise ValueError("there is nothing to replay; append reports first")
+        groups = list(self.group_weights)
+        if (group is None) == bool(groups) or (group is not None and group not in groups):
+            kind = f"has the groups {groups}" if groups else "has no groups of parameters"
+            raise ValueError(f"group must name one group of the run; it {kind}; found {group!r}")
+        reports = [r if group is None else r.groups.get(group) for r in self._reports]
+        return replay(reports, self._steps, solvers, scale=scale, epoch_steps=epoch_steps)
+
+    @property
+    def _steps(self) -> Array:
+        """[steps] their numbers."""
+        return np.arange(self._num_appended - len(self), self._num_appended, dtype=np.float64)
+
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
         """Draw losses, weights, cosines and conflicts over steps, smoothed to 50 points a line.
 
@@ -153,7 +219,6 @@ class History:
         pairs = [f"{self.names[i]} · {self.names[j]}" for i, j in zip(first, second, strict=True)]
         absent = np.isnan(self.losses)
         of_groups = {f"weight/{group}": values for group, values in self.group_weights.items()}
-        steps = np.arange(self._num_appended - len(self), self._num_appended, dtype=np.float64)
         panels = [Panel("loss", self.losses, self.names, log=True)]
         for title, values in (of_groups or {"weight": self.weights}).items():
             took_part = np.where(absent, np.nan, values)
@@ -161,7 +226,7 @@ class History:
         panels.append(Panel("cosine of gradients", self.cosines[:, first, second], pairs))
         title = f"conflicting pairs of {len(pairs)}"
         panels.append(Panel(title, self.num_conflicts[:, None], [""]))
-        figure = draw(steps, panels)
+        figure = draw(self._steps, panels)
         if path is not None:
             figure.savefig(path, dpi=120)
         return figure

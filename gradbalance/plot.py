@@ -39,24 +39,39 @@ def draw(steps: Array, panels: Sequence[Panel]) -> Figure:
     Raises:
         ImportError: matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install gradbalance[plots]") from error
     num_columns = 2 if len(panels) <= 4 else 3
     num_rows = -(-len(panels) // num_columns)
-    figure = Figure(figsize=(5.5 * num_columns, 3.5 * num_rows), layout="constrained")
+    figure = new_figure(num_rows, num_columns)
     legend: list[str] = []
     for index, panel in enumerate(panels, 1):
         axes = figure.add_subplot(num_rows, num_columns, index)
         axes.set(title=panel.title, xlabel="step")
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-        _fill(axes, panel, _smooth(steps), _smooth(panel.values))
+        _fill(axes, panel, smooth(steps), smooth(panel.values))
         before, legend = legend, axes.get_legend_handles_labels()[1]
         if len(panel.labels) > 1 and legend and legend != before:  # neighbours may share one
             axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
+
+
+def new_figure(num_rows: int, num_columns: int) -> Figure:
+    """An empty figure for so many panels.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plots need matplotlib: pip install gradbalance[plots]") from error
+    return Figure(figsize=(5.5 * num_columns, 3.5 * num_rows), layout="constrained")
+
+
+def spans_decades(values: Array) -> bool:
+    """Whether values, one of them finite, are positive and want a log axis."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    return bool(low > 0 and high > low * 10**_DECADES)
 
 
 def _fill(axes: Axes, panel: Panel, steps: Array, points: Array) -> None:
@@ -64,8 +79,7 @@ def _fill(axes: Axes, panel: Panel, steps: Array, points: Array) -> None:
     if not measured.size:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
         return
-    low, high = np.nanmin(points), np.nanmax(points)
-    if panel.log and low > 0 and high > low * 10**_DECADES:
+    if panel.log and spans_decades(points):
         axes.set_yscale("log")
     lines = [(index, f"C{index}", "-") for index in measured]
     if len(lines) > _LINES:
@@ -91,7 +105,7 @@ def _line(axes: Axes, steps: Array, line: Array, label: str, color: str, style: 
     axes.plot(steps[known], line[known], f".{style}", color=color, label=label, markersize=4)
 
 
-def _smooth(values: Array) -> Array:
+def smooth(values: Array) -> Array:
     """Means over equal shares of the first axis; NaN where a share has nothing finite."""
     shares = np.array_split(np.arange(len(values)), min(_POINTS, len(values)))
     starts = [share[0] for share in shares]

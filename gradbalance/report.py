@@ -33,6 +33,7 @@ class Report:
             "not finite".
         groups: where groups of parameters are balanced each for itself, the report of each by its
             name; this one is then of all parameters together, and its weights are NaN.
+        resolution: how exactly directions were known, see `Problem`; 0 without a Gramian.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -58,6 +59,7 @@ class Report:
     certificate: float | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, "Report"] = field(default_factory=dict)
+    resolution: float = 0.0
 
     @property
     def norms(self) -> Array | None:

@@ -52,10 +52,11 @@ def test_the_list_is_sorted_as_the_linter_wants_and_complete():
     assert not [name for name in gb.__all__ if not hasattr(gb, name)]
 
 
-LAYERS = {"numerics": 0, "table": 0, "eager": 0, "solvers": 1, "report": 1, "gradients": 1,
-          "losses": 1, "state": 1, "plot": 2, "policy": 2, "loss": 2, "measured": 2,
-          "agreement": 2, "findings": 2, "history": 3, "memory": 3, "verdict": 3, "decision": 4,
-          "balancer": 5, "diagnosis": 6, "testing": 6}  # fmt: skip
+LAYERS = {"numerics": 0, "table": 0, "eager": 0, "jsonl": 0, "solvers": 1, "report": 1,
+          "gradients": 1, "losses": 1, "state": 1, "plot": 2, "policy": 2, "loss": 2,
+          "measured": 2, "agreement": 2, "recording": 2, "memory": 3, "comparison": 3,
+          "decision": 4, "balancer": 5, "replay": 5, "history": 6, "diagnosis": 6,
+          "testing": 6}  # fmt: skip
 
 
 def imported_layers(path: Path) -> set[str]:

@@ -375,7 +375,8 @@ def test_a_history_is_written_while_it_grows(tmp_path, monkeypatch):
     for step, (record, report) in enumerate(zip(records, reports[:2], strict=True)):
         floats = {key: value for key, value in report.as_dict().items() if math.isfinite(value)}
         status = ["converged", None][step]
-        assert record == {"step": step, "solver": "Uniform", "status": status, **floats}
+        about = {"step": step, "solver": "Uniform", "status": status}
+        assert record == {**about, "resolution": report.resolution, **floats}
     assert "loss/task1" not in records[0]
     assert "loss/task0" not in records[1]
 

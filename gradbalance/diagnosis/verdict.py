@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbalance.findings import Diagnosis, percent
+from gradbalance.diagnosis.findings import Diagnosis, percent
 from gradbalance.numerics.array import Array
 
 Flags = NDArray[np.bool_]  # [T]

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from gradbalance.balancer import Balancer
-from gradbalance.findings import Diagnosis, from_gramians
+from gradbalance.diagnosis.findings import Diagnosis, from_gramians
+from gradbalance.diagnosis.verdict import verdict_on
 from gradbalance.gradients import Request, SharedParameters, Source
 from gradbalance.gradients.graph import Graph
 from gradbalance.losses import Losses, named_losses
 from gradbalance.numerics.array import Array
 from gradbalance.solvers import Uniform, UPGrad
-from gradbalance.verdict import verdict_on
 
 Batch = TypeVar("Batch")
 

@@ -1,0 +1,275 @@
+"""Several methods side by side: a table of their metrics, learning curves and a Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from gradbalance.comparison.curves import Curve, draw_curves, draw_pareto
+from gradbalance.comparison.difference import Difference, difference, sample_sd
+from gradbalance.numerics.array import Array
+from gradbalance.table import as_html, as_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Better = Literal["higher", "lower"]
+Value = Literal["last", "best"]
+Path = str | PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    r"""What `compare` returns: the metrics of several methods; shows as a table.
+
+    .. math:: \Delta_m = \frac{100}{M} \sum_{k=1}^{M} \pm \frac{m_k - b_k}{|b_k|}
+
+    with m_k the mean over the seeds of metric k of M, b_k that of the baseline, and the sign
+    chosen so that positive is better. Differences are in the units of the metrics.
+
+    Attributes:
+        values: [seeds] by method and metric, the last or the best value of each run.
+        better: by metric, whether "higher" or "lower" is better.
+        baseline: the method that the others are compared with, or None.
+        value: "last" or "best".
+        curves: by method and metric, of each run its steps and its values, both [points].
+
+    Example:
+        >>> import gradbalance as gb, json, pathlib, tempfile
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> def run(name, *accuracies):
+        ...     lines = [json.dumps({"accuracy": accuracy}) for accuracy in accuracies]
+        ...     (folder / name).write_text("\n".join(lines))
+        ...     return folder / name
+        >>> comparison = gb.compare(
+        ...     {
+        ...         "sum": [run("sum-0.jsonl", 50.0, 70.0), run("sum-1.jsonl", 50.0, 74.0)],
+        ...         "UPGrad": [run("up-0.jsonl", 50.0, 75.0), run("up-1.jsonl", 50.0, 77.0)],
+        ...     },
+        ...     better={"accuracy": "higher"},
+        ...     baseline="sum",
+        ... )
+        >>> print(comparison)
+        last values, mean ± sd over the seeds, and the difference to sum with its 95 % interval:
+        method  metric      seeds  mean ± sd      difference   Δm %
+        sum     accuracy ↑      2   72 ± 2.8
+        UPGrad  accuracy ↑      2   76 ± 1.4  +4 [-8.7, +17]  +5.56
+    """
+
+    values: Mapping[str, Mapping[str, Array]]
+    better: Mapping[str, Better]
+    baseline: str | None
+    value: Value
+    curves: Mapping[str, Mapping[str, Sequence[Curve]]]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of the methods."""
+        return tuple(self.values)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics."""
+        return tuple(self.better)
+
+    def difference(self, method: str, metric: str) -> Difference:
+        r"""How far a method's mean is from the baseline's, with Student's 95 % interval.
+
+        .. math:: \bar\delta \pm t_{0.975, n-1} \frac{s_\delta}{\sqrt n}, \qquad
+            \delta_k = m_k - b_k
+
+        over n pairs of runs, the k-th of the one with the k-th of the other. Where the methods
+        have different numbers of runs nothing is paired, and the interval is Welch's.
+
+        Args:
+            method: its name.
+            metric: its name.
+
+        Raises:
+            ValueError: there is no baseline, no such method or no such metric.
+        """
+        if self.baseline is None:
+            raise ValueError('a difference needs compare(..., baseline="...")')
+        return difference(self._of(method, metric), self._of(self.baseline, metric))
+
+    def delta_m(self, method: str) -> float:
+        """Δm in percent: how much better than the baseline on average over the metrics.
+
+        NaN where a metric of the baseline is 0, for nothing is a percentage of that, or where one
+        is not finite.
+
+        Args:
+            method: its name.
+
+        Raises:
+            ValueError: there is no baseline or no such method.
+        """
+        if self.baseline is None:
+            raise ValueError('Δm needs compare(..., baseline="...")')
+        changes = []
+        for metric in self.metrics:
+            base = float(self._of(self.baseline, metric).mean())
+            change = float(self._of(method, metric).mean()) - base
+            changes.append(self._sign(metric) * change / abs(base) if base else np.nan)
+        return 100 * float(np.mean(changes))
+
+    def front(self, x: str, y: str) -> tuple[str, ...]:
+        """The methods on the Pareto front of two metrics, by their means.
+
+        No other method is at least as good in both metrics, and better in one.
+
+        Args:
+            x: a metric.
+            y: another.
+
+        Raises:
+            ValueError: there is no such metric.
+        """
+        means = {
+            method: np.array([self._sign(k) * self._of(method, k).mean() for k in (x, y)])
+            for method in self.methods
+        }
+        finite = {method: mean for method, mean in means.items() if np.isfinite(mean).all()}
+        return tuple(
+            method
+            for method, mean in finite.items()
+            if not any((o >= mean).all() and (o > mean).any() for o in finite.values())
+        )
+
+    def plot(self, path: Path | None = None) -> Figure:
+        """Draw the learning curves: the mean over the seeds, and a band of one sd around it.
+
+        Of the steps that all runs of a method have, between which values are interpolated; smoothed
+        to 50 points a line. Runs without common steps are drawn one by one. A metric has a log axis
+        where it is positive and spread over more than 1.5 decades.
+
+        Args:
+            path: where to save the figure; its suffix gives the format.
+
+        Returns:
+            The figure, independent of any global plotting state.
+
+        Raises:
+            ImportError: matplotlib is missing; `pip install gradbalance[plots]`.
+        """
+        panels = {
+            self._label(k): {method: self.curves[method][k] for method in self.methods}
+            for k in self.metrics
+        }
+        figure = draw_curves(panels)
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+    def pareto(self, x: str, y: str, path: Path | None = None) -> Figure:
+        """Draw two metrics against each other: faint dots are runs, large ones their means.
+
+        Error bars are one sd over the seeds each way. The methods on the front are ringed, and
+        joined by a dashed line. A method whose mean is not finite is left out.
+
+        Args:
+            x: the metric of the horizontal axis.
+            y: that of the vertical axis.
+            path: where to save the figure; its suffix gives the format.
+
+        Returns:
+            The figure, independent of any global plotting state.
+
+        Raises:
+            ValueError: there is no such metric.
+            ImportError: matplotlib is missing; `pip install gradbalance[plots]`.
+        """
+        runs = {m: np.stack([self._of(m, x), self._of(m, y)], axis=1) for m in self.methods}
+        labels = (f"{x} ({self.better[x]} is better)", f"{y} ({self.better[y]} is better)")
+        figure = draw_pareto(runs, self.front(x, y), labels)
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+    def as_dict(self, prefix: str = "") -> dict[str, float]:
+        """Floats under names such as "UPGrad/accuracy/mean", "…/sd" and "UPGrad/delta_m"; no NaN.
+
+        Args:
+            prefix: stands in front of every name.
+        """
+        entries: dict[str, float] = {}
+        for method in self.methods:
+            for metric in self.metrics:
+                values = self._of(method, metric)
+                entries[f"{method}/{metric}/mean"] = float(values.mean())
+                entries[f"{method}/{metric}/sd"] = sample_sd(values)
+                if self.baseline is not None:
+                    entries[f"{method}/{metric}/change"] = self.difference(method, metric).mean
+            if self.baseline is not None:
+                entries[f"{method}/delta_m"] = self.delta_m(method)
+        return {prefix + key: value for key, value in entries.items() if not np.isnan(value)}
+
+    def __str__(self) -> str:
+        return "\n".join([as_text(f"{self._headline()}:", self._rows()), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        return as_html(". ".join([self._headline(), *self._notes()]), self._rows())
+
+    def _of(self, method: str, metric: str) -> Array:
+        if method not in self.values:
+            raise ValueError(f"method must be one of {list(self.values)}; found {method!r}")
+        if metric not in self.better:
+            raise ValueError(f"metric must be one of {list(self.better)}; found {metric!r}")
+        return self.values[method][metric]
+
+    def _sign(self, metric: str) -> int:
+        return 1 if self.better[metric] == "higher" else -1
+
+    def _label(self, metric: str) -> str:
+        return f"{metric} {'↑' if self.better[metric] == 'higher' else '↓'}"
+
+    def _headline(self) -> str:
+        base = f", and the difference to {self.baseline} with its 95 % interval"
+        return f"{self.value} values, mean ± sd over the seeds{base if self.baseline else ''}"
+
+    def _rows(self) -> list[list[str]]:
+        """The table's cells, its heading first."""
+        header = ["method", "metric", "seeds", "mean ± sd"]
+        rows = [header + (["difference", "Δm %"] if self.baseline else [])]
+        width = max(len(self._label(metric)) for metric in self.metrics)
+        for method in self.methods:
+            for index, metric in enumerate(self.metrics):
+                values = self._of(method, metric)
+                row = [method if index == 0 else "", self._label(metric).ljust(width)]
+                row += [str(len(values)), _spread(values)]
+                if self.baseline:
+                    own = method == self.baseline
+                    row.append("" if own else str(self.difference(method, metric)))
+                    row.append("" if own or index else _percent(self.delta_m(method)))
+                rows.append(row)
+        rows[0][1] = rows[0][1].ljust(width)
+        return rows
+
+    def _notes(self) -> list[str]:
+        if self.baseline is None:
+            return []
+        counts = {method: len(self._of(method, self.metrics[0])) for method in self.methods}
+        unpaired = [m for m, count in counts.items() if count != counts[self.baseline]]
+        zeros = [k for k in self.metrics if self._of(self.baseline, k).mean() == 0]
+        notes = []
+        if unpaired:
+            notes.append(
+                f"* not paired, for {self.baseline} has {counts[self.baseline]} runs: "
+                + ", ".join(f"{method} {counts[method]}" for method in unpaired)
+            )
+        if zeros:
+            notes.append(f"no Δm: {', '.join(zeros)} of {self.baseline} is 0")
+        return notes
+
+
+def _spread(values: Array) -> str:
+    sd = f" ± {sample_sd(values):.2g}" if len(values) > 1 and np.isfinite(values).all() else ""
+    return f"{values.mean():.4g}{sd}"
+
+
+def _percent(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:+.3g}"

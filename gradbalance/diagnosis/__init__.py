@@ -1,0 +1,6 @@
+"""What balancing would change on a model."""
+
+from gradbalance.diagnosis.findings import Diagnosis
+from gradbalance.diagnosis.look import diagnose
+
+__all__ = ["Diagnosis", "diagnose"]
