@@ -307,3 +307,18 @@ def test_the_quick_command_runs_with_several_processes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "tasks.json").read_text())["digits"]["UPGrad"]["seeds"] == 1
     assert (tmp_path / "ranks.png").exists()
+
+
+def test_an_equation_is_measured_by_the_error_of_its_solution():
+    suite = suites.suite_of("pinn-helmholtz", None)
+    assert suite.tasks == ("residual", "boundary")
+    assert not suite.alone
+    torch.manual_seed(0)
+    model = suite.build(suite.tasks)
+    losses = suite.losses(model, next(suite.batches(0)))
+    assert list(losses) == list(suite.tasks)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    # The network is 0 everywhere, and the solution is 0 on the boundary.
+    assert suite.measure(model, "validation") == {"error": pytest.approx(100.0)}
+    assert suite.losses(model, next(suite.batches(0)))["boundary"] == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.tasks.suite import Suite
 from benchmarks.tasks.suites import cifar, digits, targets
+from benchmarks.tasks.suites.pinn import Pinn
 
 _SUITES: dict[str, Callable[[Path | None], Suite]] = {
     "digits": lambda _: digits.suite(raw=True),
@@ -14,6 +15,8 @@ _SUITES: dict[str, Callable[[Path | None], Suite]] = {
     "targets-standardised": lambda _: targets.suite(raw=False),
     "targets-missing": lambda _: targets.suite(raw=False, missing=True),
     "cifar": cifar.suite,
+    "pinn-helmholtz": lambda _: Pinn("helmholtz"),
+    "pinn-klein-gordon": lambda _: Pinn("klein-gordon"),
 }
 NAMES = tuple(_SUITES)
 
