@@ -74,13 +74,21 @@ def spans_decades(values: Array) -> bool:
     return bool(low > 0 and high > low * 10**_DECADES)
 
 
+def use_log_axis(axes: Axes) -> None:
+    """With labels between the powers of ten too, where those are few."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2.5, 0.5)))
+
+
 def _fill(axes: Axes, panel: Panel, steps: Array, points: Array) -> None:
     measured = np.flatnonzero(np.isfinite(points).any(axis=0))
     if not measured.size:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
         return
     if panel.log and spans_decades(points):
-        axes.set_yscale("log")
+        use_log_axis(axes)
     lines = [(index, f"C{index}", "-") for index in measured]
     if len(lines) > _LINES:
         _spread(axes, steps, points[:, measured])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradbalance.numerics.array import Array
-from gradbalance.plot import new_figure, smooth, spans_decades
+from gradbalance.plot import new_figure, smooth, spans_decades, use_log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +52,7 @@ def draw_curves(panels: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
         finite = everything[np.isfinite(everything)]
         log = bool(finite.size) and spans_decades(finite)
         if log:
-            from matplotlib.ticker import LogFormatterSciNotation
-
-            axes.set_yscale("log")  # labels between the powers of ten too, where those are few
-            axes.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2.5, 0.5)))
+            use_log_axis(axes)
         for number, (method, curves) in enumerate(methods.items()):
             _draw_method(axes, method, curves, number, floor=float(finite.min()) if log else None)
         if index == 1:  # the methods are the same in all panels
