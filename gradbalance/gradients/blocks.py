@@ -18,7 +18,7 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 _MANY_TASKS = 8
 
 
-def buffer_bytes(device: torch.device) -> int:
+def _buffer_bytes(device: torch.device) -> int:
     """What a CPU's cache holds; elsewhere a few long products are faster than many short ones."""
     return 2 << 20 if device.type == "cpu" else 256 << 20
 
@@ -104,7 +104,7 @@ def _blocks(
 ) -> Iterator[Tensor]:
     """The columns of J, block by block [T, C] in one buffer of this dtype."""
     num_tasks = len(columns[0].parts)
-    num_columns = max(1, buffer_bytes(device) // dtype.itemsize // num_tasks)
+    num_columns = max(1, _buffer_bytes(device) // dtype.itemsize // num_tasks)
     num_columns = max(1, min(num_columns, sum(part.length for part in columns)))
     buffer_TC = torch.empty(num_tasks, num_columns, dtype=dtype, device=device)
     filled = 0
@@ -148,7 +148,7 @@ def combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor, wide: bo
     flat = [(flattened(part), weight) for part, weight in weighted]
     length = max(1, len(total))
     if dtype != real:
-        length = min(length, max(1, buffer_bytes(like.device) // 2 // dtype.itemsize))
+        length = min(length, max(1, _buffer_bytes(like.device) // 2 // dtype.itemsize))
         buffer = torch.empty(length, dtype=dtype, device=like.device)
     for start in range(0, len(total), length):
         written = total[start : start + length]

@@ -1,7 +1,8 @@
 """Rows whose tensors are joined, so that what is done to them takes few calls.
 
-Short rows become one matrix J, whose Gramian and combinations are one product each. Long rows on an
-accelerator become one vector each: there a call for every tensor takes longer than its work.
+Short rows become one matrix J, whose Gramian and combinations are one product each, and long ones a
+vector each: where tensors are short, and on an accelerator always, a call for every tensor takes
+longer than its work.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -14,8 +15,8 @@ from torch import Tensor
 # One call each, where `reshape`, `cat`, `split` and `view` are many.
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from gradbalance.gradients.blocks import Columns, buffer_bytes, gram_of
-from gradbalance.gradients.ranks import Ranks, widest_dtype
+from gradbalance.gradients.blocks import Columns, combination, gram_of
+from gradbalance.gradients.ranks import Ranks
 
 # Legend: T tasks, P entries of a row.
 
@@ -48,9 +49,6 @@ class Matrix:
     ) -> "Matrix | None":
         """The matrix; None where it is large, or its entries are not plain numbers of one device.
 
-        On a CPU its few calls take less time than blocks that stay in the cache, a call for each
-        task and tensor, as long as the tensors are short on average.
-
         Args:
             tensors: the columns.
             tasks: the names of the rows.
@@ -60,7 +58,7 @@ class Matrix:
         first = tensors[0]
         if not 0 < width * len(tasks) * 8 <= _LARGEST or first.device.type == "mps":
             return None
-        if not _calls_dominate(tensors):
+        if not _calls_dominate(tensors, width):
             return None
         if any(tensor.is_complex() or tensor.device != first.device for tensor in tensors):
             return None
@@ -122,16 +120,13 @@ class LongRows:
             tensors: the columns.
             rows: for each task its gradients.
         """
-        if len(tensors) == 1 or not _calls_dominate(tensors):
+        if len(tensors) == 1 or not _calls_dominate(tensors, sum(map(Tensor.numel, tensors))):
             return False
-        kinds = {
-            (part.dtype, part.device, part.layout) if tensor in row else None
-            for row in rows
-            for tensor in tensors
-            for part in (row.get(tensor, tensor),)
-        }
-        kinds |= {(tensor.dtype, tensor.device, torch.strided) for tensor in tensors}
-        return len(kinds) == 1 and not tensors[0].is_complex()
+        if any(tensor not in row for row in rows for tensor in tensors):
+            return False
+        parts = [*tensors, *(row[tensor] for row in rows for tensor in tensors)]
+        kinds = {(part.dtype, part.device, part.layout) for part in parts}
+        return len(kinds) == 1 and parts[0].layout is torch.strided and not parts[0].is_complex()
 
     def gram(self, ranks: Ranks | None) -> Tensor:
         """J Jᵀ [T, T]; of the mean over several ranks, of each the products of its columns."""
@@ -140,31 +135,24 @@ class LongRows:
         return gram_of([columns], first.device, ranks)
 
     def combine(self, weights: Mapping[str, float], *, wide: bool) -> Sequence[Tensor]:
-        """Σ w_i g_i, tensor by tensor, in place of the first row: they are given up.
+        """Σ w_i g_i, tensor by tensor; rows of other tasks take no part, even if not finite.
 
         Args:
-            weights: by task; at least one. Rows of other tasks take no part, even if not finite.
+            weights: by task; at least one.
             wide: whether the sum is taken in the widest dtype.
         """
         pairs = zip(self.tasks, self.vectors, strict=True)
-        (total, factor), *others = [(v, weights[task]) for task, v in pairs if task in weights]
-        dtype = torch.promote_types(
-            total.dtype, widest_dtype(total.device) if wide else torch.float32
-        )
-        length = len(total) if dtype == total.dtype else buffer_bytes(total.device) // 8
-        for start in range(0, len(total), length):
-            written = total[start : start + length]
-            piece = written.to(dtype).mul_(factor)
-            for vector, weight in others:
-                piece.add_(vector[start : start + length], alpha=weight)
-            if piece is not written:
-                written.copy_(piece)
-        return _views(total, self.tensors)
+        weighted = [(vector, weights[task]) for task, vector in pairs if task in weights]
+        return _views(combination(weighted, self.vectors[0], wide), self.tensors)
 
 
-def _calls_dominate(tensors: Sequence[Tensor]) -> bool:
-    """Whether a call for each tensor takes longer than its work: on a CPU where they are short."""
-    width = sum(map(Tensor.numel, tensors))
+def _calls_dominate(tensors: Sequence[Tensor], width: int) -> bool:
+    """Whether a call for each tensor takes longer than its work: on a CPU where they are short.
+
+    Args:
+        tensors: at least one.
+        width: how many entries they have together.
+    """
     return tensors[0].device.type != "cpu" or width <= _SHORT * len(tensors)
 
 

@@ -27,7 +27,7 @@ def filled(jac, tensors, tasks="abc"):
 
 @pytest.mark.parametrize("size", [8, 64, 1000, 1 << 20])
 def test_any_buffer_gives_the_same_answers(size, monkeypatch):
-    monkeypatch.setattr(blocks_module, "buffer_bytes", lambda device: size)
+    monkeypatch.setattr(blocks_module, "_buffer_bytes", lambda device: size)
     monkeypatch.setattr(matrix_module, "_LARGEST", size)
     torch.manual_seed(0)
     tensors = [torch.zeros(3, 5), torch.zeros(7), torch.zeros(1), torch.zeros(2, 2, 2)]
@@ -97,7 +97,7 @@ def test_a_row_that_is_not_finite_shows_in_its_own_products_alone(num_tasks):
 @pytest.mark.parametrize("num_tasks", [8, 20])
 @pytest.mark.parametrize("size", [64, 1000, 1 << 20])
 def test_many_tasks_have_the_same_gramian(num_tasks, size, monkeypatch):
-    monkeypatch.setattr(blocks_module, "buffer_bytes", lambda device: size)
+    monkeypatch.setattr(blocks_module, "_buffer_bytes", lambda device: size)
     monkeypatch.setattr(matrix_module, "_LARGEST", size)
     torch.manual_seed(0)
     tensors = [torch.zeros(30, 5), torch.zeros(7), torch.zeros(1)]
@@ -142,7 +142,7 @@ def test_a_step_holds_each_row_once_and_little_else(num_tasks):
     balancer.measure(losses)  # what is made once only does not count
     row = trunk.weight.numel() * 4
     peak = peak_bytes(lambda: balancer.backward(losses))
-    assert peak < (num_tasks + 0.2) * row + blocks_module.buffer_bytes(torch.device("cpu"))
+    assert peak < (num_tasks + 0.2) * row + blocks_module._buffer_bytes(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -150,7 +150,7 @@ def test_a_step_holds_each_row_once_and_little_else(num_tasks):
 def test_long_rows_are_joined_where_calls_are_dear(dtype, wide, monkeypatch):
     monkeypatch.setattr(LongRows, "suit", lambda *rows: True)
     monkeypatch.setattr(matrix_module, "_LARGEST", 0)
-    monkeypatch.setattr(matrix_module, "buffer_bytes", lambda device: 64)
+    monkeypatch.setattr(blocks_module, "_buffer_bytes", lambda device: 64)
     torch.manual_seed(0)
     tensors = [torch.zeros(size, dtype=dtype) for size in ((3, 5), (7,), (2, 2, 2))]
     jac = torch.randn(3, 30).to(dtype)
@@ -181,4 +181,4 @@ def test_rows_of_many_short_tensors_are_held_once_too():
     balancer.measure(losses)  # what is made once only does not count
     row = 20 * 100 * 100 * 4
     peak = peak_bytes(lambda: balancer.backward(losses))
-    assert peak < (8 + 1.2) * row + blocks_module.buffer_bytes(torch.device("cpu"))
+    assert peak < (8 + 1.2) * row + blocks_module._buffer_bytes(torch.device("cpu"))
