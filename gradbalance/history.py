@@ -16,7 +16,7 @@ import numpy as np
 
 from gradbalance.jsonl import read_rows
 from gradbalance.numerics.array import Array
-from gradbalance.plot import Panel, draw
+from gradbalance.plot import Panel, draw, saved
 from gradbalance.policy import Scale
 from gradbalance.recording import as_record, as_reports
 from gradbalance.replay.replay import Replay
@@ -226,10 +226,7 @@ class History:
         panels.append(Panel("cosine of gradients", self.cosines[:, first, second], pairs))
         title = f"conflicting pairs of {len(pairs)}"
         panels.append(Panel(title, self.num_conflicts[:, None], [""]))
-        figure = draw(self._steps, panels)
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return saved(draw(self._steps, panels), path)
 
     def _repr_html_(self) -> str:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,13 @@ def new_figure(num_rows: int, num_columns: int) -> Figure:
     except ImportError as error:
         raise ImportError("plots need matplotlib: pip install gradbalance[plots]") from error
     return Figure(figsize=(5.5 * num_columns, 3.5 * num_rows), layout="constrained")
+
+
+def saved(figure: Figure, path: str | PathLike[str] | None) -> Figure:
+    """The figure, also written to a file, whose suffix gives the format, if there is a path."""
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
 
 
 def spans_decades(values: Array) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from gradbalance.comparison.curves import Curve, draw_curves, draw_pareto
 from gradbalance.comparison.difference import Difference, difference, sample_sd
 from gradbalance.numerics.array import Array
+from gradbalance.plot import saved
 from gradbalance.table import as_html, as_text
 
 if TYPE_CHECKING:
@@ -160,10 +161,7 @@ class Comparison:
             self._label(k): {method: self.curves[method][k] for method in self.methods}
             for k in self.metrics
         }
-        figure = draw_curves(panels)
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return saved(draw_curves(panels), path)
 
     def pareto(self, x: str, y: str, path: Path | None = None) -> Figure:
         """Draw two metrics against each other: faint dots are runs, large ones their means.
@@ -185,10 +183,7 @@ class Comparison:
         """
         runs = {m: np.stack([self._of(m, x), self._of(m, y)], axis=1) for m in self.methods}
         labels = (f"{x} ({self.better[x]} is better)", f"{y} ({self.better[y]} is better)")
-        figure = draw_pareto(runs, self.front(x, y), labels)
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return saved(draw_pareto(runs, self.front(x, y), labels), path)
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
         """Floats under names such as "UPGrad/accuracy/mean", "…/sd" and "UPGrad/delta_m"; no NaN.

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from gradbalance.numerics.array import Array
+from gradbalance.numerics.intervals import half_width
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,19 @@ def difference(ours: Array, theirs: Array) -> Difference:
         ours: [n].
         theirs: [m].
     """
-    paired = len(ours) == len(theirs)
-    if paired:
-        mean, error, freedom = _mean_error(ours - theirs)
-    else:
-        (mine, error_1, df_1), (other, error_2, df_2) = _mean_error(ours), _mean_error(theirs)
-        mean, error = mine - other, sqrt(error_1**2 + error_2**2)
-        freedom = error**4 / (error_1**4 / df_1 + error_2**4 / df_2) if error > 0 else 1.0
-    half = error if error == 0 else error * float(student.ppf(0.975, freedom))
-    return Difference(mean, mean - half, mean + half, paired)
-
-
-def _mean_error(values: Array) -> tuple[float, float, float]:
-    """The mean, its standard error and the degrees of freedom; NaN of a single value."""
-    if len(values) == 1:
-        return float(values[0]), np.nan, np.nan
-    return float(values.mean()), sample_sd(values) / sqrt(len(values)), float(len(values) - 1)
+    if len(ours) == len(theirs):
+        changes = ours - theirs
+        mean = float(changes.mean())
+        half = float(half_width(changes)) if len(changes) > 1 else np.nan
+        return Difference(mean, mean - half, mean + half, paired=True)
+    mean = float(ours.mean() - theirs.mean())
+    squares = np.array([sample_sd(values) ** 2 / len(values) for values in (ours, theirs)])
+    freedom = np.array([len(ours) - 1, len(theirs) - 1])
+    error = sqrt(squares.sum())
+    known = np.isfinite(error) and error > 0
+    quantile = student.ppf(0.975, error**4 / (squares**2 / freedom).sum()) if known else 1.0
+    half = error * float(quantile)
+    return Difference(mean, mean - half, mean + half, paired=False)
 
 
 def sample_sd(values: Array) -> float:

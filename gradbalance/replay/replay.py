@@ -11,7 +11,7 @@ import numpy as np
 
 from gradbalance.numerics import Status
 from gradbalance.numerics.array import Array
-from gradbalance.plot import Panel, draw
+from gradbalance.plot import Panel, draw, saved
 from gradbalance.table import as_html, as_text
 
 if TYPE_CHECKING:
@@ -124,10 +124,7 @@ class Replay:
         for index, task in enumerate(self.names if len(self.names) <= _TASKS else ()):
             lines = [of_solver[:, index] for of_solver in self.weights.values()]
             panels.append(panel(f"weight of {task}", lines, log=True))
-        figure = draw(self.steps, panels)
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
+        return saved(draw(self.steps, panels), path)
 
     def __str__(self) -> str:
         remarks = [f"{name}: {remark}" for name, remark in self.remarks.items()]
