@@ -28,11 +28,11 @@ from torch import Tensor, nn
 import gradbalance as gb
 from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
+from benchmarks.step_ways import Way, balanced, torchjd
 from benchmarks.timing import Spread, StepModel, as_text
 
 EVERY = 10
 NUM_WARM_UP = 5
-Way = Callable[[Tensor, list[Tensor]], object]
 
 
 class Block(nn.Module):
@@ -114,22 +114,17 @@ def ways(model: Model) -> dict[str, Way]:
             own = [*shared, *model.heads[index].parameters()]
             torch.autograd.grad(loss, own, retain_graph=index + 1 < num_tasks)
 
-    def ours(solver: gb.Solver, source: gb.Source, **options: Any) -> Way:
-        balancer = gb.Balancer(solver, source, **options)
-        passes = isinstance(source, gb.Representation)
-        return lambda z, losses: balancer.backward(losses, representation=z if passes else None)
-
     chunked = gb.SharedParameters(trunk, chunk_size=num_tasks)
     return {
         "plain": plain,
         "floor": floor,
-        "losses only": ours(gb.Uniform(), gb.LossesOnly()),
-        "MGDA, representation": ours(gb.MGDA(), gb.Representation()),
-        "MGDA": ours(gb.MGDA(), gb.SharedParameters(trunk)),
-        "MGDA, found": ours(gb.MGDA(), gb.SharedParameters()),
-        "UPGrad": ours(gb.UPGrad(), gb.SharedParameters(trunk)),
-        "MGDA, chunk T": ours(gb.MGDA(), chunked),
-        f"MGDA, every={EVERY}": ours(gb.MGDA(), gb.SharedParameters(trunk), every=EVERY),
+        "losses only": balanced(gb.Uniform(), gb.LossesOnly()),
+        "MGDA, representation": balanced(gb.MGDA(), gb.Representation()),
+        "MGDA": balanced(gb.MGDA(), gb.SharedParameters(trunk)),
+        "MGDA, found": balanced(gb.MGDA(), gb.SharedParameters()),
+        "UPGrad": balanced(gb.UPGrad(), gb.SharedParameters(trunk)),
+        "MGDA, chunk T": balanced(gb.MGDA(), chunked),
+        f"MGDA, every={EVERY}": balanced(gb.MGDA(), gb.SharedParameters(trunk), every=EVERY),
         **_peer(shared, num_tasks),
     }
 
@@ -137,22 +132,8 @@ def ways(model: Model) -> dict[str, Way]:
 def _peer(shared: list[nn.Parameter], num_tasks: int) -> dict[str, Way]:
     if find_spec("torchjd") is None:
         return {}
-    from torchjd import aggregation
-    from torchjd.autojac import jac_to_grad, mtl_backward
-
-    def way(name: str, chunk: int) -> Way:
-        aggregator = getattr(aggregation, name)()
-
-        def step(z: Tensor, losses: list[Tensor]) -> None:
-            mtl_backward(losses, features=z, parallel_chunk_size=chunk)
-            jac_to_grad(shared, aggregator)
-
-        return step
-
-    return {
-        **{f"TorchJD, {name}": way(name, 1) for name in ("Mean", "MGDA", "UPGrad")},
-        "TorchJD, Mean, chunk T": way("Mean", num_tasks),
-    }
+    one_by_one = {f"TorchJD, {n}": torchjd(shared, n) for n in ("Mean", "MGDA", "UPGrad")}
+    return one_by_one | {"TorchJD, Mean, chunk T": torchjd(shared, "Mean", chunk=num_tasks)}
 
 
 def measure(family: str, num_tasks: int, num_turns: int, device: torch.device) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 import gradbalance as gb
 from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
+from benchmarks.step_ways import Way, balanced, torchjd
 from benchmarks.timing import Spread, StepModel, seconds_of_step
 
 EVERY = 10
 Losses = tuple[Tensor | None, list[Tensor]]
-Way = Callable[[Tensor | None, list[Tensor]], object]
 
 
 class Small(StepModel):
@@ -94,44 +94,24 @@ def ways(model: Small) -> dict[str, Way]:
             kept = index + 1 < len(losses)
             torch.autograd.grad(loss, [*shared, *own], retain_graph=kept, allow_unused=True)
 
-    def ours(solver: gb.Solver, source: gb.Source | None = None, **options: Any) -> Way:
-        balancer = gb.Balancer(solver, source, **options)
-        passes = isinstance(source, gb.Representation)
-        return lambda z, losses: balancer.backward(losses, representation=z if passes else None)
-
     found = {
         "plain": plain,
         "floor": floor,
-        "losses only": ours(gb.Uniform()),
-        "MGDA, named": ours(gb.MGDA(), gb.SharedParameters(model.trunk)),
-        "MGDA, found": ours(gb.MGDA()),
-        "UPGrad, named": ours(gb.UPGrad(), gb.SharedParameters(model.trunk)),
-        f"MGDA, every={EVERY}": ours(gb.MGDA(), gb.SharedParameters(model.trunk), every=EVERY),
+        "losses only": balanced(gb.Uniform()),
+        "MGDA, named": balanced(gb.MGDA(), gb.SharedParameters(model.trunk)),
+        "MGDA, found": balanced(gb.MGDA()),
+        "UPGrad, named": balanced(gb.UPGrad(), gb.SharedParameters(model.trunk)),
+        f"MGDA, every={EVERY}": balanced(gb.MGDA(), gb.SharedParameters(model.trunk), every=EVERY),
     }
     if len(model.heads):
-        found["MGDA, representation"] = ours(gb.MGDA(), gb.Representation())
+        found["MGDA, representation"] = balanced(gb.MGDA(), gb.Representation())
     return {**found, **_peer(shared)}
 
 
 def _peer(shared: list[nn.Parameter]) -> dict[str, Way]:
     if find_spec("torchjd") is None:
         return {}
-    from torchjd import aggregation
-    from torchjd.autojac import backward, jac_to_grad, mtl_backward
-
-    def way(name: str) -> Way:
-        aggregator = getattr(aggregation, name)()
-
-        def step(z: Tensor | None, losses: list[Tensor]) -> None:
-            if z is None:
-                backward(losses, inputs=shared, parallel_chunk_size=1)
-            else:
-                mtl_backward(losses, features=z, parallel_chunk_size=1)
-            jac_to_grad(shared, aggregator)
-
-        return step
-
-    return {f"TorchJD, {name}": way(name) for name in ("Mean", "MGDA", "UPGrad")}
+    return {f"TorchJD, {name}": torchjd(shared, name) for name in ("Mean", "MGDA", "UPGrad")}
 
 
 def measure(family: str, num_tasks: int, num_turns: int) -> dict[str, dict[str, Any]]:

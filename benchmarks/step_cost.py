@@ -12,7 +12,6 @@ thread. The solver is MGDA, and for TorchJD the mean, its cheapest, so that no s
 
 import argparse
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from benchmarks.environment import environment
 from benchmarks.memory import peak_bytes
 from benchmarks.results import write_json
 from benchmarks.step_models import FAMILIES, Case
+from benchmarks.step_ways import Way, balanced, torchjd
 from benchmarks.timing import Spread, seconds_of_step
 
-Way = Callable[[Tensor, list[Tensor]], object]
 EVERY = 10
 SKETCH = 4096
 
@@ -45,15 +44,6 @@ def ways(case: Case) -> dict[str, Way]:
     def floor(z: Tensor, losses: list[Tensor]) -> None:
         for index, loss in enumerate(losses):
             torch.autograd.grad(loss, shared, retain_graph=index + 1 < len(losses))
-
-    def balanced(solver: gb.Solver, source: gb.Source, **options: Any) -> Way:
-        balancer = gb.Balancer(solver, source, **options)
-
-        def step(z: Tensor, losses: list[Tensor]) -> None:
-            passed = z if isinstance(source, gb.Representation) else None
-            balancer.backward(losses, representation=passed)
-
-        return step
 
     together = gb.SharedParameters(trunk, chunk_size=len(case.heads))
     found = {
@@ -74,19 +64,11 @@ def ways(case: Case) -> dict[str, Way]:
 def _peer(case: Case) -> dict[str, Way]:
     if find_spec("torchjd") is None:
         return {}
-    from torchjd.aggregation import Mean
-    from torchjd.autojac import jac_to_grad, mtl_backward
-
-    shared = list(case.trunk.parameters())
-
-    def rows(chunk: int) -> Way:
-        def step(z: Tensor, losses: list[Tensor]) -> None:
-            mtl_backward(losses, features=z, parallel_chunk_size=chunk)
-            jac_to_grad(shared, Mean())
-
-        return step
-
-    return {"TorchJD, chunk 1": rows(1), "TorchJD, chunk T": rows(len(case.heads))}
+    shared, together = list(case.trunk.parameters()), len(case.heads)
+    return {
+        "TorchJD, chunk 1": torchjd(shared, "Mean"),
+        "TorchJD, chunk T": torchjd(shared, "Mean", chunk=together),
+    }
 
 
 def engine(case: Case) -> dict[str, Way]:
