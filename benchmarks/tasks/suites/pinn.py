@@ -1,8 +1,9 @@
 """A differential equation as several losses: what it leaves over inside, and the conditions.
 
-The problems of `examples.pinn`, by Adam alone. There is one metric, the relative error of the
-solution, and no loss can be learned without the others, so the plain sum is what is compared with.
-The learning rate is chosen by the error on another grid than the one that is reported.
+The problems, networks and points of `examples.pinn`, by Adam alone. There is one metric, the
+relative error of the solution, and no loss can be learned without the others, so the plain sum is
+what is compared with. The learning rate is chosen by the error on another grid than the one that is
+reported.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.tasks.suite import Metric, Split, Suite
+from examples.pinn.config import RunConfig
 from examples.pinn.network import Network
 from examples.pinn.problems import PROBLEMS
 
-NUM_POINTS = 100
-WIDTH, DEPTH = 40, 3
 GRID = {"validation": 64, "test": 101}  # points along each axis
 
 
@@ -35,8 +35,8 @@ class Pinn(Suite):
         return Network(
             self._problem.box,
             self._problem.num_outputs,
-            width=WIDTH,
-            depth=DEPTH,
+            width=RunConfig.width,
+            depth=RunConfig.depth,
             dtype=torch.float32,
             generator=torch.default_generator,
         )
@@ -44,7 +44,7 @@ class Pinn(Suite):
     def batches(self, seed: int) -> Iterator[Any]:
         generator = torch.Generator().manual_seed(seed)
         while True:
-            points = self._problem.draw_points(NUM_POINTS, generator)
+            points = self._problem.draw_points(RunConfig.num_points, generator)
             yield {name: where.float() for name, where in points.items()}
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor | None]:
