@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-Interval = Literal["(-inf, inf)", "[-1, 1]", "[0, inf)", "(0, inf)", "[0, 1)", "(0, 1)", "(0, 1]"]
+Interval = Literal[
+    "(-inf, inf)", "[-1, 1]", "[0, inf)", "(0, inf)", "[1, inf)", "[0, 1)", "(0, 1)", "(0, 1]"
+]
 
 
 def check_number(argument: str, found: object, interval: Interval) -> None:

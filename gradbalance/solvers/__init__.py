@@ -1,6 +1,7 @@
 """The methods, one a file: (losses, Gramian) to weights."""
 
 from gradbalance.solvers.aligned_mtl import AlignedMTL
+from gradbalance.solvers.bounded import Bounded
 from gradbalance.solvers.cagrad import CAGrad
 from gradbalance.solvers.config import ConFIG
 from gradbalance.solvers.crmogm import CRMOGM
@@ -43,6 +44,7 @@ __all__ = [
     "UW",
     "AfterStep",
     "AlignedMTL",
+    "Bounded",
     "CAGrad",
     "ConFIG",
     "DualProj",

@@ -5,13 +5,15 @@ from typing import Any, final
 
 import numpy as np
 
+from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_number
-from gradbalance.solvers.solver import Needs, Problem, Solution, Solver, State, Weighs
+from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
+from gradbalance.solvers.wrapper import Wrapper
 
 
 @final
-class CRMOGM(Solver):
+class CRMOGM(Wrapper):
     r"""Correlation-reduced gradient manipulation: momentum on the weights of any method.
 
     .. math:: w(t) = \beta\, w(t-1) + (1 - \beta)\, \hat w(t), \qquad w(0) = \hat w(0)
@@ -44,56 +46,31 @@ class CRMOGM(Solver):
     """
 
     def __init__(self, solver: Solver, *, momentum: float = 0.9) -> None:
-        if not isinstance(solver, Solver):
-            raise ValueError(f"solver must be a Solver such as MGDA(); found {solver!r}")
+        super().__init__(solver)
         check_number("momentum", momentum, "[0, 1)")
-        self.solver = solver
         self.momentum = momentum
         self._weights: dict[str, float] = {}
 
-    @property
-    def needs(self) -> Needs:
-        """What the wrapped method needs."""
-        return self.solver.needs
-
-    @property
-    def weighs(self) -> Weighs:
-        """What the wrapped method's weights belong to."""
-        return self.solver.weighs
-
-    @property
-    def takes_zero_losses(self) -> bool:
-        """Whether the wrapped method takes losses of exactly 0."""
-        return self.solver.takes_zero_losses
-
-    def solve(self, problem: Problem) -> Solution:
-        """The method's weights, averaged with those before; its status, but no certificate."""
-        solution = self.solver.solve(problem)
-        pairs = zip(problem.names, solution.weights.tolist(), strict=True)
+    def changed(self, names: tuple[str, ...], weights: Array) -> Array:
+        """The weights, averaged with those before."""
+        pairs = zip(names, weights.tolist(), strict=True)
         last = np.array([self._weights.get(name, weight) for name, weight in pairs])
-        weights = self.momentum * last + (1 - self.momentum) * solution.weights
-        return Solution(weights, solution.status, solution.num_steps)
+        averaged: Array = self.momentum * last + (1 - self.momentum) * weights
+        return averaged
 
     def update(self, problem: Problem, solution: Solution) -> None:
         """Remember the averaged weights, and advance the method."""
-        self.solver.update(problem, self.solver.solve(problem))
+        super().update(problem, solution)
         self._weights |= dict(zip(problem.names, solution.weights.tolist(), strict=True))
 
     def state_dict(self) -> State:
         """The averaged weights by name, and the method's own state."""
-        return {
-            "weights": dict(self._weights),
-            "solver": type(self.solver).__name__,
-            "state": self.solver.state_dict(),
-        }
+        return {"weights": dict(self._weights), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore both."""
         shape = {"weights": {str: "(-inf, inf)"}, "solver": object, "state": object}
         state = checked_state(self, state, shape)
-        if state["solver"] != type(self.solver).__name__:
-            raise ValueError(
-                f"the state is of CRMOGM({state['solver']}()), but this one wraps {self.solver!r}"
-            )
-        self.solver.load_state_dict(state["state"])
-        self._weights = state["weights"]
+        weights = state.pop("weights")
+        super().load_state_dict(state)
+        self._weights = weights

@@ -195,4 +195,9 @@ CONTRACTS = {
     "FAMO": Contract(make=gb.FAMO, equivariant=ALL),
     "DBMTL": Contract(make=gb.DBMTL, equivariant=ALL, single=0.5),
     "CRMOGM-FAMO": Contract(make=lambda: gb.CRMOGM(gb.FAMO()), equivariant=ALL),
+    # A shortest vector may have several weights, which a bound takes to different directions.
+    "Bounded-MGDA": Contract(make=lambda: gb.Bounded(gb.MGDA(), ratio=2)),
+    "Bounded-GradNorm": Contract(make=lambda: gb.Bounded(gb.GradNorm()), equivariant=ALL),
+    "Bounded-ConFIG": Contract(make=lambda: gb.Bounded(gb.ConFIG()), equivariant=ALL),
+    "Bounded-FAMO": Contract(make=lambda: gb.Bounded(gb.FAMO(), ratio=1), equivariant=ALL),
 }

@@ -9,10 +9,11 @@ import pytest
 import gradbalance as gb
 from tests.numerics.test_checks import NO_NUMBERS, OUTSIDE
 
-CRMOGM = partial(gb.CRMOGM, gb.MGDA())
+BOUNDED, CRMOGM = partial(gb.Bounded, gb.MGDA()), partial(gb.CRMOGM, gb.MGDA())
 
 NUMBERS = [
     (gb.AlignedMTL, "rank_tol", "(0, 1)"),
+    (BOUNDED, "ratio", "[1, inf)"),
     (gb.CAGrad, "c", "[0, inf)"),
     (gb.ConFIG, "rank_tol", "(0, 1)"),
     (CRMOGM, "momentum", "[0, 1)"),
@@ -75,7 +76,7 @@ MAY_BE_NONE = {(gb.MGDA, "max_steps"), (gb.NashMTL, "max_norm")}
 
 
 def class_of(make):
-    return gb.CRMOGM if make is CRMOGM else make
+    return make.func if isinstance(make, partial) else make
 
 
 def rows(*tables):
@@ -86,7 +87,7 @@ def rows(*tables):
 
 def test_no_option_is_left_out():
     listed = {(class_of(row[0]), row[1]) for row in (*NUMBERS, *COUNTS, *CHOICES, *PER_TASK)}
-    listed.add((gb.CRMOGM, "solver"))
+    listed |= {(gb.Bounded, "solver"), (gb.CRMOGM, "solver")}
     solvers = [getattr(gb, name) for name in gb.__all__]
     solvers = [one for one in solvers if inspect.isclass(one) and issubclass(one, gb.Solver)]
     assert listed == {

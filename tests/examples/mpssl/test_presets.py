@@ -46,7 +46,7 @@ def test_a_solver_is_called_as_in_python() -> None:
 
 
 SOLVERS = [
-    "CRMOGM(solver=MGDA(normalization='l2'))" if name == "CRMOGM" else name
+    f"{name}(solver=MGDA(normalization='l2'))" if name in ("Bounded", "CRMOGM") else name
     for name in gb.__all__
     if isinstance(getattr(gb, name), type)
     and issubclass(getattr(gb, name), gb.Solver)
