@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
         **{name: found for name in _PACKAGES if (found := _version(name)) is not None},
-        **({"commit": commit} if (commit := _commit()) else {}),
+        **({"commit": _LOADED} if _LOADED else {}),
         "threads": f"{torch.get_num_threads()} (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})",
     }
 
@@ -62,6 +62,10 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
+
+
+# Of the code that was loaded, whatever is committed while a benchmark runs.
+_LOADED = _commit()
 
 
 def _version(package: str) -> str | None:
