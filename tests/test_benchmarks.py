@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gradbalance as gb
-from benchmarks import accuracy, promises, timing
+from benchmarks import accuracy, promises, readme_loop, timing
 from benchmarks.accuracy import Answer
 from benchmarks.memory import peak_bytes
 
@@ -129,6 +129,20 @@ def test_the_benchmark_of_promises_runs(tmp_path):
     data, text = run(tmp_path, "promises", "--draws", "4", "--only", "MGDA")
     assert data["found"]["MGDA"]["float32"]["num_broken"] == 0
     assert "| MGDA | autocast to bfloat16 |" in text
+
+
+def test_the_readmes_loop_is_run_as_it_stands_and_with_other_solvers():
+    assert (
+        readme_loop.code("UPGrad, scale='norm' (README)", 10).replace("'", '"')
+        in readme_loop.README.read_text()
+    )
+    for method in (readme_loop.SUM, *readme_loop.METHODS):
+        found = readme_loop.final_losses(method, 2, seed=0)
+        assert set(found) == {"depth", "seg"}
+    assert "balancer(losses)" not in readme_loop.code(readme_loop.SUM, 10)
+    # From the same weights, on the same samples: where nothing conflicts UPGrad is the sum.
+    ours = readme_loop.final_losses("UPGrad, scale='norm' (README)", 5, seed=1)
+    assert ours == pytest.approx(readme_loop.final_losses("sum", 5, seed=1), rel=1e-4)
 
 
 def test_the_docs_have_the_promises_that_were_measured():
