@@ -1,7 +1,6 @@
 """Train several runs on the same data and hold them against each other and random init."""
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel, build_model
 from examples.mpssl import evaluate, pretext, ranks
-from examples.mpssl.pictures import draw_comparison, draw_inputs
+from examples.mpssl.pictures import RANDOM, draw_comparison, draw_inputs
 from examples.mpssl.presets import RunConfig
-from examples.mpssl.tables import RANDOM, Results, as_markdown, print_comparison
+from examples.mpssl.tables import Results, as_markdown
 from examples.mpssl.train import heads, train
 
 
@@ -85,7 +84,7 @@ def compare(
     resume: bool,
     console: Console,
 ) -> Results:
-    """Do every run, print the comparison and write it as JSON, Markdown and a picture.
+    """Do every run, and write the comparison as JSON, Markdown and a picture.
 
     Args:
         configs: The runs, on the same data and seed.
@@ -94,9 +93,11 @@ def compare(
         out: The folder of all runs.
         command: What was typed, to be written beside the table.
         resume: Continue interrupted runs.
-        console: Where to show progress and table.
+        console: Where to show the progress.
+
+    Returns:
+        The results by the name of the run; nothing on any process but the first.
     """
-    started = time.perf_counter()
     runs = {
         config.name: run(config, train_set, test_set, out, resume=resume, console=console)
         for config in configs
@@ -113,7 +114,4 @@ def compare(
     )
     (out / "comparison.md").write_text(as_markdown(results, command))
     draw_comparison(results, out / "comparison.png")
-    print_comparison(results, console)
-    seconds = time.perf_counter() - started
-    console.print(f"{seconds:.0f} s; tables, pictures and runs are in {out}/", soft_wrap=True)
     return results

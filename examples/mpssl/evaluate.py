@@ -1,5 +1,6 @@
 """What a trunk has learned: probes on its frozen features, and accuracy on its pretext tasks."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,6 +71,28 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
             )
     trunk.train(was_training)
     return [np.concatenate(tap) for tap in zip(*batches, strict=True)]
+
+
+def with_statistics_of(trunk: Trunk, image_set: ImageSet) -> Trunk:
+    """Return a copy of a trunk whose batch norms have the mean and variance of these images.
+
+    A trunk that was trained on distorted inputs only carries theirs.
+
+    Args:
+        trunk: The trunk.
+        image_set: The images, given as they are.
+    """
+    copied = copy.deepcopy(trunk)
+    for module in copied.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # the mean over all batches
+    copied.train()
+    device = next(copied.parameters()).device
+    with torch.no_grad():
+        for images in torch.split(image_set.images, _BATCH):
+            copied(transforms.normalize(transforms.to_float(images.to(device))))
+    return copied.train(trunk.training)
 
 
 def pretext_accuracy(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +15,9 @@ from examples.common.data.image_set import ImageSet
 from examples.mpssl import pretext
 from examples.mpssl.pretext import PretextTask
 
+RANDOM = "random init"
+# What a summary shows of the probes: what rotation alone is for, and what it lacks.
+SUMMARIZED = (("shape", "block4"), ("texture", "block2"), ("texture", "block4"))
 _NUM_COLUMNS = 4
 
 
@@ -91,11 +95,48 @@ def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> Non
     figure.savefig(path, dpi=100)
 
 
+def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Draw what the same runs have learned from several kinds of image, as bars.
+
+    Args:
+        kinds: For each kind of image the results of the runs, with ``probes`` and ``pretext``.
+        path: File of the picture.
+    """
+    any_results = next(iter(kinds.values()))
+    probed = next(iter(any_results.values()))["probes"]
+    panels = [(factor, probe) for factor, probe in SUMMARIZED if factor in probed]
+    names, styles = list(any_results), _styles(list(any_results))
+    width = 0.8 / len(names)
+    figure = Figure(figsize=(2.9 * (1 + len(panels)), 3.4), layout="constrained")
+    grid = figure.subplots(1, 1 + len(panels), sharey=True)
+    for axes, (factor, probe) in zip(grid, [*panels, ("rotation", "")], strict=True):
+        for position, name in enumerate(names):
+            runs = [results[name] for results in kinds.values()]
+            if probe:
+                values = [100 * run["probes"][factor][probe] for run in runs]
+            else:
+                none = {"rotation": np.nan}  # an untrained head tells nothing
+                told = [none if name == RANDOM else run["pretext"] for run in runs]
+                values = [100 * accuracies.get("rotation", np.nan) for accuracies in told]
+            places = [index + (position + 0.5) * width - 0.4 for index in range(len(kinds))]
+            bars = axes.bar(places, values, 0.92 * width, color=styles[name]["color"], label=name)
+            axes.bar_label(bars, [f"{v:.0f}" if v == v else "" for v in values], fontsize=8)
+        chance = any_results[names[0]]["chance"][factor] if probe else 0.25
+        axes.axhline(100 * chance, color="0.3", linewidth=1, linestyle=":", label="chance")
+        axes.set_xticks(range(len(kinds)), [f"{kind}\nimages" for kind in kinds])
+        title = f"{factor} (probe of {probe.replace('block', 'block ')})"
+        axes.set_title(title if probe else "rotations told", fontsize=10)
+        axes.set(xlim=(-0.5, len(kinds) - 0.5), ylim=(0, 109))
+    grid[0].set_ylabel("test accuracy (%)")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.savefig(path, dpi=100)
+
+
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Grey and dashed for the untrained trunk, a colour for each of the others."""
-    coloured = [name for name in names if name != "random init"]
+    coloured = [name for name in names if name != RANDOM]
     styles = {name: {"color": f"C{index % 10}"} for index, name in enumerate(coloured)}
-    return {**styles, "random init": {"color": "0.5", "linestyle": "--"}}
+    return {**styles, RANDOM: {"color": "0.5", "linestyle": "--"}}
 
 
 def _show(axes: Axes, image: Tensor) -> None:

@@ -34,6 +34,7 @@ class RunConfig(Config):
         rotations: One rotation of an image or all four, see ``Recipe``.
         order: Order of the transformations, see ``Recipe``.
         data: Folder or zip of images, or None for the built-in ones.
+        turned: Whether every image is given a random quarter turn, so that it has no upright.
         max_train: Largest number of training images.
         max_test: Largest number of test images.
         epochs: Passes over the training images.
@@ -55,6 +56,7 @@ class RunConfig(Config):
     rotations: Rotations = "one"
     order: Order = "documented"
     data: str | None = None
+    turned: bool = False
     max_train: int | None = None
     max_test: int | None = None
     epochs: int = 16

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student  # type: ignore[import-untyped]
 
+from examples.common.intervals import interval
 from examples.pinn.methods import METHODS
 from examples.pinn.problems import PROBLEMS
 
@@ -100,16 +100,6 @@ def paired_table(results: Results) -> Rows:
             )
     header = ["method", "seeds", f"error − that of {RECOMMENDED}", "ratio of the two"]
     return [header, *rows] if rows else []
-
-
-def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the mean of some values, and the ends of Student's 95 % confidence interval.
-
-    Args:
-        values: Two or more.
-    """
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
 def spread(values: NDArray[np.float64]) -> str:

@@ -1,7 +1,12 @@
 """The data that a run asks for: built in, or from a path."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.common.data.images import load_images
 from examples.common.data.procedural import make_images
@@ -11,7 +16,12 @@ BUILT_IN_TEST = 1000
 
 
 def load_data(
-    path: str | None, *, max_train: int | None = None, max_test: int | None = None, seed: int = 0
+    path: str | None,
+    *,
+    max_train: int | None = None,
+    max_test: int | None = None,
+    seed: int = 0,
+    turned: bool = False,
 ) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test images.
 
@@ -19,11 +29,21 @@ def load_data(
         path: A folder or zip of images, or None for the built-in ones.
         max_train: Largest number of training images; of built-in ones, their number.
         max_test: The same for the test images.
-        seed: Draws the built-in images, or chooses among the files.
+        seed: Draws the built-in images, or chooses among the files; and draws the turns.
+        turned: Give every image a random quarter turn: then nothing in it says which way is up.
     """
     if path is not None:
-        return load_images(Path(path), max_train=max_train, max_test=max_test, seed=seed)
-    return (
-        make_images(max_train or BUILT_IN_TRAIN, seed=2 * seed),
-        make_images(max_test or BUILT_IN_TEST, seed=2 * seed + 1),
-    )
+        sets = load_images(Path(path), max_train=max_train, max_test=max_test, seed=seed)
+    else:
+        sets = (
+            make_images(max_train or BUILT_IN_TRAIN, seed=2 * seed),
+            make_images(max_test or BUILT_IN_TEST, seed=2 * seed + 1),
+        )
+    if not turned:
+        return sets
+    return _turned(sets[0], 2 * seed), _turned(sets[1], 2 * seed + 1)
+
+
+def _turned(image_set: ImageSet, seed: int) -> ImageSet:
+    turns = torch.from_numpy(np.random.default_rng(seed).integers(4, size=len(image_set)))
+    return replace(image_set, images=transforms.rotate(image_set.images, turns))

@@ -50,6 +50,39 @@ def ablation(
 
 
 @app.command()
+def turned(
+    seeds: Seeds = 3,
+    jobs: Jobs = 2,
+    out: Out = Path("runs/study-turned"),
+    results: Results = RESULTS / "study_turned.json",
+) -> None:
+    """Solvers on built-in images that have no upright."""
+    _study(list(plan.turned(seeds)), out, results, jobs)
+
+
+@app.command()
+def fresh(
+    seeds: Seeds = 5,
+    jobs: Jobs = 2,
+    out: Out = Path("runs/study-fresh"),
+    results: Results = RESULTS / "study_fresh.json",
+) -> None:
+    """Bounds on the weights, on seeds that nothing was chosen on: upright images."""
+    _study(list(plan.fresh(seeds)), out, results, jobs)
+
+
+@app.command()
+def fresh_turned(
+    seeds: Seeds = 5,
+    jobs: Jobs = 2,
+    out: Out = Path("runs/study-fresh-turned"),
+    results: Results = RESULTS / "study_fresh_turned.json",
+) -> None:
+    """The same on images that have no upright."""
+    _study(list(plan.fresh_turned(seeds)), out, results, jobs)
+
+
+@app.command()
 def cifar10(
     data: Annotated[str, typer.Option(help="Folder or zip of its images.")],
     seeds: Seeds = 3,

@@ -1,6 +1,6 @@
 """What is run: task sets, solvers and seeds, as one configuration a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,17 @@ FAMILY = {
     "stch": "STCH",
 }
 
+# Weights that follow the losses chase a task that cannot be learned: what a bound does about it.
+# The ratio was first chosen on other seeds, so that these confirm it.
+FRESH_SEEDS = range(10, 1000)
+BOUNDED = {
+    "bounded-4": "Bounded(solver=MGDA(normalization='loss+'), ratio=4)",
+    "bounded-5": "Bounded(solver=MGDA(normalization='loss+'), ratio=5)",
+    "bounded-8": "Bounded(solver=MGDA(normalization='loss+'), ratio=8)",
+    "bounded-gradnorm": "Bounded(solver=GradNorm(), ratio=5)",
+    "bounded-famo": "Bounded(solver=FAMO(), ratio=5)",
+}
+
 ENHANCEMENTS = tuple(name for name in TASKS if name != "rotation")
 THREE_TASKS = ("rotation", "sharpness", "solarization")
 FOUR_TASKS = (*THREE_TASKS, "saturation")
@@ -65,12 +76,51 @@ def procedural(seeds: int) -> Iterator[RunConfig]:
     Args:
         seeds: Number of seeds.
     """
-    yield from _baselines(seeds)
+    yield from _baselines(range(seeds))
     for tasks in (FOUR_TASKS, *ALONE, THREE_TASKS, tuple(TASKS), *PAIRS):
         solvers = [*SOLVERS, *FAMILY] if tasks == FOUR_TASKS else SOLVERS
         for solver in solvers if len(tasks) > 1 else ("uniform",):
             for seed in range(seeds):
                 yield _config(tasks, solver, seed=seed)
+
+
+def turned(seeds: int) -> Iterator[RunConfig]:
+    """Yield the runs on built-in images that are turned at random: none can tell their rotation.
+
+    Args:
+        seeds: Number of seeds.
+    """
+    yield from _baselines(range(seeds), turned=True)
+    for solver in ("", *SOLVERS, *FAMILY):
+        for seed in range(seeds):
+            tasks = FOUR_TASKS if solver else ("rotation",)
+            yield _config(tasks, solver or "uniform", seed=seed, turned=True)
+
+
+def fresh(seeds: int) -> Iterator[RunConfig]:
+    """Yield the runs that confirm the bound on the weights, on upright images.
+
+    Args:
+        seeds: Number of seeds, none of which another study has.
+    """
+    yield from _fresh(seeds, turned=False)
+
+
+def fresh_turned(seeds: int) -> Iterator[RunConfig]:
+    """Yield the same on turned images.
+
+    Args:
+        seeds: Number of seeds, none of which another study has.
+    """
+    yield from _fresh(seeds, turned=True)
+
+
+def _fresh(seeds: int, *, turned: bool) -> Iterator[RunConfig]:
+    for seed in FRESH_SEEDS[:seeds]:
+        yield _untrained(seed, turned=turned)
+        yield _config(("rotation",), "uniform", seed=seed, turned=turned)
+        for solver in ("uniform", "mgda-loss+", *BOUNDED):
+            yield _config(FOUR_TASKS, solver, seed=seed, turned=turned)
 
 
 def cifar10(seeds: int, data: str) -> Iterator[RunConfig]:
@@ -81,7 +131,7 @@ def cifar10(seeds: int, data: str) -> Iterator[RunConfig]:
         data: The folder or zip of its images.
     """
     options = {"data": data, "max_train": 10_000, "epochs": 30}
-    yield from _baselines(seeds, **options)
+    yield from _baselines(range(seeds), **options)
     for seed in range(seeds):
         yield _config(("rotation",), "uniform", seed=seed, **options)
         yield _config(("rotation", "solarization"), "uniform", seed=seed, **options)
@@ -95,18 +145,22 @@ def ablation(seeds: int) -> Iterator[RunConfig]:
     Args:
         seeds: Number of seeds.
     """
-    yield from _baselines(seeds)
+    yield from _baselines(range(seeds))
     for label, changes in ABLATIONS.items():
         for seed in range(seeds):
             config = _config(FOUR_TASKS, ABLATED, seed=seed)
             yield replace(config, name=f"{ABLATION}--{label}--seed{seed}", **changes)
 
 
-def _baselines(seeds: int, **options: Any) -> Iterator[RunConfig]:
-    for seed in range(seeds):
-        config = _config(FOUR_TASKS, "uniform", seed=seed, **options)
-        yield replace(config, name=f"{UNTRAINED}----seed{seed}")
+def _baselines(seeds: Iterable[int], **options: Any) -> Iterator[RunConfig]:
+    for seed in seeds:
+        yield (config := _untrained(seed, **options))
         yield replace(config, name=f"{CEILING}----seed{seed}", tasks=SUPERVISED)
+
+
+def _untrained(seed: int, **options: Any) -> RunConfig:
+    config = _config(FOUR_TASKS, "uniform", seed=seed, **options)
+    return replace(config, name=f"{UNTRAINED}----seed{seed}")
 
 
 def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -> RunConfig:
@@ -114,7 +168,7 @@ def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -
     return RunConfig(
         name=f"{label}--{solver}--seed{seed}",
         tasks=tasks,
-        solver={**SOLVERS, **FAMILY}[solver],
+        solver={**SOLVERS, **FAMILY, **BOUNDED}[solver],
         source=SOURCE,
         scale=SCALE,
         seed=seed,

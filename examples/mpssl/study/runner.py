@@ -15,6 +15,7 @@ from examples.common.data.image_set import ImageSet
 from examples.common.data.load import load_data
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import build_model
+from examples.mpssl import evaluate
 from examples.mpssl.compare import judge
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.study.plan import UNTRAINED
@@ -59,11 +60,15 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
         out: The folder of the study.
     """
     torch.set_num_threads(1)
-    key = (config.data, config.max_train, config.max_test, config.seed)
+    key = (config.data, config.max_train, config.max_test, config.seed, config.turned)
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = load_data(
-            config.data, max_train=config.max_train, max_test=config.max_test, seed=config.seed
+            config.data,
+            max_train=config.max_train,
+            max_test=config.max_test,
+            seed=config.seed,
+            turned=config.turned,
         )
     train_set, test_set = _loaded[key]
     folder = RunFolder(out / config.name)
@@ -74,7 +79,14 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     else:
         model = train(config, train_set, folder, resume=True)
         training = _training_of(list(folder.metrics()))
-    results = {**judge(model, config, train_set, test_set), "training": training}
+    results = {
+        **judge(model, config, train_set, test_set),
+        # The trunk has seen distorted inputs only: the same with batch norms of clean ones.
+        "probes_clean": evaluate.probe(
+            evaluate.with_statistics_of(model.trunk, train_set), train_set, test_set
+        ),
+        "training": training,
+    }
     folder.save_results(results)
     return config.name, results
 

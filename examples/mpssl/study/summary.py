@@ -5,9 +5,21 @@ from typing import Any
 
 import numpy as np
 
+from examples.common.intervals import interval
 from examples.mpssl.study.plan import CEILING, UNTRAINED
 
 Results = Mapping[str, Mapping[str, Any]]
+
+PAIRED = "uniform"
+DIFFERENCES = "the mean difference and its 95 % confidence interval (Student's)."
+CLEAN = "The same probes, after batch norms have taken mean and variance from clean images:"
+COMPARED = {
+    "shape block 4": ("probes", "shape", "block4"),
+    "shape kNN": ("probes", "shape", "knn"),
+    "texture block 2": ("probes", "texture", "block2"),
+    "texture block 4": ("probes", "texture", "block4"),
+    "rotation %": ("pretext", "rotation"),
+}
 
 
 def by_kind(
@@ -40,6 +52,11 @@ def as_markdown(results: Results, command: str) -> str:
         rows = {**baselines, **solvers}
         lines += ["", f"## {tasks.replace('+', ', ')}", "", *_table("probe", _probes, rows)]
         lines += ["", *_table("pretext task", _training, solvers)]
+        if all("probes_clean" in run for runs in rows.values() for run in runs):
+            lines += ["", CLEAN, "", *_table("probe", _clean_probes, rows)]
+        if len(solvers) > 1 and len(solvers.get(PAIRED, ())) >= 5:
+            lines += ["", f"Paired by seed with {PAIRED}: {DIFFERENCES}", ""]
+            lines += _paired(solvers)
     return "\n".join(lines) + "\n"
 
 
@@ -49,13 +66,40 @@ def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
     return f"Mean ± standard deviation over {seeds} seeds; accuracies in per cent."
 
 
-def _probes(result: Mapping[str, Any]) -> dict[str, float]:
+def _paired(solvers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[str]:
+    """Each solver's difference from uniform weights, on the same seeds."""
+    yield f"| solver | {' | '.join(COMPARED)} |"
+    yield f"| {' | '.join(['---'] + ['---:'] * len(COMPARED))} |"
+    uniform = {run["config"]["seed"]: run for run in solvers[PAIRED]}
+    for name, runs in solvers.items():
+        if name != PAIRED:
+            cells = []
+            for path in COMPARED.values():
+                pairs = [(run, uniform[run["config"]["seed"]]) for run in runs]
+                values = [100 * (_at(one, path) - _at(other, path)) for one, other in pairs]
+                mean, low, high = interval(np.array(values))
+                cells.append(f"{mean:+.1f} ({low:+.1f} to {high:+.1f})")
+            yield f"| {' | '.join([name, *cells])} |"
+
+
+def _at(result: Mapping[str, Any], path: Sequence[str]) -> float:
+    found: Any = result
+    for key in path:
+        found = found[key]
+    return float(found)
+
+
+def _probes(result: Mapping[str, Any], kind: str = "probes") -> dict[str, float]:
     """Linear probes after every block, and kNN after the last."""
     return {
         f"{factor} {probe.replace('block', 'block ').replace('knn', 'kNN')}": 100 * score
-        for factor, scores in result["probes"].items()
+        for factor, scores in result[kind].items()
         for probe, score in scores.items()
     }
+
+
+def _clean_probes(result: Mapping[str, Any]) -> dict[str, float]:
+    return _probes(result, "probes_clean")
 
 
 def _training(result: Mapping[str, Any]) -> dict[str, float]:

@@ -43,49 +43,75 @@ def test_the_default_compares_rotation_and_mp_ssl_with_random_init(
     default: tuple[Path, str],
 ) -> None:
     out, printed = default
-    comparison = json.loads((out / "comparison.json").read_text())
-    assert list(comparison["results"]) == ["random init", "rotation", "mp-ssl"]
-    for result in comparison["results"].values():
-        assert list(result["probes"]) == ["shape", "texture", "colour"]
-        assert list(result["probes"]["shape"]) == ["block1", "block2", "block3", "block4", "knn"]
-    assert len(comparison["results"]["random init"]["pretext"]) == 4
-    for word in ("shape", "texture", "colour", "random init", "rotation", "mp-ssl", "chance"):
+    for kind in ("upright", "turned"):
+        comparison = json.loads((out / kind / "comparison.json").read_text())
+        assert list(comparison["results"]) == ["random init", "rotation", "mp-ssl"]
+        for result in comparison["results"].values():
+            assert result["config"]["turned"] == (kind == "turned")
+            assert list(result["probes"]) == ["shape", "texture", "colour"]
+            assert list(result["probes"]["shape"]) == [
+                *(f"block{block}" for block in (1, 2, 3, 4)),
+                "knn",
+            ]
+        assert len(comparison["results"]["random init"]["pretext"]) == 4
+    for word in ("upright", "turned", "random init", "rotation", "mp-ssl", "chance"):
         assert f"│ {word} " in printed or f" {word} " in printed, word
 
 
 def test_every_run_leaves_its_files(default: tuple[Path, str]) -> None:
     out, _ = default
-    assert {file.name for file in out.iterdir() if file.is_file()} == {
-        "comparison.json",
-        "comparison.md",
-        "comparison.png",
+    assert {file.name for file in out.iterdir()} == {
+        *("summary.md", "summary.png", "upright", "turned")
     }
-    for name in ("rotation", "mp-ssl"):
-        assert {file.name for file in (out / name).iterdir()} == {
-            "config.json",
-            "metrics.jsonl",
-            "checkpoint.pt",
-            "results.json",
-            "inputs.png",
-            "history.png",
+    for kind in ("upright", "turned"):
+        assert {file.name for file in (out / kind).iterdir() if file.is_file()} == {
+            "comparison.json",
+            "comparison.md",
+            "comparison.png",
         }
-        assert json.loads((out / name / "config.json").read_text())["name"] == name
-        results = json.loads((out / name / "results.json").read_text())
-        assert results["num_train"] == 64
-        for picture in ("inputs.png", "history.png"):
-            with Image.open(out / name / picture) as image:
-                assert min(image.size) > 200
+        for name in ("rotation", "mp-ssl"):
+            run = out / kind / name
+            assert {file.name for file in run.iterdir()} == {
+                "config.json",
+                "metrics.jsonl",
+                "checkpoint.pt",
+                "results.json",
+                "inputs.png",
+                "history.png",
+            }
+            assert json.loads((run / "config.json").read_text())["name"] == name
+            results = json.loads((run / "results.json").read_text())
+            assert results["num_train"] == 64
+            for picture in ("inputs.png", "history.png"):
+                with Image.open(run / picture) as image:
+                    assert min(image.size) > 200
 
 
-def test_the_markdown_holds_the_command_and_the_printed_numbers(
+def test_the_summary_holds_the_command_and_the_printed_numbers(
     default: tuple[Path, str],
 ) -> None:
     out, printed = default
-    markdown = (out / "comparison.md").read_text()
+    markdown = (out / "summary.md").read_text()
     assert "python -m examples.mpssl" in markdown.splitlines()[1]
     numbers = re.findall(r"\d+\.\d\b", markdown[markdown.index("|") :])
-    assert len(numbers) > 60
+    assert len(numbers) > 20
     assert [n for n in numbers if n not in printed] == []
+    shape = json.loads((out / "turned" / "mp-ssl" / "results.json").read_text())["probes"]["shape"]
+    row = markdown[markdown.index("| turned |") :].splitlines()[2]
+    assert row.startswith(f"|  | mp-ssl | {100 * shape['block4']:.1f} |")
+    with Image.open(out / "summary.png") as image:
+        assert min(image.size) > 200
+
+
+def test_one_kind_of_image_is_shown_in_full(tmp_path: Path) -> None:
+    tiny = [*TINY[:4], "--epochs", "1", "--threads", "1", "--out", str(tmp_path)]
+    result = invoke("rotation", "--data", "turned", *tiny)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "rotation" / "config.json").read_text())["turned"]
+    markdown = (tmp_path / "comparison.md").read_text()
+    numbers = re.findall(r"\d+\.\d\b", markdown[markdown.index("|") :])
+    assert len(numbers) > 40
+    assert [n for n in numbers if n not in result.output] == []
 
 
 def test_off_a_terminal_progress_is_a_line_per_epoch(default: tuple[Path, str]) -> None:
@@ -96,7 +122,7 @@ def test_off_a_terminal_progress_is_a_line_per_epoch(default: tuple[Path, str]) 
         ["rotation", "epoch 2/2"],
         ["mp-ssl", "epoch 1/2"],
         ["mp-ssl", "epoch 2/2"],
-    ]
+    ] * 2
     assert re.search(r"sharpness \d\.\d{3} \(×\d\.\d\d\)", lines[2])
     assert "\x1b" not in printed
 
@@ -115,12 +141,13 @@ def test_in_a_terminal_progress_is_a_bar_with_losses_and_weights() -> None:
 
 def test_resuming_a_finished_comparison_gives_the_same(default: tuple[Path, str]) -> None:
     out, _ = default
-    before = json.loads((out / "comparison.json").read_text())["results"]
-    metrics = (out / "mp-ssl" / "metrics.jsonl").read_bytes()
+    comparison, run = out / "turned" / "comparison.json", out / "turned" / "mp-ssl"
+    before = json.loads(comparison.read_text())["results"]
+    metrics = (run / "metrics.jsonl").read_bytes()
     result = invoke(*TINY, "--threads", "1", "--out", str(out), "--resume")
     assert result.exit_code == 0, result.output
-    assert json.loads((out / "comparison.json").read_text())["results"] == before
-    assert (out / "mp-ssl" / "metrics.jsonl").read_bytes() == metrics
+    assert json.loads(comparison.read_text())["results"] == before
+    assert (run / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_a_run_of_ones_own_on_ones_own_images(tmp_path: Path) -> None:
@@ -175,6 +202,24 @@ def test_built_in_data_depend_on_the_seed_and_the_test_images_are_others() -> No
     assert not torch.equal(train_set.images, load_data(None, max_train=20, seed=2)[0].images)
 
 
+def test_turned_images_are_the_others_turned() -> None:
+    upright = load_data(None, max_train=40, max_test=40, seed=1)
+    turned = load_data(None, max_train=40, max_test=40, seed=1, turned=True)
+    for before, after in zip(upright, turned, strict=True):
+        num_turns = [
+            next(k for k in range(4) if torch.equal(torch.rot90(one, k, (1, 2)), other))
+            for one, other in zip(before.images, after.images, strict=True)
+        ]
+        assert set(num_turns) == {0, 1, 2, 3}
+        assert after.images.dtype == torch.uint8
+        assert {k: v.tolist() for k, v in after.labels.items()} == {
+            k: v.tolist() for k, v in before.labels.items()
+        }
+    few = load_data(None, max_train=10, max_test=10, seed=1, turned=True)
+    assert torch.equal(few[0].images, turned[0].images[:10]), "a prefix stays the same"
+    assert not torch.equal(few[0].images, few[1].images)
+
+
 def test_without_a_limit_there_are_enough_built_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "BUILT_IN_TRAIN", 30)
     train_set, test_set = load.load_data(None, max_test=7)
@@ -208,7 +253,7 @@ def test_tables_leave_out_what_a_run_was_not_trained_for(tmp_path: Path) -> None
 
 @pytest.mark.long
 def test_the_default_run_shows_what_it_is_made_to_show(tmp_path: Path) -> None:
-    result = invoke("--out", str(tmp_path))
+    result = invoke("--data", "upright", "--epochs", "16", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "comparison.json").read_text())["results"]
     random, rotation, mp_ssl = (results[name] for name in ("random init", "rotation", "mp-ssl"))

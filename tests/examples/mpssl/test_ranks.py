@@ -81,7 +81,7 @@ def test_a_share_must_be_possible(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_torchrun_starts_the_example(tmp_path: Path) -> None:
-    options = "rotation --max-train 64 --max-test 64 --epochs 1 --threads 1 --out"
+    options = "rotation --data upright --max-train 64 --max-test 64 --epochs 1 --threads 1 --out"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
     command += ["examples.mpssl", *options.split(), str(tmp_path)]
     root = Path(__file__).parents[3]

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from examples.mpssl.study import __main__ as study
-from examples.mpssl.study import plan, runner
+from examples.mpssl.study import plan, runner, summary
 from examples.mpssl.study.summary import as_markdown
 
 TINY = {"max_train": 48, "max_test": 48, "epochs": 1, "batch_size": 16}
@@ -20,14 +20,38 @@ def tiny_plan():
 
 
 def test_runs_are_named_by_configuration_and_seed():
-    for runs in (plan.procedural(3), plan.cifar10(3, "some.zip"), plan.ablation(3)):
+    for runs in (
+        plan.procedural(3),
+        plan.turned(3),
+        plan.cifar10(3, "some.zip"),
+        plan.ablation(3),
+    ):
         configs = list(runs)
         assert len({config.name for config in configs}) == len(configs)
         assert {config.seed for config in configs} == {0, 1, 2}
 
 
+def test_what_was_chosen_is_confirmed_on_other_seeds_and_both_kinds_of_image():
+    upright, turned = list(plan.fresh(5)), list(plan.fresh_turned(5))
+    assert [replace(config, turned=True) for config in upright] == turned
+    others = [*plan.procedural(3), *plan.turned(3), *plan.ablation(3)]
+    seeds = {config.seed for config in upright}
+    assert len(seeds) == 5
+    assert not seeds & {config.seed for config in others}
+    solvers = {config.name.split("--")[1] for config in upright}
+    assert {"", "uniform", "mgda-loss+", "bounded-4", "bounded-5", "bounded-8"} <= solvers
+
+
+def test_turned_images_meet_every_solver_that_upright_ones_do():
+    turned = list(plan.turned(3))
+    assert all(config.turned for config in turned)
+    names = {config.name for config in plan.procedural(3)}
+    four = {name for name in names if name.startswith("+".join(plan.FOUR_TASKS) + "--")}
+    assert four <= {config.name for config in turned} <= names
+
+
 def test_methods_are_compared_at_one_length_of_step():
-    runs = [*plan.procedural(3), *plan.cifar10(3, "some.zip")]
+    runs = [*plan.procedural(3), *plan.turned(3), *plan.fresh(3), *plan.cifar10(3, "some.zip")]
     assert {(config.scale, config.source) for config in runs} == {("norm", "representation")}
     assert {config.scale for config in plan.ablation(3)} == {"norm"}
 
@@ -104,10 +128,49 @@ def test_tables_give_mean_and_standard_deviation():
     assert "| uniform | 40.0 ± 20.0 | 40.0 ± 20.0 | 40.0 ± 20.0 |" in text
     assert "| random init | 10.0 ± 0.0 | 10.0 ± 0.0 | 10.0 ± 0.0 |" in text
     assert "| uniform | 40.0 ± 20.0 | 4.000 ± 2.000 | 1.000 ± 0.000 |" in text
+    assert "Paired" not in text
+    assert "clean images" not in text
+
+
+def test_tables_of_five_seeds_pair_them_and_show_clean_statistics():
+    def result(seed, value):
+        probes = {
+            factor: dict.fromkeys(("block2", "block4", "knn"), value)
+            for factor in ("shape", "texture")
+        }
+        clean = {factor: dict.fromkeys(scores, value + 0.01) for factor, scores in probes.items()}
+        return {
+            "config": {"seed": seed},
+            "probes": probes,
+            "probes_clean": clean,
+            "pretext": {"rotation": value},
+            "training": {"mean_weight/rotation": 1.0},
+        }
+
+    values = {"uniform": (0.1, 0.2, 0.3, 0.4, 0.5), "other": (0.2, 0.4, 0.6, 0.8, 1.0)}
+    results = {
+        f"rotation+x--{solver}--seed{seed}": result(seed, value)
+        for solver, of_solver in values.items()
+        for seed, value in enumerate(of_solver)
+    }
+    text = as_markdown(results, "the command")
+    clean = text[text.index(summary.CLEAN) : text.index("Paired by seed")]
+    assert "| uniform | 31.0 ± 15.8 |" in clean
+    half = 2.776445 * 15.811388 / 5**0.5
+    cell = f"+30.0 ({30 - half:+.1f} to {30 + half:+.1f})"
+    assert f"| other | {' | '.join([cell] * 5)} |" in text
 
 
 @pytest.mark.parametrize(
-    "command", [["procedural"], ["ablation"], ["cifar10", "--data", "some.zip"]]
+    "command",
+    [
+        ["procedural"],
+        ["turned"],
+        ["fresh"],
+        ["fresh-turned"],
+        ["ablation"],
+        ["cifar10", "--data", "some.zip"],
+    ],
 )
 def test_the_commands_write_results_and_tables(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

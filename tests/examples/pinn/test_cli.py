@@ -6,7 +6,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -15,7 +14,7 @@ from examples.pinn import cli, compare, side_by_side
 from examples.pinn.cli import app
 from examples.pinn.config import RunConfig
 from examples.pinn.methods import METHODS
-from examples.pinn.tables import as_markdown, interval
+from examples.pinn.tables import as_markdown
 
 TINY = ["--adam-steps", "2", "--lbfgs-steps", "1", "--width", "4"]
 
@@ -113,12 +112,6 @@ def test_five_seeds_are_paired(tmp_path: Path) -> None:
     differences = [by_seed["sum", seed] - by_seed["upgrad", seed] for seed in range(5)]
     row = (tmp_path / "helmholtz.md").read_text().splitlines()[-1]
     assert row.startswith(f"| sum | 5 | {sum(differences) / 5:+.3f} [")
-
-
-def test_the_interval_is_students() -> None:
-    mean, low, high = interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
-    half = 2.776445 * np.sqrt(2.5 / 5)  # t(0.975) with 4 degrees of freedom
-    assert (mean, low, high) == pytest.approx((3.0, 3.0 - half, 3.0 + half), rel=1e-6)
 
 
 @pytest.mark.parametrize(
