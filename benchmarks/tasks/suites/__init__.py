@@ -15,7 +15,6 @@ _SUITES: dict[str, Callable[[Path | None], Suite]] = {
     "targets-standardised": lambda _: targets.suite(raw=False),
     "targets-missing": lambda _: targets.suite(raw=False, missing=True),
     "cifar": cifar.suite,
-    "pinn-helmholtz": lambda _: Pinn("helmholtz"),
     "pinn-klein-gordon": lambda _: Pinn("klein-gordon"),
 }
 NAMES = tuple(_SUITES)

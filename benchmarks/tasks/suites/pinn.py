@@ -1,9 +1,10 @@
 """A differential equation as several losses: what it leaves over inside, and the conditions.
 
-The problems, networks and points of `examples.pinn`, by Adam alone. There is one metric, the
-relative error of the solution, and no loss can be learned without the others, so the plain sum is
-what is compared with. The learning rate is chosen by the error on another grid than the one that is
-reported.
+A problem, network and points of `examples.pinn`, by Adam alone; so one on which weights make a
+difference that way. Helmholtz's equation takes L-BFGS after Adam: its table is the example's. There
+is one metric, the relative error of the solution, and no loss can be learned without the others, so
+the plain sum is what is compared with. The learning rate is chosen by the error on another grid
+than the one that is reported.
 """
 
 from collections.abc import Iterator, Sequence
