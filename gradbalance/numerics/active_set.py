@@ -7,6 +7,9 @@ from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT, Certificate, certify
 
+# Damped by its size times this, a Gramian's diagonal outweighs all else.
+_ENOUGH = 100.0
+
 
 def active_set(
     gram: Array, norms: Array, tol: float, max_steps: int
@@ -133,12 +136,17 @@ def damped_solve(system: Array, right_sides: Array) -> tuple[Array, bool]:
 
     More damping is needed, and False returned, where G is not convex: by rounding, or because it
     came with less than float64's accuracy.
+
+    Raises:
+        LinAlgError: no damping helps, as the diagonal is not positive.
     """
     matrix, damping = system, len(system) * UNIT
     while True:
         _, solutions, info = dposv(matrix.T, right_sides.T)
         if info == 0:
             return np.asarray(solutions.T), matrix is system
+        if damping > _ENOUGH * len(system):
+            raise np.linalg.LinAlgError(f"not a Gramian with a positive diagonal: {system}")
         damping *= 100.0
         matrix = system.copy()
         matrix.flat[:: len(system) + 1] += damping * system.diagonal()
