@@ -20,20 +20,23 @@ class Bounded(Wrapper):
     with ŵ [T] the weights of the wrapped method, ρ the ratio and s the factor that keeps the sum
     of the positive weights. Weights that follow losses or gradients chase the task that cannot be
     learned: its loss stays, its gradient vanishes, and methods that divide by the norm answer with
-    a large weight. A bound leaves the method what it is among tasks that are learned, and every
-    task at least 1 / ((T − 1) ρ + 1) of the weight.
+    a large weight. With a bound no task has more than ρ / (ρ + T − 1) of the weight, nor less than
+    1 / (1 + (T − 1) ρ).
 
-    A weight of zero, or below, is raised like any other that is too small: no task is left out.
-    Where no weight is positive they stay as they are. Where the bound is met the wrapped method's
-    promise does not hold: a task may rise along the direction.
+    Weights within the ratio of the largest keep their proportions; all that are smaller get one
+    same weight. So does one of zero or below: no task is left out. Where no weight is positive
+    they stay as they are. Where the bound is met the wrapped method's promise does not hold: a
+    loss may rise along the direction.
+
+    For losses in one unit: where units differ, weights must be far apart, and a bound undoes that.
 
     Args:
         solver: the method.
-        ratio: ρ in [1, inf): 1 makes all weights equal; a large one changes nothing but the
-            smallest.
+        ratio: ρ in [1, inf): 1 makes all weights equal; a large one acts only where weights are
+            far apart.
 
     Raises:
-        ValueError: `solver` is none, or `ratio` is out of range.
+        ValueError: `solver` is not a solver, or `ratio` is out of range.
 
     Example:
         >>> import gradbalance as gb

@@ -27,7 +27,7 @@ class CRMOGM(Wrapper):
         momentum: β in [0, 1); 0 is the method itself.
 
     Raises:
-        ValueError: `solver` is none, or `momentum` is out of range.
+        ValueError: `solver` is not a solver, or `momentum` is out of range.
 
     Example:
         >>> import gradbalance as gb

@@ -4,6 +4,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from gradbalance.numerics import Status
 from gradbalance.numerics.array import Array
 from gradbalance.solvers.solver import Needs, Problem, Solution, Solver, State, Weighs
 from gradbalance.solvers.state import checked_state
@@ -16,7 +19,7 @@ class Wrapper(Solver):
         solver: the other one.
 
     Raises:
-        ValueError: `solver` is none.
+        ValueError: `solver` is not a solver.
     """
 
     def __init__(self, solver: Solver) -> None:
@@ -44,9 +47,16 @@ class Wrapper(Solver):
         return self.solver.takes_zero_losses
 
     def solve(self, problem: Problem) -> Solution:
-        """The method's weights, changed; its status, but no certificate."""
+        """The method's weights, changed, without a certificate.
+
+        The status is the method's. Only `STATIONARY` speaks of the direction, not of how it was
+        found, so it goes where the weights changed: a `Balancer` looks at every direction itself.
+        """
         found = self.solver.solve(problem)
-        return Solution(self.changed(problem.names, found.weights), found.status, found.num_steps)
+        weights, status = self.changed(problem.names, found.weights), found.status
+        if status is Status.STATIONARY and not np.array_equal(weights, found.weights):
+            status = Status.CONVERGED
+        return Solution(weights, status, found.num_steps)
 
     def update(self, problem: Problem, solution: Solution) -> None:
         """Advance the wrapped method by its own weights."""

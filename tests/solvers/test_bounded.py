@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 import gradbalance as gb
 from gradbalance.solvers.wrapper import Wrapper
@@ -88,3 +89,26 @@ def test_a_wrapper_needs_and_weighs_what_the_method_does():
             assert wrapped.weighs == method.weighs
             assert wrapped.takes_zero_losses == method.takes_zero_losses
             assert wrapped.wrapped == (method,)
+
+
+@pytest.mark.parametrize("scale", [None, "norm"])
+@pytest.mark.parametrize("make", [gb.Bounded, gb.CRMOGM])
+def test_a_direction_that_is_not_zero_is_not_called_stationary(make, scale):
+    # MGDA cancels two opposed gradients; weights that were changed do not.
+    x = torch.ones(1, requires_grad=True)
+    solver = make(gb.MGDA(), ratio=2) if make is gb.Bounded else make(gb.MGDA(), momentum=0.5)
+    balancer = gb.Balancer(solver, scale=scale)
+    balancer.backward({"one": x.sum(), "other": x.sum()})  # for an average before
+    x.grad = None
+    report = balancer.backward({"one": x.sum(), "other": -3 * x.sum()})
+    assert report.status is gb.Status.CONVERGED
+    assert abs(float(x.grad)) > 0.1
+    if scale == "norm":
+        assert float(x.grad) == pytest.approx(-2.0)
+
+
+def test_an_unchanged_direction_that_is_zero_stays_stationary():
+    problem = gb.Problem.of([[1.0, -1.5], [-1.5, 2.25]])
+    assert gb.MGDA().solve(problem).status is gb.Status.STATIONARY
+    assert gb.Bounded(gb.MGDA(), ratio=2).solve(problem).status is gb.Status.STATIONARY
+    assert gb.Bounded(gb.MGDA(), ratio=1).solve(problem).status is gb.Status.CONVERGED
