@@ -21,7 +21,7 @@ from examples.mpssl.tables import Results, print_comparison, summarize
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
 # Enough for what the default command is to show; the studies take more.
-EPOCHS = 8
+EPOCHS = 6
 BUILT_IN = ("upright", "turned")
 _MAX_NAMED = 5  # Unreadable files that are named on the console.
 
