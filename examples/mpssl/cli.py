@@ -11,12 +11,11 @@ import typer
 from rich.console import Console
 
 from examples.common.data.image_set import ImageSet
-from examples.common.data.load import load_data
 from examples.mpssl import ranks
-from examples.mpssl.compare import compare
-from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, preset_config
+from examples.mpssl.compare import compare, summarize
+from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, load_images_of, preset_config
 from examples.mpssl.pretext import TASKS
-from examples.mpssl.tables import Results, print_comparison, summarize
+from examples.mpssl.tables import Results, print_comparison, print_summary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -104,22 +103,16 @@ def main(
     console = Console()
     results: dict[str, Results] = {}
     try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        ranks.start(device)
-        command = shlex.join(["python", "-m", "examples.mpssl", *sys.argv[1:]])
         configs = {
             kind: _configs(presets or ["rotation", "mp-ssl"], {**options, **of_kind}, changes)
             for kind, of_kind in kinds.items()
         }
-        for kind, of_kind in kinds.items():
-            sets = load_data(
-                of_kind["data"],
-                max_train=max_train,
-                max_test=max_test,
-                seed=seed,
-                turned=of_kind["turned"],
-            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        ranks.start(device)
+        command = shlex.join(["python", "-m", "examples.mpssl", *sys.argv[1:]])
+        for kind in kinds:
+            sets = load_images_of(configs[kind][0])
             if ranks.is_first():
                 _name_unreadable(console, *sets)
                 if len(kinds) > 1:
@@ -137,7 +130,8 @@ def main(
     if not ranks.is_first():
         return
     if len(kinds) > 1:
-        summarize(results, out, command=command, console=console)
+        summarize(results, out, command=command)
+        print_summary(results, console)
     else:
         print_comparison(next(iter(results.values())), console)
     seconds = time.perf_counter() - started

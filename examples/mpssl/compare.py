@@ -1,7 +1,7 @@
 """Train several runs on the same data and hold them against each other and random init."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel, build_model
 from examples.mpssl import evaluate, pretext, ranks
-from examples.mpssl.pictures import RANDOM, draw_comparison, draw_inputs
+from examples.mpssl.pictures import draw_comparison, draw_inputs, draw_summary
 from examples.mpssl.presets import RunConfig
-from examples.mpssl.tables import Results, as_markdown
+from examples.mpssl.tables import RANDOM, Results, as_markdown, summary_as_markdown
 from examples.mpssl.train import heads, train
 
 
@@ -115,3 +115,15 @@ def compare(
     (out / "comparison.md").write_text(as_markdown(results, command))
     draw_comparison(results, out / "comparison.png")
     return results
+
+
+def summarize(kinds: Mapping[str, Results], out: Path, *, command: str) -> None:
+    """Write what several kinds of image show as Markdown and as a picture.
+
+    Args:
+        kinds: For each kind of image the results of the same runs.
+        out: The folder of all runs.
+        command: What was typed, to be written beside the table.
+    """
+    (out / "summary.md").write_text(summary_as_markdown(kinds, command))
+    draw_summary(kinds, out / "summary.png")

@@ -1,7 +1,7 @@
 """What a trunk has learned: probes on its frozen features, and accuracy on its pretext tasks."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -64,8 +64,8 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
     trunk.eval()
     batches: list[list[Array]] = []
     with torch.no_grad():
-        for images in torch.split(image_set.images, _BATCH):
-            taps = trunk.taps(transforms.normalize(transforms.to_float(images.to(device))))
+        for inputs in _inputs(image_set, device):
+            taps = trunk.taps(inputs)
             batches.append(
                 [functional.adaptive_avg_pool2d(t, 2).flatten(1).cpu().numpy() for t in taps]
             )
@@ -90,9 +90,15 @@ def with_statistics_of(trunk: Trunk, image_set: ImageSet) -> Trunk:
     copied.train()
     device = next(copied.parameters()).device
     with torch.no_grad():
-        for images in torch.split(image_set.images, _BATCH):
-            copied(transforms.normalize(transforms.to_float(images.to(device))))
+        for inputs in _inputs(image_set, device):
+            copied(inputs)
     return copied.train(trunk.training)
+
+
+def _inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:
+    """The images as they are, in batches for a trunk."""
+    for images in torch.split(image_set.images, _BATCH):
+        yield transforms.normalize(transforms.to_float(images.to(device)))
 
 
 def pretext_accuracy(

@@ -14,10 +14,8 @@ from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.mpssl import pretext
 from examples.mpssl.pretext import PretextTask
+from examples.mpssl.tables import RANDOM, SUMMARIZED
 
-RANDOM = "random init"
-# What a summary shows of the probes: what rotation alone is for, and what it lacks.
-SUMMARIZED = (("shape", "block4"), ("texture", "block2"), ("texture", "block4"))
 _NUM_COLUMNS = 4
 
 

@@ -1,4 +1,4 @@
-"""What a run is made of: its configuration, the presets, and sources by name."""
+"""What a run is made of: its configuration, the presets, sources by name, and its images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 
 import gradbalance as gb
 from examples.common.choices import check_one_of
+from examples.common.data.image_set import ImageSet
+from examples.common.data.load import load_data
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
 from examples.common.trunk import PretextModel, Trunk
@@ -156,4 +158,19 @@ def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
         SOURCES[config.source](model.trunk),
         scale=None if config.scale == "none" else config.scale,
         tasks=tuple(model.heads),
+    )
+
+
+def load_images_of(config: RunConfig) -> tuple[ImageSet, ImageSet]:
+    """Return the training and the test images of a run.
+
+    Args:
+        config: The run.
+    """
+    return load_data(
+        config.data,
+        max_train=config.max_train,
+        max_test=config.max_test,
+        seed=config.seed,
+        turned=config.turned,
     )

@@ -1,18 +1,20 @@
 """The tables of a comparison, for the console and as Markdown."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from examples.mpssl.pictures import RANDOM, SUMMARIZED, draw_summary
-
 Results = dict[str, dict[str, Any]]
+Rows = tuple[str, list[str], list[list[str]]]  # a table: its title, header and rows of text
+
+RANDOM = "random init"
+# What a summary shows of the probes: what rotation alone is for, and what it lacks.
+SUMMARIZED = (("shape", "block4"), ("texture", "block2"), ("texture", "block4"))
 
 
-def tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
+def tables(results: Results) -> list[Rows]:
     """Return the tables of a comparison, each as its title, header and rows of text.
 
     Args:
@@ -39,7 +41,7 @@ def tables(results: Results) -> list[tuple[str, list[str], list[list[str]]]]:
     return [(title, header, rows), (pretext_title, ["trunk", *tasks], pretext_rows)]
 
 
-def summary(kinds: Mapping[str, Results]) -> tuple[str, list[str], list[list[str]]]:
+def summary(kinds: Mapping[str, Results]) -> Rows:
     """Return one table of runs on several kinds of image: its title, header and rows of text.
 
     Args:
@@ -64,26 +66,24 @@ def summary(kinds: Mapping[str, Results]) -> tuple[str, list[str], list[list[str
     return title, [*header, "rotations told"], rows
 
 
-def summarize(
-    kinds: Mapping[str, Results], folder: Path, *, command: str, console: Console
-) -> None:
-    """Print what several kinds of image show, and write it as Markdown and as a picture.
+def summary_as_markdown(kinds: Mapping[str, Results], command: str) -> str:
+    """Return the table of runs on several kinds of image as Markdown, with its command.
 
     Args:
         kinds: For each kind of image the results of the same runs.
-        folder: Where the files go.
-        command: What made the results, to be written beside the table.
+        command: What made them.
+    """
+    return _page([summary(kinds)], next(iter(kinds.values())), command)
+
+
+def print_summary(kinds: Mapping[str, Results], console: Console) -> None:
+    """Print the table of runs on several kinds of image, and how each run was balanced.
+
+    Args:
+        kinds: For each kind of image the results of the same runs.
         console: Where to print.
     """
-    title, header, rows = summary(kinds)
-    lines = describe(next(iter(kinds.values())))
-    text = ["```", command, "```", "", f"{title}:", "", *_markdown(header, rows, num_text=2)]
-    text += ["", *(f"- {line}" for line in lines)]
-    (folder / "summary.md").write_text("\n".join(text) + "\n")
-    draw_summary(kinds, folder / "summary.png")
-    console.print(_table(title, header, rows))
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+    _print([summary(kinds)], next(iter(kinds.values())), console)
 
 
 def describe(results: Results) -> list[str]:
@@ -110,12 +110,7 @@ def as_markdown(results: Results, command: str) -> str:
         results: For each run its results.
         command: What made them.
     """
-    lines = ["```", command, "```"]
-    for title, header, rows in tables(results):
-        num_text = 2 if header[0] == "probe of" else 1
-        lines += ["", f"{title}:", "", *_markdown(header, rows, num_text=num_text)]
-    lines += ["", *(f"- {line}" for line in describe(results))]
-    return "\n".join(lines) + "\n"
+    return _page(tables(results), results, command)
 
 
 def print_comparison(results: Results, console: Console) -> None:
@@ -125,28 +120,34 @@ def print_comparison(results: Results, console: Console) -> None:
         results: For each run its results.
         console: Where to print.
     """
-    for title, header, rows in tables(results):
-        console.print(_table(title, header, rows))
+    _print(tables(results), results, console)
+
+
+def _page(shown: Sequence[Rows], results: Results, command: str) -> str:
+    lines = ["```", command, "```"]
+    for title, header, rows in shown:
+        num_text = header.index("trunk") + 1
+        rule = ["---"] * num_text + ["---:"] * (len(header) - num_text)
+        lines += ["", f"{title}:", ""]
+        lines += [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
+    lines += ["", *(f"- {line}" for line in describe(results))]
+    return "\n".join(lines) + "\n"
+
+
+def _print(shown: Sequence[Rows], results: Results, console: Console) -> None:
+    for title, header, rows in shown:
+        num_text = header.index("trunk") + 1
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for index, name in enumerate(header):
+            justify: Any = "left" if index < num_text else "right"
+            table.add_column(name, justify=justify, overflow="fold")
+        for row, following in zip(rows, [*rows[1:], [""]], strict=True):
+            # What stands before the trunk's name is said once for all rows of a section.
+            ends = num_text > 1 and following[0] != ""
+            table.add_row(*row, style="dim" if "chance" in row else None, end_section=ends)
+        console.print(table)
     for line in describe(results):
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def _markdown(header: list[str], rows: list[list[str]], *, num_text: int) -> list[str]:
-    rule = ["---"] * num_text + ["---:"] * (len(header) - num_text)
-    return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
-
-
-def _table(title: str, header: list[str], rows: list[list[str]]) -> Table:
-    """A table for the console; a row with its first cell begins a section."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for index, name in enumerate(header):
-        text = index == 0 or name == "trunk"
-        table.add_column(name, justify="left" if text else "right", overflow="fold")
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        chance = row[1] == "chance"
-        ends = chance or (following is not None and "trunk" in header[1:] and following[0] != "")
-        table.add_row(*row, style="dim" if chance else None, end_section=ends)
-    return table
 
 
 def _percent(scores: Mapping[str, float], keys: Sequence[str]) -> list[str]:

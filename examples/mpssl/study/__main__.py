@@ -1,9 +1,9 @@
-"""``python -m examples.mpssl.study`` with ``procedural``, ``ablation`` or ``cifar10``."""
+"""``python -m examples.mpssl.study``, with the name of a study, or ``pictures``."""
 
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +19,7 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 RESULTS = Path(__file__).parents[1] / "results"
 
+Plan = Callable[[int], Iterable[RunConfig]]
 Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
 Jobs = Annotated[int, typer.Option(help="Processes, one thread each.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
@@ -27,59 +28,28 @@ Results = Annotated[
 ]
 
 
-@app.command()
-def procedural(
-    seeds: Seeds = 3,
-    jobs: Jobs = 2,
-    out: Out = Path("runs/study-procedural"),
-    results: Results = RESULTS / "study_procedural.json",
-) -> None:
-    """Task sets × solvers on built-in images."""
-    _study(list(plan.procedural(seeds)), out, results, jobs)
+def _on_built_in_images(name: str, planned: Plan, seeds: int, text: str) -> None:
+    """Add the command of a study that takes no data."""
+    file = RESULTS / f"study_{name.replace('-', '_')}.json"
+
+    @app.command(name, help=text)
+    def study(
+        seeds: Seeds = seeds,
+        jobs: Jobs = 2,
+        out: Out = Path(f"runs/study-{name}"),
+        results: Results = file,
+    ) -> None:
+        _study(list(planned(seeds)), out, results, jobs)
 
 
-@app.command()
-def ablation(
-    seeds: Seeds = 3,
-    jobs: Jobs = 2,
-    out: Out = Path("runs/study-ablation"),
-    results: Results = RESULTS / "study_ablation.json",
-) -> None:
-    """One change at a time on built-in images: order, rotations, mixing, source."""
-    _study(list(plan.ablation(seeds)), out, results, jobs)
-
-
-@app.command()
-def turned(
-    seeds: Seeds = 3,
-    jobs: Jobs = 2,
-    out: Out = Path("runs/study-turned"),
-    results: Results = RESULTS / "study_turned.json",
-) -> None:
-    """Solvers on built-in images that have no upright."""
-    _study(list(plan.turned(seeds)), out, results, jobs)
-
-
-@app.command()
-def fresh(
-    seeds: Seeds = 5,
-    jobs: Jobs = 2,
-    out: Out = Path("runs/study-fresh"),
-    results: Results = RESULTS / "study_fresh.json",
-) -> None:
-    """Bounds on the weights, on seeds that nothing was chosen on: upright images."""
-    _study(list(plan.fresh(seeds)), out, results, jobs)
-
-
-@app.command()
-def fresh_turned(
-    seeds: Seeds = 5,
-    jobs: Jobs = 2,
-    out: Out = Path("runs/study-fresh-turned"),
-    results: Results = RESULTS / "study_fresh_turned.json",
-) -> None:
-    """The same on images that have no upright."""
-    _study(list(plan.fresh_turned(seeds)), out, results, jobs)
+for name, planned, seeds, text in (
+    ("procedural", plan.procedural, 3, "Task sets × solvers on built-in images."),
+    ("ablation", plan.ablation, 3, "One change at a time: order, rotations, mixing, source."),
+    ("turned", plan.turned, 3, "Solvers on built-in images that have no upright."),
+    ("fresh", plan.fresh, 5, "Bounds on the weights, on seeds that nothing was chosen on."),
+    ("fresh-turned", plan.fresh_turned, 5, "The same on images that have no upright."),
+):
+    _on_built_in_images(name, planned, seeds, text)
 
 
 @app.command()

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from examples.common.data.load import load_data
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel, build_model
+from examples.mpssl.presets import load_images_of
 from examples.mpssl.study import figures, plan
 from examples.mpssl.study.method_figure import draw_method
 from examples.mpssl.study.summary import Results, by_kind
@@ -51,10 +51,7 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
     """
     torch.set_num_threads(1)
     configs = plan.pictured(data)
-    any_config = configs[plan.UNTRAINED]
-    train_set, test_set = load_data(
-        data, max_train=any_config.max_train, max_test=any_config.max_test, seed=any_config.seed
-    )
+    train_set, test_set = load_images_of(configs[plan.UNTRAINED])
     models: dict[str, PretextModel] = {}
     histories = {}
     for label, config in configs.items():

@@ -12,12 +12,11 @@ import torch
 from rich.progress import Progress
 
 from examples.common.data.image_set import ImageSet
-from examples.common.data.load import load_data
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import build_model
 from examples.mpssl import evaluate
 from examples.mpssl.compare import judge
-from examples.mpssl.presets import RunConfig
+from examples.mpssl.presets import RunConfig, load_images_of
 from examples.mpssl.study.plan import UNTRAINED
 from examples.mpssl.train import heads, train
 
@@ -63,13 +62,7 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     key = (config.data, config.max_train, config.max_test, config.seed, config.turned)
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_data(
-            config.data,
-            max_train=config.max_train,
-            max_test=config.max_test,
-            seed=config.seed,
-            turned=config.turned,
-        )
+        _loaded[key] = load_images_of(config)
     train_set, test_set = _loaded[key]
     folder = RunFolder(out / config.name)
     if config.name.startswith(UNTRAINED):

@@ -29,9 +29,9 @@ def test_every_command_is_understood(
     command: str, monkeypatch: pytest.MonkeyPatch, test_set: ImageSet
 ) -> None:
     started: list[list[RunConfig]] = []
-    monkeypatch.setattr(cli, "load_data", lambda data, **options: (test_set, test_set))
+    monkeypatch.setattr(cli, "load_images_of", lambda config: (test_set, test_set))
     monkeypatch.setattr(cli, "compare", lambda configs, *rest, **options: started.append(configs))
-    for shows in ("summarize", "print_comparison"):
+    for shows in ("summarize", "print_summary", "print_comparison"):
         monkeypatch.setattr(cli, shows, lambda *args, **options: None)
     arguments: list[Any] = shlex.split(command)[3:]
     result = CliRunner().invoke(cli.app, arguments)
