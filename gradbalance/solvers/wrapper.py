@@ -8,7 +8,15 @@ import numpy as np
 
 from gradbalance.numerics import Status
 from gradbalance.numerics.array import Array
-from gradbalance.solvers.solver import Needs, Problem, Solution, Solver, State, Weighs
+from gradbalance.solvers.solver import (
+    Needs,
+    Problem,
+    Solution,
+    Solver,
+    State,
+    StatelessSolver,
+    Weighs,
+)
 from gradbalance.solvers.state import checked_state
 
 
@@ -59,8 +67,9 @@ class Wrapper(Solver):
         return Solution(weights, status, found.num_steps)
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Advance the wrapped method by its own weights."""
-        self.solver.update(problem, self.solver.solve(problem))
+        """Advance the wrapped method by its own weights, if it remembers anything."""
+        if not isinstance(self.solver, StatelessSolver):
+            self.solver.update(problem, self.solver.solve(problem))
 
     def state_dict(self) -> State:
         """The wrapped method's name and state."""

@@ -112,3 +112,14 @@ def test_an_unchanged_direction_that_is_zero_stays_stationary():
     assert gb.MGDA().solve(problem).status is gb.Status.STATIONARY
     assert gb.Bounded(gb.MGDA(), ratio=2).solve(problem).status is gb.Status.STATIONARY
     assert gb.Bounded(gb.MGDA(), ratio=1).solve(problem).status is gb.Status.CONVERGED
+
+
+@pytest.mark.parametrize("make", [gb.Bounded, gb.CRMOGM])
+def test_a_method_without_a_state_is_solved_for_once_a_step(make, monkeypatch):
+    calls, solve = [], gb.MGDA.solve
+    monkeypatch.setattr(gb.MGDA, "solve", lambda self, p: calls.append(p) or solve(self, p))
+    x = torch.ones(2, requires_grad=True)
+    balancer = gb.Balancer(make(gb.MGDA()))
+    for _ in range(3):
+        balancer.backward({"one": x.square().sum(), "other": x[0]})
+    assert len(calls) == 3
