@@ -1,38 +1,26 @@
-"""The trunk, a small CNN for 32×32 images, and one head per task."""
+"""Trunks for 32×32 images, and a model of a trunk with one head per task."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-WIDTHS = (32, 48, 64, 96)
+TrunkName = Literal["small", "nin"]
 
 
 class Trunk(nn.Module):
-    """Four blocks of convolution, max pooling (not in the last), normalisation and ReLU.
-
-    ``forward`` maps images [N, 3, 32, 32] to features [N, 96, 4, 4]; ``taps`` returns the features
-    after every block. 98,000 parameters.
+    """Blocks one after the other, whose features can be had after each.
 
     Args:
-        norm: Makes the normalisation of a number of channels.
+        blocks: The blocks; the first one takes images [N, 3, 32, 32].
+        width: Channels of the last one's features.
     """
 
-    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], width: int) -> None:
         super().__init__()
-        blocks = []
-        for index, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
-            last = index == len(WIDTHS) - 1
-            # Pooling before normalisation and ReLU leaves them a quarter of the work.
-            blocks.append(
-                nn.Sequential(
-                    nn.Conv2d(width_in, width, 3, padding=1, bias=False),
-                    nn.Identity() if last else nn.MaxPool2d(2),
-                    norm(width),
-                    nn.ReLU(),
-                )
-            )
         self.blocks = nn.Sequential(*blocks)
+        self.width = width
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features after the last block.
@@ -57,20 +45,76 @@ class Trunk(nn.Module):
         return features
 
 
-class PretextModel(nn.Module):
-    """The trunk with a head, pooling and one linear layer, for each task.
+class SmallTrunk(Trunk):
+    """Four blocks of convolution, max pooling (not in the last), normalisation and ReLU.
+
+    Its features are [N, 96, 4, 4]; 98,000 parameters.
 
     Args:
+        norm: Makes the normalisation of a number of channels.
+    """
+
+    def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+        widths = (32, 48, 64, 96)
+        blocks = []
+        for index, (width_in, width) in enumerate(zip((3, *widths), widths, strict=False)):
+            last = index == len(widths) - 1
+            # Pooling before normalisation and ReLU leaves them a quarter of the work.
+            blocks.append(
+                nn.Sequential(
+                    nn.Conv2d(width_in, width, 3, padding=1, bias=False),
+                    nn.Identity() if last else nn.MaxPool2d(2),
+                    norm(width),
+                    nn.ReLU(),
+                )
+            )
+        super().__init__(blocks, widths[-1])
+
+
+class NetworkInNetwork(Trunk):
+    """Four blocks of three convolutions, two of them of size 1, each with batch norm and ReLU.
+
+    The trunk with which RotNet (Gidaris et al. 2018) learned from CIFAR-10.
+    Its features are [N, 192, 8, 8]; 1.4 million parameters.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                nn.Sequential(*_three(3, (192, 160, 96), 5), nn.MaxPool2d(3, 2, padding=1)),
+                nn.Sequential(*_three(96, (192, 192, 192), 5), nn.AvgPool2d(3, 2, padding=1)),
+                nn.Sequential(*_three(192, (192, 192, 192), 3)),
+                nn.Sequential(*_three(192, (192, 192, 192), 3)),
+            ],
+            192,
+        )
+
+
+def _three(width_in: int, widths: tuple[int, int, int], kernel_size: int) -> Iterable[nn.Module]:
+    for before, width, size in zip((width_in, *widths), widths, (kernel_size, 1, 1), strict=False):
+        yield nn.Conv2d(before, width, size, padding=size // 2, bias=False)
+        yield nn.BatchNorm2d(width)
+        yield nn.ReLU()
+
+
+TRUNKS: dict[str, Callable[[], Trunk]] = {"small": SmallTrunk, "nin": NetworkInNetwork}
+
+
+class PretextModel(nn.Module):
+    """A trunk with a head, pooling and one linear layer, for each task.
+
+    Args:
+        trunk: The trunk.
         heads: For each task its number of classes.
     """
 
-    def __init__(self, heads: Mapping[str, int]) -> None:
+    def __init__(self, trunk: Trunk, heads: Mapping[str, int]) -> None:
         super().__init__()
-        self.trunk = Trunk()
+        self.trunk = trunk
         self.heads = nn.ModuleDict(
             {
                 name: nn.Sequential(
-                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], num_classes)
+                    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(trunk.width, num_classes)
                 )
                 for name, num_classes in heads.items()
             }
@@ -86,13 +130,14 @@ class PretextModel(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
 
-def build_model(heads: Mapping[str, int], *, seed: int) -> PretextModel:
-    """Return a freshly initialised model; the trunk depends on the seed only.
+def build_model(heads: Mapping[str, int], *, trunk: TrunkName = "small", seed: int) -> PretextModel:
+    """Return a freshly initialised model; the trunk depends on its name and the seed only.
 
     Args:
         heads: For each task its number of classes.
+        trunk: A key of ``TRUNKS``.
         seed: Seed of the initial weights; the global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PretextModel(heads)
+        return PretextModel(TRUNKS[trunk](), heads)

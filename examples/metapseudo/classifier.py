@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.common import transforms
-from examples.common.trunk import WIDTHS, Trunk
+from examples.common.trunk import SmallTrunk
 
 _BATCH = 500
 
@@ -21,8 +21,8 @@ class Classifier(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.trunk = Trunk(norm=lambda channels: nn.GroupNorm(8, channels))
-        self.head = nn.Linear(WIDTHS[-1], num_classes)
+        self.trunk = SmallTrunk(norm=lambda channels: nn.GroupNorm(8, channels))
+        self.head = nn.Linear(self.trunk.width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
         """Return features [N, 96].

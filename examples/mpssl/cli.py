@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from examples.common.data.image_set import ImageSet
+from examples.common.trunk import TRUNKS
 from examples.mpssl import ranks
 from examples.mpssl.compare import compare, summarize
 from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, load_images_of, preset_config
@@ -57,6 +58,9 @@ def main(
     turned: Annotated[
         bool, typer.Option("--turned", help="Give every image a random quarter turn.")
     ] = False,
+    trunk: Annotated[
+        str, typer.Option(help=f"The shared network: {', '.join(TRUNKS)}.")
+    ] = RunConfig.trunk,
     max_train: Annotated[int | None, typer.Option(help="Number of training images.")] = None,
     max_test: Annotated[int | None, typer.Option(help="Number of test images.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = EPOCHS,
@@ -83,6 +87,7 @@ def main(
     started = time.perf_counter()
     kinds = _kinds_of(data, turned=turned)
     options = {
+        "trunk": trunk,
         "max_train": max_train,
         "max_test": max_test,
         "epochs": epochs,

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
-from examples.common.trunk import PretextModel, build_model
+from examples.common.trunk import PretextModel
 from examples.mpssl import evaluate, pretext, ranks
 from examples.mpssl.pictures import draw_comparison, draw_inputs, draw_summary
-from examples.mpssl.presets import RunConfig
+from examples.mpssl.presets import RunConfig, build_model_of
 from examples.mpssl.tables import RANDOM, Results, as_markdown, summary_as_markdown
-from examples.mpssl.train import heads, train
+from examples.mpssl.train import train
 
 
 def run(
@@ -107,7 +107,7 @@ def compare(
     every_task = [task for task in pretext.TASKS if any(task in c.tasks for c in configs)]
     options = {"name": RANDOM, "tasks": tuple(every_task) or configs[0].tasks}
     base = RunConfig(**{**configs[0].as_dict(), **options})
-    untrained = build_model(heads(base, train_set), seed=base.seed)
+    untrained = build_model_of(base, train_set)
     results = {RANDOM: judge(untrained, base, train_set, test_set), **runs}
     (out / "comparison.json").write_text(
         json.dumps({"command": command, "results": results}, indent=2) + "\n"

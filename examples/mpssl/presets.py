@@ -10,7 +10,7 @@ from examples.common.data.image_set import ImageSet
 from examples.common.data.load import load_data
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
-from examples.common.trunk import PretextModel, Trunk
+from examples.common.trunk import TRUNKS, PretextModel, Trunk, TrunkName, build_model
 from examples.mpssl import pretext
 from examples.mpssl.inputs import Mixing, Order, Recipe, Rotations
 
@@ -35,6 +35,7 @@ class RunConfig(Config):
         mixing: Whether an input bears all transformations or one, see ``Recipe``.
         rotations: One rotation of an image or all four, see ``Recipe``.
         order: Order of the transformations, see ``Recipe``.
+        trunk: The network that the tasks share, a key of ``TRUNKS``.
         data: Folder or zip of images, or None for the built-in ones.
         turned: Whether every image is given a random quarter turn, so that it has no upright.
         max_train: Largest number of training images.
@@ -57,6 +58,7 @@ class RunConfig(Config):
     mixing: Mixing = "mixed"
     rotations: Rotations = "one"
     order: Order = "documented"
+    trunk: TrunkName = "small"
     data: str | None = None
     turned: bool = False
     max_train: int | None = None
@@ -76,6 +78,7 @@ class RunConfig(Config):
         self.recipe.check(self.tasks)
         build_solver(self.solver)
         check_one_of("source", self.source, SOURCES)
+        check_one_of("trunk", self.trunk, TRUNKS)
         check_one_of("scale", self.scale, get_args(Scale))
         check_one_of("precision", self.precision, get_args(Precision))
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\"):
@@ -159,6 +162,20 @@ def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
         scale=None if config.scale == "none" else config.scale,
         tasks=tuple(model.heads),
     )
+
+
+def build_model_of(config: RunConfig, train_set: ImageSet) -> PretextModel:
+    """Return the freshly initialised model of a run.
+
+    Args:
+        config: The run.
+        train_set: Its images; what is known about them are the tasks of a supervised run.
+    """
+    if config.pretext_tasks:
+        heads = {task.name: task.num_classes for task in config.pretext_tasks}
+    else:
+        heads = {name: len(classes) for name, classes in train_set.classes.items()}
+    return build_model(heads, trunk=config.trunk, seed=config.seed)
 
 
 def load_images_of(config: RunConfig) -> tuple[ImageSet, ImageSet]:

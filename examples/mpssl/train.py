@@ -11,10 +11,10 @@ import gradbalance as gb
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
-from examples.common.trunk import PretextModel, build_model
+from examples.common.trunk import PretextModel
 from examples.mpssl import ranks
 from examples.mpssl.inputs import Batch, label_batch, pretext_batch
-from examples.mpssl.presets import RunConfig, build_balancer
+from examples.mpssl.presets import RunConfig, build_balancer, build_model_of
 from examples.mpssl.progress import RunProgress
 
 
@@ -37,7 +37,7 @@ class Training:
         self.batch_size = min(config.batch_size, len(train_set))
         self.steps_per_epoch = len(train_set) // self.batch_size
         self.epoch = 0
-        self.model = build_model(heads(config, train_set), seed=config.seed).to(config.device)
+        self.model = build_model_of(config, train_set).to(config.device)
         self.balancer: gb.Balancer = build_balancer(config, self.model)
         self._forward = ranks.parallel(self.model)
         self.optimizer = torch.optim.SGD(
@@ -120,18 +120,6 @@ class Training:
             "optimizer": self.optimizer,
             "schedule": self.schedule,
         }
-
-
-def heads(config: RunConfig, train_set: ImageSet) -> dict[str, int]:
-    """Return the number of classes of each task's head.
-
-    Args:
-        config: The run.
-        train_set: Its images; what is known about them are the tasks of a supervised run.
-    """
-    if config.pretext_tasks:
-        return {task.name: task.num_classes for task in config.pretext_tasks}
-    return {name: len(classes) for name, classes in train_set.classes.items()}
 
 
 def train(

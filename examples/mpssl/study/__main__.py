@@ -20,6 +20,7 @@ app = typer.Typer(add_completion=False, help=__doc__)
 RESULTS = Path(__file__).parents[1] / "results"
 
 Plan = Callable[[int], Iterable[RunConfig]]
+PlanOfData = Callable[[int, str], Iterable[RunConfig]]
 Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
 Jobs = Annotated[int, typer.Option(help="Processes, one thread each.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
@@ -28,9 +29,13 @@ Results = Annotated[
 ]
 
 
+def _results_of(name: str) -> Path:
+    return RESULTS / f"study_{name.replace('-', '_')}.json"
+
+
 def _on_built_in_images(name: str, planned: Plan, seeds: int, text: str) -> None:
     """Add the command of a study that takes no data."""
-    file = RESULTS / f"study_{name.replace('-', '_')}.json"
+    file = _results_of(name)
 
     @app.command(name, help=text)
     def study(
@@ -52,16 +57,27 @@ for name, planned, seeds, text in (
     _on_built_in_images(name, planned, seeds, text)
 
 
-@app.command()
-def cifar10(
-    data: Annotated[str, typer.Option(help="Folder or zip of its images.")],
-    seeds: Seeds = 3,
-    jobs: Jobs = 2,
-    out: Out = Path("runs/study-cifar10"),
-    results: Results = RESULTS / "study_cifar10.json",
-) -> None:
-    """Solvers on 10,000 images of CIFAR-10."""
-    _study(list(plan.cifar10(seeds, data)), out, results, jobs)
+def _on_cifar10(name: str, planned: PlanOfData, seeds: int, text: str) -> None:
+    """Add the command of a study of CIFAR-10."""
+    file = _results_of(name)
+
+    @app.command(name, help=text)
+    def study(
+        data: Annotated[str, typer.Option(help="Folder or zip of its images.")],
+        seeds: Seeds = seeds,
+        jobs: Jobs = 2,
+        out: Out = Path(f"runs/study-{name}"),
+        results: Results = file,
+    ) -> None:
+        _study(list(planned(seeds, data)), out, results, jobs)
+
+
+for name, of_data, seeds, text in (
+    ("cifar10", plan.cifar10, 3, "Solvers on 10,000 images of CIFAR-10."),
+    ("cifar10-turned", plan.cifar10_turned, 3, "The same images, turned at random."),
+    ("rotnet", plan.rotnet, 1, "All images and RotNet's trunk, on a GPU."),
+):
+    _on_cifar10(name, of_data, seeds, text)
 
 
 @app.command()

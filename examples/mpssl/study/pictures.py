@@ -6,12 +6,12 @@ import torch
 from rich.console import Console
 
 from examples.common.run_folder import RunFolder
-from examples.common.trunk import PretextModel, build_model
-from examples.mpssl.presets import load_images_of
+from examples.common.trunk import PretextModel
+from examples.mpssl.presets import build_model_of, load_images_of
 from examples.mpssl.study import figures, plan
 from examples.mpssl.study.method_figure import draw_method
 from examples.mpssl.study.summary import Results, by_kind
-from examples.mpssl.train import heads, train
+from examples.mpssl.train import train
 
 NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", "mgda-loss+", plan.CEILING)
 QUERIES = 5
@@ -56,7 +56,7 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
     histories = {}
     for label, config in configs.items():
         if label == plan.UNTRAINED:
-            models[label] = build_model(heads(config, train_set), seed=config.seed)
+            models[label] = build_model_of(config, train_set)
             continue
         run = RunFolder(out / config.name)
         models[label] = train(config, train_set, run, resume=True, console=Console())

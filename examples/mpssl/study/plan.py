@@ -52,6 +52,11 @@ BOUNDED = {
     "bounded-famo": "Bounded(solver=FAMO(), ratio=5)",
 }
 
+# Trunk, learning rate and inputs of a step are RotNet's, which had 200 epochs of four inputs of
+# each image; these are 80 of one input.
+ROTNET = {"trunk": "nin", "lr": 0.1, "batch_size": 512, "epochs": 80}
+CLASSIFIER_EPOCHS = 30  # of the classifiers on its blocks; RotNet's had 100
+
 ENHANCEMENTS = tuple(name for name in TASKS if name != "rotation")
 THREE_TASKS = ("rotation", "sharpness", "solarization")
 FOUR_TASKS = (*THREE_TASKS, "saturation")
@@ -135,9 +140,41 @@ def cifar10(seeds: int, data: str) -> Iterator[RunConfig]:
     yield from _baselines(seeds, **options)
     for seed in range(seeds):
         yield _config(("rotation",), "uniform", seed=seed, **options)
-        yield _config(("rotation", "solarization"), "uniform", seed=seed, **options)
-        for solver in ("uniform", "mgda", "mgda-loss", "mgda-loss+", "pcgrad", "gradnorm"):
+        for enhancement in ("solarization", "sharpness"):
+            yield _config(("rotation", enhancement), "uniform", seed=seed, **options)
+        for solver in (*(name for name in SOLVERS if name != "mgda-l2"), "bounded-5"):
             yield _config(FOUR_TASKS, solver, seed=seed, **options)
+
+
+def cifar10_turned(seeds: int, data: str) -> Iterator[RunConfig]:
+    """Yield the runs on the same images, turned at random.
+
+    Args:
+        seeds: Number of seeds.
+        data: The folder or zip of its images.
+    """
+    options = {"data": data, "max_train": 10_000, "epochs": 30, "turned": True}
+    for seed in range(seeds):
+        yield _untrained(seed, **options)
+        yield _config(("rotation",), "uniform", seed=seed, **options)
+        for solver in ("uniform", "mgda-loss+", "bounded-5"):
+            yield _config(FOUR_TASKS, solver, seed=seed, **options)
+
+
+def rotnet(seeds: int, data: str, device: str = "cuda") -> Iterator[RunConfig]:
+    """Yield the runs with RotNet's trunk on all of CIFAR-10, for a GPU.
+
+    Args:
+        seeds: Number of seeds.
+        data: The folder or zip of its images.
+        device: Where they run.
+    """
+    options = {"data": data, "device": device, **ROTNET}
+    for seed in range(seeds):
+        yield _untrained(seed, **options)
+        yield _config(FOUR_TASKS, "bounded-5", seed=seed, **options)
+        yield _config(("rotation", "sharpness"), "uniform", seed=seed, **options)
+        yield _config(("rotation",), "uniform", seed=seed, **options)
 
 
 def ablation(seeds: int) -> Iterator[RunConfig]:

@@ -13,12 +13,12 @@ from rich.progress import Progress
 
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
-from examples.common.trunk import build_model
 from examples.mpssl import evaluate
+from examples.mpssl.block_classifiers import block_classifier_accuracy
 from examples.mpssl.compare import judge
-from examples.mpssl.presets import RunConfig, load_images_of
-from examples.mpssl.study.plan import UNTRAINED
-from examples.mpssl.train import heads, train
+from examples.mpssl.presets import RunConfig, build_model_of, load_images_of
+from examples.mpssl.study.plan import CLASSIFIER_EPOCHS, UNTRAINED
+from examples.mpssl.train import train
 
 Result = dict[str, Any]
 
@@ -59,6 +59,7 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
         out: The folder of the study.
     """
     torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True
     key = (config.data, config.max_train, config.max_test, config.seed, config.turned)
     if key not in _loaded:
         _loaded.clear()
@@ -66,7 +67,7 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     train_set, test_set = _loaded[key]
     folder = RunFolder(out / config.name)
     if config.name.startswith(UNTRAINED):
-        model = build_model(heads(config, train_set), seed=config.seed)
+        model = build_model_of(config, train_set).to(config.device)
         folder.path.mkdir(parents=True, exist_ok=True)
         training = {}
     else:
@@ -74,12 +75,16 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
         training = _training_of(list(folder.metrics()))
     results = {
         **judge(model, config, train_set, test_set),
-        # The trunk has seen distorted inputs only: the same with batch norms of clean ones.
-        "probes_clean": evaluate.probe(
-            evaluate.with_statistics_of(model.trunk, train_set), train_set, test_set
-        ),
         "training": training,
     }
+    if config.trunk == "nin":
+        results["classifiers"] = block_classifier_accuracy(
+            model.trunk, train_set, test_set, epochs=CLASSIFIER_EPOCHS, seed=config.seed
+        )
+    else:
+        # The trunk has seen distorted inputs only: the same with batch norms of clean ones.
+        clean = evaluate.with_statistics_of(model.trunk, train_set)
+        results["probes_clean"] = evaluate.probe(clean, train_set, test_set)
     folder.save_results(results)
     return config.name, results
 

@@ -12,6 +12,7 @@ Results = Mapping[str, Mapping[str, Any]]
 
 PAIRED = "uniform"
 DIFFERENCES = "the mean difference and its 95 % confidence interval (Student's)."
+CLASSIFIERS = "Classifiers of three layers on all features of a block:"
 CLEAN = "The same probes, after batch norms have taken mean and variance from clean images:"
 COMPARED = {
     "shape block 4": ("probes", "shape", "block4"),
@@ -54,6 +55,8 @@ def as_markdown(results: Results, command: str) -> str:
         lines += ["", *_table("pretext task", _training, solvers)]
         if all("probes_clean" in run for runs in rows.values() for run in runs):
             lines += ["", CLEAN, "", *_table("probe", _clean_probes, rows)]
+        if all("classifiers" in run for runs in rows.values() for run in runs):
+            lines += ["", CLASSIFIERS, "", *_table("block", _classifiers, rows)]
         if len(solvers) > 1 and len(solvers.get(PAIRED, ())) >= 5:
             lines += ["", f"Paired by seed with {PAIRED}: {DIFFERENCES}", ""]
             lines += _paired(solvers)
@@ -100,6 +103,10 @@ def _probes(result: Mapping[str, Any], kind: str = "probes") -> dict[str, float]
 
 def _clean_probes(result: Mapping[str, Any]) -> dict[str, float]:
     return _probes(result, "probes_clean")
+
+
+def _classifiers(result: Mapping[str, Any]) -> dict[str, float]:
+    return _probes(result, "classifiers")
 
 
 def _training(result: Mapping[str, Any]) -> dict[str, float]:

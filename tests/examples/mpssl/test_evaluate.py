@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.common.data.image_set import ImageSet
-from examples.common.trunk import PretextModel, Trunk, build_model
+from examples.common.trunk import PretextModel, SmallTrunk, build_model
 from examples.mpssl import evaluate, pretext
 from examples.mpssl.inputs import Recipe
 
@@ -46,7 +46,7 @@ def test_features_are_those_of_the_frozen_trunk(train_set: ImageSet) -> None:
 
 
 def test_each_block_is_probed_on_its_own_features() -> None:
-    class Blind(Trunk):
+    class Blind(SmallTrunk):
         """Sees nothing after its second block."""
 
         def taps(self, images: Tensor) -> list[Tensor]:
@@ -60,7 +60,7 @@ def test_each_block_is_probed_on_its_own_features() -> None:
 
 
 def test_neighbours_are_compared_by_cosine() -> None:
-    class Scaled(Trunk):
+    class Scaled(SmallTrunk):
         """Features whose direction holds the label and whose length is misleading."""
 
         def taps(self, images: Tensor) -> list[Tensor]:

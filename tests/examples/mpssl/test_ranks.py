@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from examples.common import trunk
 from examples.common.data.procedural import make_images
 from examples.common.run_folder import RunFolder
+from examples.common.trunk import TRUNKS, SmallTrunk
 from examples.mpssl import ranks
 from examples.mpssl.inputs import Batch
 from examples.mpssl.presets import preset_config
@@ -30,7 +30,7 @@ def of_samples(width: int) -> nn.Module:
 def trained(folder: str, interrupted: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trunk, "Trunk", partial(trunk.Trunk, norm=of_samples))
+        patch.setitem(TRUNKS, "small", partial(SmallTrunk, norm=of_samples))
         config = preset_config("mp-ssl", **OPTIONS)
         images = make_images(80, seed=0)
         if interrupted:

@@ -11,7 +11,7 @@ import gradbalance as gb
 from examples.common.checkpoint import load_checkpoint
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
-from examples.common.trunk import Trunk, build_model
+from examples.common.trunk import SmallTrunk, build_model
 from examples.mpssl import pretext
 from examples.mpssl.presets import RunConfig, preset_config
 from examples.mpssl.train import Training, train
@@ -20,7 +20,7 @@ SMALL = {"epochs": 3, "batch_size": 32, "max_train": 96}
 
 
 def test_the_trunk_is_small_and_tapped_after_every_block() -> None:
-    trunk = Trunk()
+    trunk = SmallTrunk()
     assert sum(parameter.numel() for parameter in trunk.parameters()) <= 100_000
     images = torch.randn(2, 3, 32, 32)
     shapes = [tuple(tap.shape) for tap in trunk.taps(images)]
