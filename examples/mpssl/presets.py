@@ -114,7 +114,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "mp-ssl": {
         "tasks": ("rotation", "sharpness", "solarization", "saturation"),
-        "solver": "MGDA(method='frank_wolfe', normalization='loss+')",
+        "solver": "Bounded(solver=MGDA(method='frank_wolfe', normalization='loss+'), ratio=5)",
         "source": "representation",
         "scale": "norm",
     },

@@ -28,7 +28,11 @@ def draw_results(results: Results, name: str, folder: Path) -> None:
     baselines, kinds = by_kind(results)
     mixture = kinds["+".join(plan.FOUR_TASKS)]
     alone = {"rotation alone": kinds["rotation"]["uniform"]}
-    rows = {**baselines, **alone, **{n: mixture[n] for n in plan.SOLVERS if n in mixture}}
+    rows = {
+        **baselines,
+        **alone,
+        **{n: mixture[n] for n in (*plan.SOLVERS, "bounded-5") if n in mixture},
+    }
     factors = list(next(iter(results.values()))["probes"])
     shown = [(factor, probe) for probe in ("block2", "block4", "knn") for factor in factors]
     if len(factors) == 1:

@@ -28,8 +28,9 @@ SOLVERS = {
     "gradnorm": "GradNorm",
 }
 
-# More of the family, on one set of tasks.
+# More of the family, on one set of tasks; the first is that of the preset "mp-ssl".
 FAMILY = {
+    "bounded-5": "Bounded(solver=MGDA(normalization='loss+'), ratio=5)",
     "cagrad": "CAGrad",
     "nash-mtl": "NashMTL",
     "fairgrad": "FairGrad(alpha=2.0)",
@@ -42,11 +43,10 @@ FAMILY = {
 }
 
 # Weights that follow the losses chase a task that cannot be learned: what a bound does about it.
-# The ratio was first chosen on other seeds, so that these confirm it.
+# The ratio 5 was first chosen on other seeds, so that these confirm it.
 FIRST_FRESH_SEED = 10
 BOUNDED = {
     "bounded-4": "Bounded(solver=MGDA(normalization='loss+'), ratio=4)",
-    "bounded-5": "Bounded(solver=MGDA(normalization='loss+'), ratio=5)",
     "bounded-8": "Bounded(solver=MGDA(normalization='loss+'), ratio=8)",
     "bounded-gradnorm": "Bounded(solver=GradNorm(), ratio=5)",
     "bounded-famo": "Bounded(solver=FAMO(), ratio=5)",
@@ -125,7 +125,7 @@ def _fresh(seeds: int, *, turned: bool) -> Iterator[RunConfig]:
     for seed in range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + seeds):
         yield _untrained(seed, turned=turned)
         yield _config(("rotation",), "uniform", seed=seed, turned=turned)
-        for solver in ("uniform", "mgda-loss+", *BOUNDED):
+        for solver in ("uniform", "mgda-loss+", "bounded-5", *BOUNDED):
             yield _config(FOUR_TASKS, solver, seed=seed, turned=turned)
 
 

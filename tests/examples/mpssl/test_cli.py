@@ -177,7 +177,7 @@ def test_a_run_of_ones_own_on_ones_own_images(tmp_path: Path) -> None:
         (["rotation", "rotation"], "once"),
         (["rotation", "mp-ssl", "--solver", "PCGrad"], "--solver changes one preset"),
         (["mp-ssl", "--solver", "Sum"], "no solver 'Sum'"),
-        (["mp-ssl", "--source", "losses"], "MGDA"),
+        (["mp-ssl", "--source", "losses"], "Bounded needs the gradients' Gramian"),
         (["--data", "nowhere.zip"], "nowhere.zip"),
         (["--lr", "-1"], "lr must be positive"),
     ],

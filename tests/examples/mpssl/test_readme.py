@@ -85,8 +85,9 @@ def test_the_tables_of_a_study_are_those_of_its_runs(name: str) -> None:
 def test_the_runs_of_a_study_are_those_of_its_plan(name: str) -> None:
     runs = json.loads((RESULTS / f"{name}.json").read_text())
     kind = name.removeprefix("study_")
-    seeds = 5 if kind.startswith("fresh") else 3
-    planned = plan.cifar10(3, "cifar10.zip") if kind == "cifar10" else getattr(plan, kind)(seeds)
+    seeds = 5 if kind.startswith("fresh") else 1 if kind == "rotnet" else 3
+    of_data = kind.startswith(("cifar10", "rotnet"))
+    planned = getattr(plan, kind)(seeds, *(["cifar10.zip"] if of_data else []))
     assert {name: run["config"] for name, run in runs.items()} == {
         config.name: config.as_dict() for config in planned
     }

@@ -24,6 +24,8 @@ def test_runs_are_named_by_configuration_and_seed():
         plan.procedural(3),
         plan.turned(3),
         plan.cifar10(3, "some.zip"),
+        plan.cifar10_turned(3, "some.zip"),
+        plan.rotnet(3, "some.zip"),
         plan.ablation(3),
     ):
         configs = list(runs)

@@ -11,7 +11,7 @@ import gradbalance as gb
 from examples.common.checkpoint import load_checkpoint
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
-from examples.common.trunk import SmallTrunk, build_model
+from examples.common.trunk import NetworkInNetwork, SmallTrunk, build_model
 from examples.mpssl import pretext
 from examples.mpssl.presets import RunConfig, preset_config
 from examples.mpssl.train import Training, train
@@ -27,6 +27,17 @@ def test_the_trunk_is_small_and_tapped_after_every_block() -> None:
     assert shapes == [(2, 32, 16, 16), (2, 48, 8, 8), (2, 64, 4, 4), (2, 96, 4, 4)]
     trunk.eval()
     assert torch.equal(trunk(images), trunk.taps(images)[-1])
+
+
+def test_the_trunk_of_rotnet_is_a_choice(train_set: ImageSet) -> None:
+    config = preset_config("mp-ssl", trunk="nin", batch_size=4, max_train=8)
+    training = Training(config, train_set)
+    assert isinstance(training.model.trunk, NetworkInNetwork)
+    shapes = [tuple(tap.shape) for tap in training.model.trunk.taps(torch.randn(2, 3, 32, 32))]
+    assert shapes == [(2, 96, 16, 16), *[(2, 192, 8, 8)] * 3]
+    assert set(training.step(torch.arange(4)).names) == set(config.tasks)
+    with pytest.raises(ValueError, match=r"trunk must be one of \['small', 'nin'\], got 'alexnet'"):
+        preset_config("mp-ssl", trunk="alexnet")
 
 
 def test_every_run_of_a_seed_starts_from_the_same_trunk() -> None:
@@ -66,7 +77,7 @@ def test_a_step_goes_through_the_balancer(
     training = Training(preset_config("mp-ssl", **SMALL), train_set)
     report = training.step(torch.arange(32))
     assert report.names == tuple(training.model.heads)
-    assert report.solver == "MGDA"
+    assert report.solver == "Bounded"
     assert report.cosines is not None
     assert report.gram is not None
     length = report.weights @ report.gram @ report.weights
