@@ -1,5 +1,6 @@
 """Makes the pictures: of the committed results, and of runs that are trained where they lack."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -10,11 +11,15 @@ from examples.common.trunk import PretextModel
 from examples.mpssl.presets import build_model_of, load_images_of
 from examples.mpssl.study import figures, plan
 from examples.mpssl.study.method_figure import draw_method
-from examples.mpssl.study.summary import Results, by_kind
+from examples.mpssl.study.summary import Results, by_kind, side_by_side
 from examples.mpssl.train import train
 
 NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", "mgda-loss+", plan.CEILING)
 QUERIES = 5
+BOTH_KINDS = (
+    ("Three seeds", "procedural", "turned"),
+    ("Five other seeds", "fresh", "fresh_turned"),
+)
 
 
 def draw_results(results: Results, name: str, folder: Path) -> None:
@@ -42,6 +47,19 @@ def draw_results(results: Results, name: str, folder: Path) -> None:
     if len(everywhere) > 1:
         path = folder / f"{name}_rotation.png"
         figures.draw_grid(everywhere, "rotation", list(plan.SOLVERS), path)
+
+
+def tabulate_both_kinds(folder: Path) -> None:
+    """Write the tables that have upright and turned images side by side.
+
+    Args:
+        folder: Where the results are, and the tables go.
+    """
+    tables = []
+    for title, *names in BOTH_KINDS:
+        upright, turned = (json.loads((folder / f"study_{n}.json").read_text()) for n in names)
+        tables.append(f"## {title}\n\n{side_by_side(upright, turned, '+'.join(plan.FOUR_TASKS))}")
+    (folder / "both_kinds.md").write_text("\n".join(tables))
 
 
 def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:

@@ -14,6 +14,17 @@ PAIRED = "uniform"
 DIFFERENCES = "the mean difference and its 95 % confidence interval (Student's)."
 CLASSIFIERS = "Classifiers of three layers on all features of a block:"
 CLEAN = "The same probes, after batch norms have taken mean and variance from clean images:"
+UPRIGHT = {
+    "shape kNN": ("probes", "shape", "knn"),
+    "texture block 2": ("probes", "texture", "block2"),
+    "rotation %": ("pretext", "rotation"),
+}
+TURNED = {
+    "shape block 4": ("probes", "shape", "block4"),
+    "texture block 2": ("probes", "texture", "block2"),
+    "texture block 4": ("probes", "texture", "block4"),
+    "weight of rotation": ("training", "mean_weight/rotation"),
+}
 COMPARED = {
     "shape block 4": ("probes", "shape", "block4"),
     "shape kNN": ("probes", "shape", "knn"),
@@ -61,6 +72,48 @@ def as_markdown(results: Results, command: str) -> str:
             lines += ["", f"Paired by seed with {PAIRED}: {DIFFERENCES}", ""]
             lines += _paired(solvers)
     return "\n".join(lines) + "\n"
+
+
+def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
+    """Return one table of what a mixture does on both kinds of image.
+
+    Args:
+        upright: A study of images that have an upright, by the name of the run.
+        turned: The same runs on images that have none.
+        tasks: The mixture, its tasks joined by "+".
+    """
+    rows_of: list[dict[str, list[str]]] = []
+    for results, shown in ((upright, UPRIGHT), (turned, TURNED)):
+        baselines, kinds = by_kind(results)
+        rows = {**baselines, "rotation alone": kinds["rotation"][PAIRED], **kinds[tasks]}
+        rows_of.append(
+            {
+                name: [_cell(runs, path) for path in shown.values()]
+                for name, runs in rows.items()
+                if name != CEILING
+            }
+        )
+    titles = [
+        f"{title}, {kind}"
+        for kind, of in (("upright", UPRIGHT), ("turned", TURNED))
+        for title in of
+    ]
+    lines = [
+        f"| trunk | {' | '.join(titles)} |",
+        f"| {' | '.join(['---'] + ['---:'] * len(titles))} |",
+    ]
+    lines += [
+        f"| {' | '.join([name, *cells, *rows_of[1][name]])} |" for name, cells in rows_of[0].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(runs: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
+    """Mean and standard deviation of one figure; nothing where the trunk was not trained for it."""
+    if path[0] != "probes" and not runs[0]["training"]:
+        return "–"
+    share = 1 if path[0] == "training" else 100
+    return _mean_and_sd([share * _at(run, path) for run in runs])
 
 
 def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
