@@ -11,7 +11,7 @@ import typer
 
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.study import plan
-from examples.mpssl.study.pictures import draw_results, draw_runs, tabulate_both_kinds
+from examples.mpssl.study.pictures import draw_results, draw_runs, tables_of_both_kinds
 from examples.mpssl.study.runner import run_all
 from examples.mpssl.study.summary import as_markdown
 
@@ -94,8 +94,12 @@ def pictures(
     found = json.loads((results / f"study_{name}.json").read_text())
     draw_results(found, name, results)
     if data is None:
-        tabulate_both_kinds(results)
+        _write_both_kinds(results)
     draw_runs(data, name, out or Path(f"runs/study-{name}"), results)
+
+
+def _write_both_kinds(folder: Path) -> None:
+    (folder / "both_kinds.md").write_text(tables_of_both_kinds(folder))
 
 
 def _study(configs: Sequence[RunConfig], out: Path, results: Path, jobs: int) -> None:

@@ -49,17 +49,17 @@ def draw_results(results: Results, name: str, folder: Path) -> None:
         figures.draw_grid(everywhere, "rotation", list(plan.SOLVERS), path)
 
 
-def tabulate_both_kinds(folder: Path) -> None:
-    """Write the tables that have upright and turned images side by side.
+def tables_of_both_kinds(folder: Path) -> str:
+    """Return the tables that have upright and turned images side by side.
 
     Args:
-        folder: Where the results are, and the tables go.
+        folder: Where the results are.
     """
     tables = []
     for title, *names in BOTH_KINDS:
         upright, turned = (json.loads((folder / f"study_{n}.json").read_text()) for n in names)
         tables.append(f"## {title}\n\n{side_by_side(upright, turned, '+'.join(plan.FOUR_TASKS))}")
-    (folder / "both_kinds.md").write_text("\n".join(tables))
+    return "\n".join(tables)
 
 
 def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:

@@ -87,11 +87,7 @@ def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
         baselines, kinds = by_kind(results)
         rows = {**baselines, "rotation alone": kinds["rotation"][PAIRED], **kinds[tasks]}
         rows_of.append(
-            {
-                name: [_cell(runs, path) for path in shown.values()]
-                for name, runs in rows.items()
-                if name != CEILING
-            }
+            {name: [_cell(runs, path) for path in shown.values()] for name, runs in rows.items()}
         )
     titles = [
         f"{title}, {kind}"
@@ -109,11 +105,14 @@ def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
 
 
 def _cell(runs: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
-    """Mean and standard deviation of one figure; nothing where the trunk was not trained for it."""
-    if path[0] != "probes" and not runs[0]["training"]:
-        return "–"
+    """Mean and standard deviation of one figure, or a dash where a run has none."""
+    if path[0] == "pretext" and not runs[0]["training"]:
+        return "–"  # told at random
     share = 1 if path[0] == "training" else 100
-    return _mean_and_sd([share * _at(run, path) for run in runs])
+    try:
+        return _mean_and_sd([share * _at(run, path) for run in runs])
+    except KeyError:
+        return "–"
 
 
 def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:

@@ -15,6 +15,7 @@ from examples.mpssl.presets import RunConfig
 from examples.mpssl.pretext import TASKS
 from examples.mpssl.study import __main__ as study
 from examples.mpssl.study import plan, summary
+from examples.mpssl.study.pictures import tables_of_both_kinds
 from examples.mpssl.tables import as_markdown
 
 FOLDER = Path(cli.__file__).parent
@@ -45,7 +46,7 @@ def test_every_command_of_the_study_is_understood(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[object] = []
-    for name in ("_study", "draw_results", "draw_runs"):
+    for name in ("_study", "draw_results", "draw_runs", "_write_both_kinds"):
         monkeypatch.setattr(study, name, lambda *args: started.append(args))
     result = CliRunner().invoke(study.app, shlex.split(command)[3:])
     assert result.exit_code == 0, result.output
@@ -91,6 +92,17 @@ def test_the_runs_of_a_study_are_those_of_its_plan(name: str) -> None:
     assert {name: run["config"] for name, run in runs.items()} == {
         config.name: config.as_dict() for config in planned
     }
+
+
+def test_both_kinds_of_image_stand_side_by_side_as_they_were_measured() -> None:
+    text = tables_of_both_kinds(RESULTS)
+    assert (RESULTS / "both_kinds.md").read_text() == text
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) == 2
+    assert all(table in README for table in tables)
+    first = dict(line.strip("| \n").split(" | ", 1) for line in tables[0].splitlines())
+    assert first["random init"].startswith("35.5 ± 0.7 | 43.9 ± 1.1 | – |")
+    assert first["supervised"].endswith("97.1 ± 1.2 | –")
 
 
 def test_the_numbers_of_the_text_are_in_the_tables() -> None:
