@@ -14,8 +14,10 @@ from examples.metapseudo.latents import LatentOptimization
 from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.samples import GeneratedImages
 from examples.metapseudo.source import Source
-from examples.metapseudo.train import NUM_PARTS, Training, ends_of_parts
+from examples.metapseudo.train import Training, ends_of_parts
 from examples.metapseudo.variants import RunConfig
+
+NUM_PARTS = 8  # Of the steps: the map is looked at after each.
 
 Record = dict[str, Any]
 

@@ -17,7 +17,7 @@ from examples.metapseudo.samples import GeneratedImages
 from examples.metapseudo.tables import Results, budgets, last, variants
 from examples.metapseudo.variants import RunConfig
 
-_NUM_COLUMNS = 14
+_NUM_COLUMNS = 12
 _SHOWN_PARTS = (0, 1, 2, 4, 8)  # Eighths of the steps.
 
 
@@ -51,10 +51,10 @@ def draw_walk(
         rows["random latents" if step == 0 else f"step {step}"] = shown
     order = torch.randperm(len(target.labelled), generator=torch.Generator().manual_seed(0))
     chosen = order[torch.arange(_NUM_COLUMNS) % len(order)]
-    rows["the labelled images"] = transforms.to_float(target.labelled.images[chosen])
+    rows["labelled images"] = transforms.to_float(target.labelled.images[chosen])
 
-    figure = Figure(figsize=(11.5, 0.53 * len(rows) + 0.35), layout="constrained")
-    strips, curves = figure.subfigures(1, 2, width_ratios=(3.4, 1))
+    figure = Figure(figsize=(11.5, 0.68 * len(rows) + 0.3), layout="constrained")
+    strips, curves = figure.subfigures(1, 2, width_ratios=(3.6, 1))
     grid = strips.subplots(len(rows), 1)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         axes.imshow(_row(images))

@@ -32,7 +32,7 @@ from examples.metapseudo.source import Source
 from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
 
-NUM_PARTS = 8  # Of a run: a checkpoint and an evaluation after each.
+NUM_PARTS = 4  # Of a run: a checkpoint and an evaluation after each.
 _NUM_FOR_GAP = 256
 
 
@@ -126,7 +126,7 @@ class Training:
         return report, latents_report
 
     def end_epoch(self) -> None:
-        """Tell the balancers that an epoch is over: an eighth of the run, here."""
+        """Tell the balancers that an epoch is over: a quarter of the run, here."""
         self.balancer.end_epoch()
         if self.latents is not None:
             self.latents.balancer.end_epoch()
@@ -237,7 +237,7 @@ def train(
     resume: bool = False,
     console: Console | None = None,
 ) -> Training:
-    """Train a run to its end, with an evaluation and a checkpoint after every eighth of it.
+    """Train a run to its end, with an evaluation and a checkpoint after every quarter of it.
 
     Args:
         config: The run.

@@ -62,7 +62,8 @@ class Renderer(Generator):
     """Draws a figure of some shape, texture and colour on a ground that fades between two colours.
 
     Images are drawn at twice their resolution and averaged. Everything is differentiable: edges
-    are as wide as a pixel, and shapes and textures are mixtures in which the greatest latent rules.
+    are a pixel or two wide, and of shapes and textures there is a mixture in which the greatest
+    latent rules.
     """
 
     rows: Tensor
