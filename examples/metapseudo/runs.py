@@ -137,7 +137,11 @@ def groups(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
 
 
 def _do_all(do: Do, configs: Sequence[RunConfig], out: Path) -> dict[str, Result]:
-    return {config.name: do(config, out) for config in configs}
+    found = {}
+    for config in configs:
+        found[config.name] = do(config, out)
+        Console().print(f"done: {config.name}", highlight=False)
+    return found
 
 
 def _done(config: RunConfig, folder: RunFolder) -> Result | None:
