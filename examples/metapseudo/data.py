@@ -15,7 +15,7 @@ from torch import Tensor
 
 from examples.common.data.image_set import ImageSet
 from examples.common.data.images import load_images
-from examples.metapseudo.generators.renderer import SHAPES, Renderer, named
+from examples.metapseudo.generators.renderer import SHAPES, Renderer, named, render
 from examples.metapseudo.target import COLOURS, target_images
 
 BUILT_IN_SOURCE = 20_000
@@ -25,7 +25,6 @@ MOST_FOR_TEST = 2000  # Images of files.
 
 _SOURCE_SEED = 1_000_000
 _TARGET_SEED = 1000  # to which a run's seed is added: the run itself draws from its seed
-_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +78,11 @@ def load_source_images(data: str | None) -> Labelled:
     """
     if data is not None:
         return _half(_one_factor(_images(data)[0], "class"), first=True)
-    renderer, draws = Renderer(), torch.Generator().manual_seed(_SOURCE_SEED)
-    latents, _ = renderer.draw(BUILT_IN_SOURCE, draws)
-    with torch.no_grad():
-        drawn = [(255 * renderer(batch)).round().byte() for batch in torch.split(latents, _BATCH)]
+    draws = torch.Generator().manual_seed(_SOURCE_SEED)
+    latents, _ = Renderer().draw(BUILT_IN_SOURCE, draws)
+    images = (255 * render(latents)).round().to(torch.uint8)
     labels = named(latents)["shape"].argmax(dim=1)
-    return Labelled(images=torch.cat(drawn), labels=labels, classes=SHAPES)
+    return Labelled(images=images, labels=labels, classes=SHAPES)
 
 
 def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target:

@@ -132,10 +132,8 @@ def title(results: Results) -> str:
         results: Of runs.
     """
     seeds = {labels: _num_seeds(results, labels) for labels in budgets(results)}
-    if set(seeds.values()) == {1}:
-        number = "one seed"
-    elif len(set(seeds.values())) == 1:
-        number = f"mean ± sd of {next(iter(seeds.values()))} seeds"
+    if len(set(seeds.values())) == 1:
+        number = of_seeds(next(iter(seeds.values())))
     else:
         each = ", ".join(f"{num} at {labels}" for labels, num in seeds.items())
         number = f"mean ± sd; seeds by labels: {each}"
@@ -144,6 +142,15 @@ def title(results: Results) -> str:
         f"Test accuracy after {steps} steps, by labels a class; the share of target-like samples; "
         f"and their relative gap, of mean features ({number})"
     )
+
+
+def of_seeds(number: int) -> str:
+    """Return what a figure is, of so many seeds.
+
+    Args:
+        number: Of seeds.
+    """
+    return "one seed" if number == 1 else f"mean ± sd of {number} seeds"
 
 
 def _num_seeds(results: Results, labels: int) -> int:

@@ -20,8 +20,8 @@ from examples.metapseudo.generators.renderer import (
     PLACE_SD,
     SHAPES,
     TEXTURES,
-    Renderer,
     named,
+    render,
 )
 
 # Legend: N images, L latent size.
@@ -86,7 +86,6 @@ def is_target_like(latents: Tensor) -> Tensor:
     return torch.stack(within).all(dim=0)
 
 
-@torch.no_grad()
 def target_images(num_images: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return 8-bit images of the target [N, 3, 32, 32] and their labels [N], as many of each class.
 
@@ -95,7 +94,7 @@ def target_images(num_images: int, draws: torch.Generator) -> tuple[Tensor, Tens
         draws: On the CPU.
     """
     labels = torch.arange(num_images) % len(COLOURS)
-    images = Renderer()(target_latents(labels, draws))
+    images = render(target_latents(labels, draws))
     noisy = images + PIXEL_SD * torch.randn(images.shape, generator=draws)
     return (255 * noisy.clamp(0, 1)).round().to(torch.uint8), labels
 

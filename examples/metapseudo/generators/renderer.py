@@ -45,6 +45,8 @@ SIZE, LOG_SIZE_MEAN, LOG_SIZE_SD = 0.6, -0.2, 0.7
 FREQUENCY, LOG_FREQUENCY_SD = 3.2, 0.45  # periods in half a canvas
 LOG_LIGHT_MEAN, LOG_LIGHT_SD = -0.15, 0.72
 
+_BATCH = 50  # What is computed at once stays in the cache.
+
 _SHARPNESS = 4.0  # How much the greatest of the shape latents rules; the same for textures.
 
 
@@ -133,6 +135,17 @@ class Renderer(Generator):
         cos, sin = _direction(part["ground turn"])
         ramp = (cos * self.columns + sin * self.rows) / (2 * math.sqrt(2)) + 0.5
         return start[:, :, None, None] + (end - start)[:, :, None, None] * ramp[:, None]
+
+
+@torch.no_grad()
+def render(latents: Tensor) -> Tensor:
+    """Return any number of images [N, 3, 32, 32] in [0, 1], drawn in batches.
+
+    Args:
+        latents: [N, L].
+    """
+    renderer = Renderer()
+    return torch.cat([renderer(batch) for batch in torch.split(latents, _BATCH)])
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

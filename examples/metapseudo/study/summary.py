@@ -15,6 +15,7 @@ from examples.metapseudo.tables import (
     budgets,
     last,
     lines_of,
+    of_seeds,
     spread,
     table,
     title,
@@ -85,9 +86,7 @@ def of_latents(results: Results, command: str) -> str:
         ]
         rows.append([gap, *(spread(values, "target_like") for values in ends)])
     steps = results[0]["config"]["map_steps"]
-    text = (
-        f"Target-like samples (%) after {steps} steps of the map, mean ± sd of {len(start)} seeds"
-    )
+    text = f"Target-like samples (%) after {steps} steps of the map, {of_seeds(len(start))}"
     lines = ["```", command, "```", "", f"{text}:", ""]
     lines += lines_of(["gap", *(f"{name} map" for name in names)], rows)
     return "\n".join(lines) + "\n"
