@@ -48,10 +48,10 @@ def draw_walk(
         mapping.load_state_dict(states[step])
         with torch.no_grad():
             shown = GeneratedImages(generator, mapping=mapping).synthesize(latents, classes)
-        rows["random latents" if step == 0 else f"step {step}"] = shown
+        rows[f"step {step}"] = shown
     order = torch.randperm(len(target.labelled), generator=torch.Generator().manual_seed(0))
     chosen = order[torch.arange(_NUM_COLUMNS) % len(order)]
-    rows["labelled images"] = transforms.to_float(target.labelled.images[chosen])
+    rows["labelled\nimages"] = transforms.to_float(target.labelled.images[chosen])
 
     figure = Figure(figsize=(11.5, 0.68 * len(rows) + 0.3), layout="constrained")
     strips, curves = figure.subfigures(1, 2, width_ratios=(3.6, 1))

@@ -140,7 +140,7 @@ def title(results: Results) -> str:
     steps = results[0]["config"]["num_steps"]
     return (
         f"Test accuracy after {steps} steps, by labels a class; the share of target-like samples; "
-        f"and their relative gap, of mean features ({number})"
+        f"and their gap (MMD) from test images ({number})"
     )
 
 

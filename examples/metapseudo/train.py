@@ -18,7 +18,7 @@ from examples.metapseudo.classifier import accuracy, build_classifier
 from examples.metapseudo.consistency import consistency
 from examples.metapseudo.data import Labelled, Target
 from examples.metapseudo.freematch import FreeMatch
-from examples.metapseudo.gaps import mean_gap
+from examples.metapseudo.gaps import GAPS
 from examples.metapseudo.latents import LatentOptimization
 from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.samples import (
@@ -166,19 +166,17 @@ class Training:
     def judge(self) -> dict[str, float]:
         """Return the test accuracy, and how like the target the samples are.
 
-        ``gap`` is the squared distance of the mean features over the square of the real mean, in
-        the classifier's own features whatever its latents were optimised for; ``target_like`` is
-        the share of target-like samples, where it is known.
+        ``gap`` is the MMD of samples and test images, in the classifier's own features and
+        whatever its latents were optimised for; ``target_like`` is the share of target-like
+        samples, where it is known.
         """
         found = {"accuracy": accuracy(self.model, self.target.test.images, self.target.test.labels)}
         if self.samples is None:
             return found
         draws = torch.Generator().manual_seed(self.config.seed)
-        synthetic = self.model.features(self.samples.draw(_NUM_FOR_GAP, draws))
-        shown = self.target.test.images[:_NUM_FOR_GAP]
-        real = self.model.features(transforms.to_float(shown))
-        square = real.mean(dim=0).square().sum()
-        found["gap"] = float(mean_gap(real, synthetic) / square)
+        synthetic = self.samples.draw(_NUM_FOR_GAP, draws)
+        real = transforms.to_float(self.target.test.images[:_NUM_FOR_GAP])
+        found["gap"] = float(GAPS["mmd"](self.model, real, synthetic))
         if isinstance(self.samples, GeneratedImages) and self.config.knows_target:
             found["target_like"] = share_of_target(self.samples, draws)
         return found

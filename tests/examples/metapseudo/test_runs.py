@@ -10,6 +10,7 @@ from PIL import Image
 
 from examples.metapseudo import data, runs
 from examples.metapseudo.classifier import Classifier
+from examples.metapseudo.find import FoundMap
 from examples.metapseudo.train import Training
 from examples.metapseudo.variants import RunConfig
 
@@ -27,15 +28,20 @@ def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The runs whose labelled classifier was trained, as it comes about."""
+    """The runs whose labelled classifier was trained, or map found, as it comes about."""
     found = []
-    whole = runs.labelled_classifier
+    whole, whole_find = runs.labelled_classifier, runs.find_map
 
     def counted(config: RunConfig, *arguments: Any) -> Classifier:
         found.append(config.name)
         return whole(config, *arguments)
 
+    def counted_find(config: RunConfig, *arguments: Any) -> FoundMap:
+        found.append(config.name)
+        return whole_find(config, *arguments)
+
     monkeypatch.setattr(runs, "labelled_classifier", counted)
+    monkeypatch.setattr(runs, "find_map", counted_find)
     return found
 
 
@@ -46,8 +52,10 @@ def test_a_run_that_is_done_is_not_done_again(
     first = runs.run(config, tmp_path)
     assert json.loads((tmp_path / "labels-4-0" / "results.json").read_text()) == first
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "step", None)  # who calls it fails
+        patch.setattr(runs, "train", None)  # who calls it fails
         assert runs.run(config, tmp_path) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", None)
         with pytest.raises(ValueError, match=r"its lr was 0\.02, got 0\.1"):
             runs.run(small("labels", num_steps=1, lr=0.1), tmp_path)
         with pytest.raises(TypeError):
@@ -62,7 +70,7 @@ def test_runs_of_one_seed_share_the_labelled_classifier_and_their_map(
         runs.run(small(variant, **options), tmp_path)
         for variant in ("consistency-gap", "freematch-gap")
     )
-    assert trained == ["labels-4-0"]
+    assert trained == ["labels-4-0", "map-4-0"]
     assert [record["step"] for record in one["latents"]] == [0, 1]
     assert other["latents"] == one["latents"]
     assert "target_like" in one["evaluations"][-1]
@@ -81,9 +89,9 @@ def test_a_map_that_was_found_alone_is_not_found_again(
     runs._labelled.cache_clear()
     runs._found.cache_clear()
     assert runs.find_only(config, tmp_path) == first
-    assert trained == ["labels-4-0"]
+    assert trained == ["labels-4-0", "map-4-0"]
     runs.find_only(small("consistency-gap", num_steps=1, map_steps=2), tmp_path)
-    assert len(trained) == 2, "another number of steps is another run"
+    assert len(trained) == 4, "another number of steps is another run"
 
 
 @pytest.mark.parametrize("variant", ["consistency-gap", "paper"])
