@@ -51,7 +51,7 @@ def draw_walk(
         rows[f"step {step}"] = shown
     order = torch.randperm(len(target.labelled), generator=torch.Generator().manual_seed(0))
     chosen = order[torch.arange(_NUM_COLUMNS) % len(order)]
-    rows["labelled\nimages"] = transforms.to_float(target.labelled.images[chosen])
+    rows["target"] = transforms.to_float(target.labelled.images[chosen])
 
     figure = Figure(figsize=(11.5, 0.68 * len(rows) + 0.3), layout="constrained")
     strips, curves = figure.subfigures(1, 2, width_ratios=(3.6, 1))
