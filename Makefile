@@ -31,7 +31,7 @@ smoke: $(VENV)/dev
 	rm -rf build/smoke
 	$(BIN)/python -m examples.mpssl --max-train 64 --max-test 64 --epochs 1 --out build/smoke/mpssl
 	$(BIN)/python -m examples.pinn --adam-steps 20 --lbfgs-steps 10 --out build/smoke/pinn
-	$(BIN)/python -m examples.metapseudo --num-steps 2 --batch-size 8 --num-samples 8 --out build/smoke/metapseudo
+	$(BIN)/python -m examples.metapseudo --num-steps 2 --map-steps 2 --batch-size 8 --num-samples 8 --out build/smoke/metapseudo
 
 ## A wheel, installed without extras in a clean environment and used from outside the checkout.
 wheel: $(VENV)/dev

@@ -33,6 +33,14 @@ class Classifier(nn.Module):
         maps: Tensor = self.trunk(transforms.normalize(images))
         return maps.mean(dim=(2, 3))
 
+    def blocks(self, images: Tensor) -> list[Tensor]:
+        """Return the features after every block of the trunk, the first [N, 32, 16, 16].
+
+        Args:
+            images: In [0, 1], [N, 3, 32, 32].
+        """
+        return self.trunk.taps(transforms.normalize(images))
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features [N, 96] and logits [N, C].
 

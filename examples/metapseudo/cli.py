@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from examples.metapseudo.compare import compare
-from examples.metapseudo.variants import VARIANTS, RunConfig, variant_config
+from examples.metapseudo.variants import SHOWN, VARIANTS, RunConfig, variant_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -17,7 +17,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 @app.command()
 def main(
     variants: Annotated[
-        list[str] | None, typer.Argument(help=f"Which of {', '.join(VARIANTS)} (default: all).")
+        list[str] | None,
+        typer.Argument(help=f"Which of {', '.join(VARIANTS)} (default: {', '.join(SHOWN)})."),
     ] = None,
     labels_per_class: Annotated[
         list[int] | None, typer.Option(help="Labelled images of a class; may be given repeatedly.")
@@ -26,12 +27,26 @@ def main(
     solver: Annotated[
         str, typer.Option(help="Of cross-entropy and regulariser, such as PCGrad.")
     ] = RunConfig.solver,
+    gap: Annotated[
+        str | None, typer.Option(help="mean, moments or mmd (default: the variant's).")
+    ] = None,
+    map: Annotated[
+        str | None, typer.Option("--map", help="mlp or affine (default: the variant's).")
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="When latents are optimised: first or alternating (the variant's)."),
+    ] = None,
+    map_steps: Annotated[int, typer.Option(help="Steps of the map, in the order first.")] = (
+        RunConfig.map_steps
+    ),
     meta_solver: Annotated[
-        str, typer.Option(help="Of validation loss and feature gap, such as MGDA.")
-    ] = RunConfig.meta_solver,
+        str | None,
+        typer.Option(help="Of validation loss and gap, such as MGDA (default: the variant's)."),
+    ] = None,
     meta_gradient: Annotated[
-        str, typer.Option(help="exact or finite-difference.")
-    ] = RunConfig.meta_gradient,
+        str | None, typer.Option(help="exact or finite-difference (default: the variant's).")
+    ] = None,
     validation_share: Annotated[
         float, typer.Option(help="Share of the labelled images kept for the validation loss.")
     ] = RunConfig.validation_share,
@@ -43,11 +58,11 @@ def main(
         RunConfig.num_samples
     ),
     weight: Annotated[float, typer.Option(help="Of the regulariser.")] = RunConfig.weight,
-    gap_weight: Annotated[float, typer.Option(help="Of the feature gap.")] = RunConfig.gap_weight,
+    gap_weight: Annotated[float, typer.Option(help="Of the gap.")] = RunConfig.gap_weight,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = RunConfig.lr,
-    meta_lr: Annotated[float, typer.Option(help="That of the mapping network.")] = (
-        RunConfig.meta_lr
-    ),
+    meta_lr: Annotated[
+        float | None, typer.Option(help="That of the map (default: what suits its kind).")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -56,8 +71,8 @@ def main(
         ),
     ] = None,
     generator: Annotated[
-        str | None, typer.Option(help="File of `train_source`, or faces (default: built-in).")
-    ] = None,
+        str, typer.Option(help="renderer, autoencoder, faces, or a file of `train_source`.")
+    ] = RunConfig.generator,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/metapseudo"),
     report: Annotated[
@@ -69,11 +84,15 @@ def main(
 ) -> None:
     """Train a classifier on few labels with synthetic samples, and compare ways to get them.
 
-    Without arguments: all variants with four labels a class, on built-in images.
+    Without arguments: five variants with four labels a class, on built-in images.
     """
     console = Console()
     options = {
         "solver": solver,
+        "gap": gap,
+        "map": map,
+        "order": order,
+        "map_steps": map_steps,
         "meta_solver": meta_solver,
         "meta_gradient": meta_gradient,
         "validation_share": validation_share,
@@ -91,7 +110,7 @@ def main(
         configs = [
             variant_config(variant, labels_per_class=labels, seed=seed, **options)
             for labels in labels_per_class or [RunConfig.labels_per_class]
-            for variant in variants or VARIANTS
+            for variant in variants or SHOWN
             for seed in range(seeds)
         ]
         if len({config.name for config in configs}) < len(configs):

@@ -12,13 +12,3 @@ def consistency(strong: Tensor, targets: Tensor) -> Tensor:
         targets: Features of the same images, weakly augmented [N, F]; no gradient goes there.
     """
     return 1 - functional.cosine_similarity(strong, targets.detach(), dim=1).mean()
-
-
-def feature_gap(real: Tensor, synthetic: Tensor) -> Tensor:
-    r"""Return the squared distance of the mean features.
-
-    Args:
-        real: Features [N, F].
-        synthetic: Features [M, F].
-    """
-    return (real.mean(dim=0) - synthetic.mean(dim=0)).square().sum()

@@ -1,10 +1,8 @@
-"""Source and target: what the generator was trained on, and the few labelled images that matter.
+"""Source and target: what the generator draws, and the few labelled images that matter.
 
-Built in, the source is broad: all shapes, textures and colours, turned by any multiple of 90
-degrees, known by their shape. The target is narrow: upright houses and hearts, striped or
-chequered, and it is the colour that is asked for; one source image in thirty is like it. Of a
-folder or zip of images, the source is the first half of the classes by name, and the target the
-other half.
+Built in, the source is all that the renderer draws, and the target a narrow part of it
+(``target``). Of a folder or zip of images, the source is the first half of the classes by name, and
+the target the other half.
 """
 
 from dataclasses import dataclass
@@ -15,19 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.common.data.images import load_images
-from examples.common.data.procedural import make_images
+from examples.metapseudo.generators.renderer import SHAPES, Renderer, named, render
+from examples.metapseudo.target import COLOURS, target_images
 
-NARROW = {"shape": ("house", "heart"), "texture": ("stripes", "checker")}
 BUILT_IN_SOURCE = 20_000
 BUILT_IN_UNLABELLED = 2000
 BUILT_IN_TEST = 1500
 MOST_FOR_TEST = 2000  # Images of files.
 
-# Different images for the generator and the target, whatever the seed of a run.
 _SOURCE_SEED = 1_000_000
+_TARGET_SEED = 1000  # to which a run's seed is added: the run itself draws from its seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +61,7 @@ class Target:
 
     Attributes:
         labelled: As many images of every class.
-        unlabelled: Other images [N, 3, 32, 32], for the oracle only.
+        unlabelled: Other images [N, 3, 32, 32], for the variants with real images only.
         test: Held-out images.
     """
 
@@ -73,7 +70,7 @@ class Target:
     test: Labelled
 
 
-def load_source(data: str | None) -> Labelled:
+def load_source_images(data: str | None) -> Labelled:
     """Return the images that a generator is trained on.
 
     Args:
@@ -81,10 +78,11 @@ def load_source(data: str | None) -> Labelled:
     """
     if data is not None:
         return _half(_one_factor(_images(data)[0], "class"), first=True)
-    drawn = _one_factor(make_images(BUILT_IN_SOURCE, seed=_SOURCE_SEED), "shape")
-    turns = torch.randint(4, (len(drawn),), generator=torch.Generator().manual_seed(0))
-    images = transforms.rotate(drawn.images, turns)
-    return Labelled(images=images, labels=drawn.labels, classes=drawn.classes)
+    draws = torch.Generator().manual_seed(_SOURCE_SEED)
+    latents, _ = Renderer().draw(BUILT_IN_SOURCE, draws)
+    images = (255 * render(latents)).round().to(torch.uint8)
+    labels = named(latents)["shape"].argmax(dim=1)
+    return Labelled(images=images, labels=labels, classes=SHAPES)
 
 
 def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target:
@@ -99,14 +97,11 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
         ValueError: There are fewer images of a class than are to be labelled.
     """
     if data is None:
-        pool = make_images(BUILT_IN_UNLABELLED, seed=2 * seed, only=NARROW)
-        held_out = make_images(BUILT_IN_TEST, seed=2 * seed + 1, only=NARROW)
-        train, test = _one_factor(pool, "colour"), _one_factor(held_out, "colour")
-    else:
-        train, test = (_half(_one_factor(images, "class"), first=False) for images in _images(data))
-        # Files come class by class; the first test images are to be of all classes.
-        mixed = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))
-        test = test.take(mixed[:MOST_FOR_TEST])
+        return _built_in(labels_per_class, seed)
+    train, test = (_half(_one_factor(images, "class"), first=False) for images in _images(data))
+    # Files come class by class; the first test images are to be of all classes.
+    mixed = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))
+    test = test.take(mixed[:MOST_FOR_TEST])
     draws = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=draws)
     of_class = [order[train.labels[order] == index] for index in range(len(train.classes))]
@@ -120,6 +115,23 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
         labelled=train.take(torch.cat([members[:labels_per_class] for members in of_class])),
         unlabelled=train.images[torch.cat([members[labels_per_class:] for members in of_class])],
         test=test,
+    )
+
+
+def _built_in(labels_per_class: int, seed: int) -> Target:
+    if labels_per_class < 1:
+        raise ValueError(f"labels_per_class must be at least 1, got {labels_per_class}")
+    draws = torch.Generator().manual_seed(_TARGET_SEED + seed)
+
+    def drawn(num_images: int) -> Labelled:
+        images, labels = target_images(num_images, draws)
+        return Labelled(images=images, labels=labels, classes=COLOURS)
+
+    labelled = drawn(labels_per_class * len(COLOURS))
+    return Target(
+        labelled=labelled.take(torch.argsort(labelled.labels, stable=True)),
+        unlabelled=drawn(BUILT_IN_UNLABELLED).images,
+        test=drawn(BUILT_IN_TEST),
     )
 
 

@@ -1,4 +1,4 @@
-"""Latent meta-optimization: the mapping network is trained for what the samples do to a classifier.
+"""Latent optimization: the map of the latents is trained for what the samples do to a classifier.
 
 Yamaguchi, Generative Semi-supervised Learning with Meta-Optimized Synthetic Samples, ACML 2023
 (arXiv 2309.16143).
@@ -12,38 +12,50 @@ from torch.func import functional_call
 from torch.nn import functional
 
 import gradbalance as gb
+from examples.common import transforms
 from examples.common.solvers import build_solver
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch
 from examples.metapseudo.classifier import Classifier
-from examples.metapseudo.consistency import consistency, feature_gap
+from examples.metapseudo.consistency import consistency
+from examples.metapseudo.data import Target
+from examples.metapseudo.gaps import GAPS
 from examples.metapseudo.meta_gradient import META_GRADIENTS, Loss, Parameters, detached
-from examples.metapseudo.samples import GeneratedImages
+from examples.metapseudo.samples import GeneratedImages, share_of_target
 from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
 
+_NUM_JUDGED = 128
+
 
 class LatentOptimization:
-    r"""The problem of the mapping network M, whose samples are x̃ = G(M(z), c).
+    r"""The problem of the map M, whose samples are x̃ = G(M(z), c).
 
     .. math::
         \theta' = \theta - \eta \nabla_\theta \big[ \mathrm{CE}(f_\theta(x), y) +
         \lambda\, \text{consistency}(\tilde x) \big], \qquad
         \min_M \; \mathrm{CE}(f_{\theta'}(x_v), y_v) +
-        \lambda_\text{gap} \| \overline{h_\theta(x)} - \overline{h_\theta(\tilde x)} \|^2
+        \lambda_\text{gap}\, \text{gap}_\theta(x, \tilde x)
+
+    The gap looks at all labelled images, as it does not ask for their labels.
 
     Args:
         config: The run; its objectives say which of the two terms there are.
-        samples: With the mapping network.
+        samples: With the map.
         model: The classifier, a constant here.
+        target: Whose labelled images samples are to be like.
     """
 
-    def __init__(self, config: RunConfig, samples: GeneratedImages, model: Classifier) -> None:
+    def __init__(
+        self, config: RunConfig, samples: GeneratedImages, model: Classifier, target: Target
+    ) -> None:
         assert samples.mapping is not None
         self.config = config
         self.samples = samples
         self.model = model
-        self.optimizer = torch.optim.Adam(samples.mapping.parameters(), lr=config.meta_lr)
+        self.real = target.labelled.images
+        self.gap = GAPS[config.gap]
+        self.optimizer = torch.optim.Adam(samples.mapping.parameters(), lr=config.map_lr)
         tasks = ["validation", "gap"] if config.objectives == "both" else [config.objectives]
         self.balancer = gb.Balancer(build_solver(config.meta_solver), scale="sum", tasks=tasks)
 
@@ -64,37 +76,61 @@ class LatentOptimization:
         weight: float,
         draws: torch.Generator,
     ) -> gb.Report:
-        """Take a step of the mapping network.
+        """Take a step of the map.
 
         Args:
             labelled: What the virtual step is taken on.
             validation: What it is judged on.
             lr: Of the virtual step, η.
             weight: Of the consistency term in it, λ.
-            draws: Of latents and augmentations, on the CPU.
+            draws: Of latents, real images and augmentations, on the CPU.
         """
-        latents, classes = self.samples.latents(self.config.num_samples, draws)
+        latents, classes = self.samples.latents(self.config.map_samples, draws)
+        real = augment.weak(self._draw_real(draws), draws)
         state = draws.get_state()
         parameters = detached(dict(self.model.named_parameters()))
 
         def losses() -> Losses:
             draws.set_state(state)  # the same augmentations, however often it is called
             synthetic = self.samples.synthesize(latents, classes)
-            features = self._call(parameters, augment.weak(synthetic, draws))[0]
+            weak = augment.weak(synthetic, draws)
             found: Losses = {}
             if self.config.objectives in ("validation", "both"):
+                with torch.no_grad():
+                    targets = self._call(parameters, weak)[0]
                 strong = augment.strong(synthetic, draws)
-                step = self._virtual_step(labelled, strong, features.detach(), weight)
+                step = self._virtual_step(labelled, strong, targets, weight)
                 outer = self._on_labels(validation)
                 virtual = META_GRADIENTS[self.config.meta_gradient]
                 found["validation"] = virtual(step, outer, parameters, lr)
             if self.config.objectives in ("gap", "both"):
-                with torch.no_grad():
-                    real = self._call(parameters, labelled.images)[0]
-                found["gap"] = self.config.gap_weight * feature_gap(real, features)
+                found["gap"] = self.config.gap_weight * self.gap(self.model, real, weak)
             return found
 
-        return balanced_step(self.balancer, self.optimizer, losses)
+        self.model.requires_grad_(False)
+        try:
+            return balanced_step(self.balancer, self.optimizer, losses)
+        finally:
+            self.model.requires_grad_(True)
+
+    def judge(self) -> dict[str, float]:
+        """Return the gap, on fixed draws, and the share of target-like samples where it is known.
+
+        Whatever the objectives, the gap is the one that the configuration names.
+        """
+        draws = torch.Generator().manual_seed(self.config.seed)
+        with torch.no_grad():
+            drawn = self.samples.draw(_NUM_JUDGED, draws)
+            found = {"gap": float(self.gap(self.model, transforms.to_float(self.real), drawn))}
+        if self.config.knows_target:
+            found["target_like"] = share_of_target(self.samples, draws)
+        return found
+
+    def _draw_real(self, draws: torch.Generator) -> Tensor:
+        """As many real images as samples: each as often as any other, where there are fewer."""
+        order = torch.randperm(len(self.real), generator=draws)
+        chosen = order[torch.arange(self.config.map_samples) % len(order)]
+        return transforms.to_float(self.real[chosen])
 
     def _virtual_step(
         self, labelled: Batch, strong: Tensor, targets: Tensor, weight: float

@@ -1,11 +1,18 @@
-"""The mapping network over a generator's latents, which meta-optimization trains."""
+"""Maps over a generator's latents, which latent optimization trains; both begin as the identity."""
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+MapName = Literal["mlp", "affine"]
+
+# Of Adam: what a map of few numbers can do with, an MLP cannot.
+META_LR: dict[MapName, float] = {"mlp": 0.01, "affine": 0.03}
+
 
 class MappingNetwork(nn.Module):
-    """M(z) = z + V tanh(Uz + b) + c; V and c begin at zero, so that M begins as the identity.
+    """M(z) = z + V tanh(Uz + b) + c; V and c begin at zero.
 
     Args:
         latent_size: L.
@@ -29,13 +36,39 @@ class MappingNetwork(nn.Module):
         return latents + moved
 
 
-def build_mapping(latent_size: int, *, seed: int) -> MappingNetwork:
-    """Return a freshly initialised mapping network.
+class AffineMap(nn.Module):
+    """M(z) = exp(a) z + b, latent by latent; a and b begin at zero.
+
+    It can narrow the prior and move it, and do nothing else: two numbers a latent.
 
     Args:
         latent_size: L.
+    """
+
+    def __init__(self, latent_size: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(latent_size))
+        self.shift = nn.Parameter(torch.zeros(latent_size))
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return latents [N, L].
+
+        Args:
+            latents: [N, L].
+        """
+        return latents * self.log_scale.exp() + self.shift
+
+
+def build_mapping(name: MapName, latent_size: int, *, seed: int) -> nn.Module:
+    """Return a freshly initialised map.
+
+    Args:
+        name: Which.
+        latent_size: L.
         seed: Of the initial weights; the global generator is left as it was.
     """
+    if name == "affine":
+        return AffineMap(latent_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MappingNetwork(latent_size)

@@ -1,45 +1,77 @@
-"""Pictures of samples, and of a comparison of runs."""
+"""Pictures of samples that walk into the target, and of a comparison of runs."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from examples.common import transforms
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.data import Target
+from examples.metapseudo.generators.generator import Generator
+from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.samples import GeneratedImages
-from examples.metapseudo.tables import Results, budgets, of, variants
+from examples.metapseudo.tables import Results, budgets, last, variants
+from examples.metapseudo.variants import RunConfig
 
-_NUM_COLUMNS = 10
+_NUM_COLUMNS = 12
+_SHOWN_PARTS = (0, 1, 2, 4, 8)  # Eighths of the steps.
 
 
-def draw_samples(samples: GeneratedImages, real: Labelled, path: Path) -> None:
-    """Draw real images, samples of random latents, and those of the same latents once mapped.
+def draw_walk(
+    config: RunConfig,
+    generator: Generator,
+    target: Target,
+    states: Mapping[int, Mapping[str, Any]],
+    evaluations: Sequence[Mapping[str, Any]],
+    path: Path,
+) -> None:
+    """Draw the samples of the same latents while their map is trained, above real images.
 
     Args:
-        samples: With a mapping network.
-        real: Images of the target.
+        config: The run.
+        generator: Frozen.
+        target: Whose labelled images are shown.
+        states: Of the map, by step.
+        evaluations: With step, gap and, where it is known, the share of target-like samples.
         path: File of the picture.
     """
-    draws = torch.Generator().manual_seed(0)
-    latents, classes = samples.latents(2 * _NUM_COLUMNS, draws)
-    chosen = torch.linspace(0, len(real) - 1, 2 * _NUM_COLUMNS).long()
-    with torch.no_grad():
-        before = GeneratedImages(samples.generator).synthesize(latents, classes)
-        after = samples.synthesize(latents, classes)
-    shown = {
-        "target": transforms.to_float(real.images[chosen]),
-        "random latents": before,
-        "mapped latents": after,
-    }
-    figure = Figure(figsize=(8.6, 2.6), layout="constrained")
-    for axes, (name, images) in zip(figure.subplots(1, 3), shown.items(), strict=True):
-        _show_grid(axes, images, columns=5)
-        axes.set_title(name, fontsize=9)
-    figure.savefig(path, dpi=120)
+    samples = GeneratedImages(generator)
+    latents, classes = samples.latents(_NUM_COLUMNS, torch.Generator().manual_seed(3))
+    mapping = build_mapping(config.map, generator.latent_size, seed=config.seed)
+    steps = sorted(states)
+    rows: dict[str, Tensor] = {}
+    for step in [steps[part] for part in _SHOWN_PARTS if part < len(steps)]:
+        mapping.load_state_dict(states[step])
+        with torch.no_grad():
+            shown = GeneratedImages(generator, mapping=mapping).synthesize(latents, classes)
+        rows[f"step {step}"] = shown
+    order = torch.randperm(len(target.labelled), generator=torch.Generator().manual_seed(0))
+    chosen = order[torch.arange(_NUM_COLUMNS) % len(order)]
+    rows["target"] = transforms.to_float(target.labelled.images[chosen])
+
+    figure = Figure(figsize=(11.5, 0.68 * len(rows) + 0.3), layout="constrained")
+    strips, curves = figure.subfigures(1, 2, width_ratios=(3.6, 1))
+    grid = strips.subplots(len(rows), 1)
+    for axes, (name, images) in zip(grid, rows.items(), strict=True):
+        axes.imshow(_row(images))
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    keys = [key for key in ("gap", "target_like") if key in evaluations[-1]]
+    panels = curves.subplots(len(keys), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, key in zip(panels, keys, strict=True):
+        found = [evaluation for evaluation in evaluations if key in evaluation]
+        factor = 100 if key == "target_like" else 1
+        axes.plot([e["step"] for e in found], [factor * e[key] for e in found], ".-")
+        axes.set_title(f"{config.gap} gap" if key == "gap" else "target-like (%)", fontsize=9)
+        axes.set_ylim(bottom=0 if key == "target_like" else None)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+    panels[-1].set_xlabel("step", fontsize=9)
+    figure.savefig(path, dpi=110)
 
 
 def draw_accuracy(results: Results, path: Path) -> None:
@@ -50,54 +82,26 @@ def draw_accuracy(results: Results, path: Path) -> None:
         path: File of the picture.
     """
     names, labels = variants(results), budgets(results)
-    figure = Figure(figsize=(7.2, 0.2 * len(names) * (len(labels) + 1) + 1.0))
-    axes = figure.subplots()
-    for index, number in enumerate(labels):
-        shift = (index + 1) / (len(labels) + 1) - 0.5
+    size = (1.9 + 2.6 * len(labels), 0.24 * len(names) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
+    for axes, number in zip(panels, labels, strict=True):
         for place, name in enumerate(names):
-            last = [100 * values[-1] for values in of(results, name, number, "accuracy")]
-            axes.plot(last, [place + shift] * len(last), ".", color=f"C{index}", alpha=0.6)
-            label = f"{number} labels a class" if place == 0 else None
-            mean = np.mean(last)
-            axes.plot(mean, place + shift, "D", color=f"C{index}", markersize=5, label=label)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set(xlabel="test accuracy (%), mean and seeds")
-    axes.grid(axis="x", alpha=0.3)
-    for place in range(1, len(names)):
-        axes.axhline(place - 0.5, color="0.9", linewidth=1, zorder=0)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-
-
-def draw_gap(results: Results, path: Path) -> None:
-    """Draw over the steps how far the samples are from the target, and the test accuracy.
-
-    Args:
-        results: Of runs; means over the seeds are shown.
-        path: File of the picture.
-    """
-    labels = budgets(results)
-    figure = Figure(figsize=(9, 3.2 * len(labels)), layout="constrained")
-    grid = figure.subplots(len(labels), 2, squeeze=False)
-    for row, number in zip(grid, labels, strict=True):
-        for index, name in enumerate(variants(results)):
-            steps = of(results, name, number, "step")[0]
-            for axes, key in zip(row, ("gap", "accuracy"), strict=True):
-                curves = [values for values in of(results, name, number, key) if values]
-                if curves:
-                    mean = np.mean(curves, axis=0)
-                    axes.plot(steps, mean, label=name, color=f"C{index}", marker=".")
-        row[0].set(title=f"relative feature gap, {number} labels a class", xlabel="step")
-        row[0].set_yscale("log")
-        row[1].set(title=f"test accuracy, {number} labels a class", xlabel="step")
-        for axes in row:
-            axes.grid(alpha=0.3)
-    figure.legend(*grid[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+            values = [100 * value for value in last(results, name, number, "accuracy").values()]
+            if values:
+                axes.plot(values, [place] * len(values), ".", color="C0", alpha=0.35)
+                axes.plot(np.mean(values), place, "D", color="C0", markersize=5)
+        axes.set_title(f"{number} label{'s' if number > 1 else ''} a class", fontsize=10)
+        axes.set_xlabel("test accuracy (%)")
+        axes.grid(axis="x", alpha=0.3)
+        for place in range(1, len(names)):
+            axes.axhline(place - 0.5, color="0.92", linewidth=1, zorder=0)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
     figure.savefig(path, dpi=110)
 
 
-def _show_grid(axes: Axes, images: Tensor, *, columns: int) -> None:
-    rows = [torch.cat(list(row), dim=2) for row in torch.split(images, columns)]
-    axes.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).numpy())
-    axes.set(xticks=[], yticks=[])
+def _row(images: Tensor) -> Any:
+    white = torch.ones(3, images.shape[2], 1)
+    parts = [part for image in images for part in (image, white)]
+    return torch.cat(parts[:-1], dim=2).permute(1, 2, 0).numpy()

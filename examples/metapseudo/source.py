@@ -1,4 +1,4 @@
-"""What there is of the source: its generator and its classifier, trained once and kept as files."""
+"""What there is of the source: its generator, and its classifier where it has classes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,20 @@ from examples.metapseudo.classifier import Classifier, build_classifier
 from examples.metapseudo.data import Labelled
 from examples.metapseudo.generators.autoencoder import train_generator
 from examples.metapseudo.generators.conditional import ConditionalGenerator
-from examples.metapseudo.generators.generator import Generator
+from examples.metapseudo.generators.generator import Generator, frozen
 from examples.metapseudo.generators.published import FaceGenerator
+from examples.metapseudo.generators.renderer import Renderer
 
-BUILT_IN = Path(__file__).parent / "weights" / "built_in.pt"
+AUTOENCODER = Path("runs/metapseudo-autoencoder.pt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A generator and a classifier of the same classes, both frozen.
+    """A generator, and a classifier of the same classes, both frozen.
 
     Attributes:
         generator: Of source images.
-        classifier: Of source images; None where there is none, as for a published generator.
+        classifier: Of source images; None where the generator has no classes.
     """
 
     generator: Generator
@@ -60,24 +61,26 @@ def train_source(
     save_checkpoint(path, {"generator": generator.as_state(), "classifier": half})
 
 
-def load_source_networks(name: str | None) -> Source:
-    """Read the networks of a source.
+def load_source(name: str) -> Source:
+    """Return the generator of a name, and what else there is of its source.
 
     Args:
-        name: A file that ``train_source`` wrote, of which no code is run; "faces" for a published
-            generator; or None for the built-in source.
+        name: "renderer"; "autoencoder", for the file that ``train_source`` writes by default;
+            "faces" for a published generator; or another such file, of which no code is run.
 
     Raises:
         ValueError: There is no such file, or it is another kind of file.
     """
+    if name == "renderer":
+        return Source(generator=frozen(Renderer()), classifier=None)
     if name == "faces":
         return Source(generator=FaceGenerator.load(), classifier=None)
-    path = BUILT_IN if name is None else Path(name)
+    path = AUTOENCODER if name == "autoencoder" else Path(name)
     if not path.exists():
-        raise ValueError(
-            f"there is no generator in {str(path)!r}: train one by "
-            "`python -m examples.metapseudo.train_source --data … --out …`"
-        )
+        command = "python -m examples.metapseudo.train_source"
+        if name != "autoencoder":
+            command += f" --data … --out {name}"
+        raise ValueError(f"there is no generator in {str(path)!r}: train one by `{command}`")
     try:
         state = load_checkpoint(path)
         generator = ConditionalGenerator.of_state(state["generator"])

@@ -1,4 +1,4 @@
-"""The table of a comparison, for the console and as Markdown."""
+"""Tables of results, for the console and as Markdown."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 Results = Sequence[dict[str, Any]]
+
+# What is measured: its title, the factor by which it is shown, and the digits.
+MEASURES = {
+    "accuracy": ("accuracy (%)", 100, 1),
+    "target_like": ("target-like (%)", 100, 1),
+    "gap": ("gap", 1, 3),
+}
 
 
 def budgets(results: Results) -> list[int]:
@@ -28,40 +35,67 @@ def variants(results: Results) -> list[str]:
     return list(dict.fromkeys(result["config"]["variant"] for result in results))
 
 
-def of(results: Results, variant: str, labels: int, key: str) -> list[list[float]]:
-    """Return the evaluations of the seeds of a variant, each as its values in order.
+def last(results: Results, variant: str, labels: int, key: str) -> dict[int, float]:
+    """Return what a variant ended at, by seed.
 
     Args:
         results: Of runs.
         variant: Which.
         labels: A class.
-        key: "accuracy", "gap" or "step".
+        key: Of ``MEASURES``; runs where it is not known are left out.
     """
-    return [
-        [evaluation[key] for evaluation in result["evaluations"] if key in evaluation]
+    return {
+        result["config"]["seed"]: result["evaluations"][-1][key]
         for result in results
-        if result["config"]["variant"] == variant and result["config"]["labels_per_class"] == labels
-    ]
+        if result["config"]["variant"] == variant
+        and result["config"]["labels_per_class"] == labels
+        and key in result["evaluations"][-1]
+    }
 
 
-def table(results: Results) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of text: a row a variant, two columns a number of labels.
+def table(
+    results: Results, measures: Sequence[str] = tuple(MEASURES)
+) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of text: a row a variant, columns by number of labels.
 
     Args:
         results: Of runs.
+        measures: Keys of ``MEASURES``; variants that have none of them are left out.
     """
-    header = ["variant"]
-    for labels in budgets(results):
-        header += [f"accuracy (%), {labels} labels", f"gap, {labels} labels"]
+    columns = [(labels, key) for labels in budgets(results) for key in measures]
+    header = ["variant"] + [f"{MEASURES[key][0]}, {labels} labels" for labels, key in columns]
     rows = []
     for variant in variants(results):
-        row = [variant]
-        for labels in budgets(results):
-            last = [values[-1] for values in of(results, variant, labels, "accuracy") if values]
-            gaps = [values[-1] for values in of(results, variant, labels, "gap") if values]
-            row += [_spread(last, 100, 1), _spread(gaps, 1, 3)]
-        rows.append(row)
+        cells = [spread(last(results, variant, labels, key), key) for labels, key in columns]
+        if any(cell != "–" for cell in cells):
+            rows.append([variant, *cells])
     return header, rows
+
+
+def spread(values: dict[int, float], key: str) -> str:
+    """Return mean and standard deviation as text.
+
+    Args:
+        values: By seed.
+        key: Of ``MEASURES``.
+    """
+    if not values:
+        return "–"
+    _, factor, digits = MEASURES[key]
+    shown = factor * np.array(list(values.values()))
+    mean = f"{shown.mean():.{digits}f}"
+    return mean if len(shown) == 1 else f"{mean} ± {shown.std(ddof=1):.{digits}f}"
+
+
+def lines_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines of Markdown.
+
+    Args:
+        header: Of its columns.
+        rows: Of cells.
+    """
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
 
 
 def as_markdown(results: Results, command: str) -> str:
@@ -71,10 +105,7 @@ def as_markdown(results: Results, command: str) -> str:
         results: Of runs.
         command: What made them.
     """
-    header, rows = table(results)
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    lines = ["```", command, "```", "", f"{_title(results)}:", ""]
-    lines += [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
+    lines = ["```", command, "```", "", f"{title(results)}:", "", *lines_of(*table(results))]
     return "\n".join(lines) + "\n"
 
 
@@ -86,7 +117,7 @@ def print_table(results: Results, console: Console) -> None:
         console: Where to print.
     """
     header, rows = table(results)
-    shown = Table(title=_title(results), title_justify="left", title_style="bold")
+    shown = Table(title=title(results), title_justify="left", title_style="bold")
     for index, name in enumerate(header):
         shown.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
@@ -94,20 +125,34 @@ def print_table(results: Results, console: Console) -> None:
     console.print(shown)
 
 
-def _title(results: Results) -> str:
-    num_seeds = len({result["config"]["seed"] for result in results})
-    seeds = "one seed" if num_seeds == 1 else f"mean ± sd of {num_seeds} seeds"
+def title(results: Results) -> str:
+    """Return what the figures are, and of how many seeds.
+
+    Args:
+        results: Of runs.
+    """
+    seeds = {labels: _num_seeds(results, labels) for labels in budgets(results)}
+    if len(set(seeds.values())) == 1:
+        number = of_seeds(next(iter(seeds.values())))
+    else:
+        each = ", ".join(f"{num} at {labels}" for labels, num in seeds.items())
+        number = f"mean ± sd; seeds by labels: {each}"
     steps = results[0]["config"]["num_steps"]
     return (
-        f"Test accuracy after {steps} steps, by labels a class, and the relative feature gap of "
-        f"the samples ({seeds})"
+        f"Test accuracy after {steps} steps, by labels a class; the share of target-like samples; "
+        f"and their gap (MMD) from test images ({number})"
     )
 
 
-def _spread(values: Sequence[float], factor: float, digits: int) -> str:
-    if not values:
-        return "–"
-    mean = f"{factor * np.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {factor * np.std(values, ddof=1):.{digits}f}"
+def of_seeds(number: int) -> str:
+    """Return what a figure is, of so many seeds.
+
+    Args:
+        number: Of seeds.
+    """
+    return "one seed" if number == 1 else f"mean ± sd of {number} seeds"
+
+
+def _num_seeds(results: Results, labels: int) -> int:
+    configs = [result["config"] for result in results]
+    return len({config["seed"] for config in configs if config["labels_per_class"] == labels})

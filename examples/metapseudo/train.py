@@ -1,10 +1,11 @@
-"""Train one run: latents are optimised for the classifier, and the classifier on what they give."""
+"""Train one run: a classifier on few labels and on what its samples give."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 from torch.nn import functional
 
 import gradbalance as gb
@@ -14,17 +15,24 @@ from examples.common.solvers import build_solver
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch, draw_batch, split
 from examples.metapseudo.classifier import accuracy, build_classifier
-from examples.metapseudo.consistency import consistency, feature_gap
+from examples.metapseudo.consistency import consistency
 from examples.metapseudo.data import Labelled, Target
 from examples.metapseudo.freematch import FreeMatch
+from examples.metapseudo.gaps import GAPS
 from examples.metapseudo.latents import LatentOptimization
 from examples.metapseudo.mapping import build_mapping
-from examples.metapseudo.samples import GeneratedImages, RealImages, shares_of
+from examples.metapseudo.samples import (
+    GeneratedImages,
+    PerfectImages,
+    RealImages,
+    share_of_target,
+    shares_of,
+)
 from examples.metapseudo.source import Source
 from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
 
-NUM_PARTS = 8  # Of a run: a checkpoint and an evaluation after each.
+NUM_PARTS = 4  # Of a run: a checkpoint and an evaluation after each.
 _NUM_FOR_GAP = 256
 
 
@@ -33,18 +41,28 @@ class Training:
 
     Args:
         config: The run.
-        target: What is learned; its unlabelled images are looked at by the oracle only.
-        source: Where samples come from.
+        target: What is learned; its unlabelled images are looked at for real samples only.
+        source: Where samples come from, or None where there are none.
+        mapping: The map of the latents, where it was found first.
     """
 
-    def __init__(self, config: RunConfig, target: Target, source: Source) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        target: Target,
+        source: Source | None,
+        mapping: nn.Module | None = None,
+    ) -> None:
         self.config = config
         self.target = target
         self.step_done = 0
         classes = target.labelled.classes
-        self.train_set, self.validation_set = split(target.labelled, config.num_validation)
+        alternating = config.objectives != "none" and config.order == "alternating"
+        # Labels that the map was judged on are free to be learned from, once it is found.
+        num_validation = config.num_validation if alternating else 0
+        self.train_set, self.validation_set = split(target.labelled, num_validation)
         self.model = build_classifier(len(classes), seed=config.seed)
-        self.samples = build_samples(config, target, source)
+        self.samples = build_samples(config, target, source, mapping)
         self.freematch = FreeMatch(len(classes))
         self.draws = torch.Generator().manual_seed(config.seed)
         self.optimizer = torch.optim.SGD(
@@ -61,10 +79,12 @@ class Training:
             "balancer": self.balancer,
         }
         self.latents: LatentOptimization | None = None
-        if config.objectives != "none":
+        if alternating:
             assert isinstance(self.samples, GeneratedImages)
-            self.latents = LatentOptimization(config, self.samples, self.model)
+            self.latents = LatentOptimization(config, self.samples, self.model, target)
             self._parts |= self.latents.parts()
+        elif mapping is not None:
+            self._parts["mapping"] = mapping
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides how the run goes on."""
@@ -86,7 +106,7 @@ class Training:
             part.load_state_dict(state[name])
 
     def step(self) -> tuple[gb.Report, gb.Report | None]:
-        """Take one step, first of the latents, if they are optimised, and then of the classifier.
+        """Take one step, first of the latents, if it is their turn, and then of the classifier.
 
         Returns:
             The classifier's report and the latents'.
@@ -106,7 +126,7 @@ class Training:
         return report, latents_report
 
     def end_epoch(self) -> None:
-        """Tell the balancers that an epoch is over: an eighth of the run, here."""
+        """Tell the balancers that an epoch is over: a quarter of the run, here."""
         self.balancer.end_epoch()
         if self.latents is not None:
             self.latents.balancer.end_epoch()
@@ -144,73 +164,99 @@ class Training:
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
-        """Return the test accuracy, and how far the samples' features are from the real ones.
+        """Return the test accuracy, and how like the target the samples are.
 
-        ``gap`` is the squared distance of the mean features over the square of the real mean.
+        ``gap`` is the MMD of samples and test images, in the classifier's own features and
+        whatever its latents were optimised for; ``target_like`` is the share of target-like
+        samples, where it is known.
         """
         found = {"accuracy": accuracy(self.model, self.target.test.images, self.target.test.labels)}
-        if self.samples is not None:
-            draws = torch.Generator().manual_seed(self.config.seed)
-            synthetic = self.model.features(self.samples.draw(_NUM_FOR_GAP, draws))
-            shown = self.target.test.images[:_NUM_FOR_GAP]
-            real = self.model.features(transforms.to_float(shown))
-            square = real.mean(dim=0).square().sum()
-            found["gap"] = float(feature_gap(real, synthetic) / square)
+        if self.samples is None:
+            return found
+        draws = torch.Generator().manual_seed(self.config.seed)
+        synthetic = self.samples.draw(_NUM_FOR_GAP, draws)
+        real = transforms.to_float(self.target.test.images[:_NUM_FOR_GAP])
+        found["gap"] = float(GAPS["mmd"](self.model, real, synthetic))
+        if isinstance(self.samples, GeneratedImages) and self.config.knows_target:
+            found["target_like"] = share_of_target(self.samples, draws)
         return found
 
 
 def build_samples(
-    config: RunConfig, target: Target, source: Source
-) -> RealImages | GeneratedImages | None:
+    config: RunConfig, target: Target, source: Source | None, mapping: nn.Module | None = None
+) -> RealImages | PerfectImages | GeneratedImages | None:
     """Return where a run's unlabelled images come from.
 
     Args:
         config: The run.
         target: What is learned.
-        source: The generator and the classifier of the source.
+        source: The generator and the classifier of the source, or None where it is not needed.
+        mapping: The map of the latents, where it was found first.
     """
     if config.samples == "none":
         return None
     if config.samples == "real":
         return RealImages(target.unlabelled)
+    assert source is not None
+    if config.samples == "perfect":
+        return PerfectImages(source.generator)
     shares = None
-    if config.samples == "classifier":
+    if config.samples == "classes":
         if source.classifier is None:
-            raise ValueError("samples='classifier' needs a classifier of the generator's classes")
+            raise ValueError(
+                "samples='classes' needs a classifier of the generator's classes: of an "
+                "autoencoder, not of the renderer and not of a published generator"
+            )
         shares = shares_of(source.classifier, target)
-    mapping = None
-    if config.samples == "mapped":
-        mapping = build_mapping(source.generator.latent_size, seed=config.seed)
+    if config.samples == "optimized" and config.order == "alternating":
+        mapping = build_mapping(config.map, source.generator.latent_size, seed=config.seed)
+    assert (mapping is not None) == (config.samples == "optimized")
     return GeneratedImages(source.generator, shares, mapping)
+
+
+def ends_of_parts(num_steps: int, num_parts: int) -> list[int]:
+    """Return the steps after which a part of a run ends.
+
+    Args:
+        num_steps: Of the run.
+        num_parts: As equal as can be; there are fewer where there are fewer steps.
+    """
+    return sorted({-(-num_steps * part // num_parts) for part in range(1, num_parts + 1)})
 
 
 def train(
     config: RunConfig,
     target: Target,
-    source: Source,
+    source: Source | None,
     folder: RunFolder,
     *,
+    mapping: nn.Module | None = None,
+    records: Iterable[dict[str, Any]] = (),
     resume: bool = False,
     console: Console | None = None,
 ) -> Training:
-    """Train a run to its end, with an evaluation and a checkpoint after every eighth of it.
+    """Train a run to its end, with an evaluation and a checkpoint after every quarter of it.
 
     Args:
         config: The run.
         target: What is learned.
-        source: Where samples come from.
+        source: Where samples come from, or None where there are none.
         folder: Where its files go.
+        mapping: The map of the latents, where it was found first.
+        records: How it was found, to be logged before all else.
         resume: Continue the run in the folder, if there is one.
         console: Where to show the progress.
     """
-    training = Training(config, target, source)
+    training = Training(config, target, source, mapping)
     checkpoint = folder.start(config, resume=resume)
     if checkpoint is not None:
         training.load_state_dict(checkpoint)
     console = console or Console(quiet=True)
     if training.step_done == 0:
+        for record in records:
+            folder.log(record)
         folder.log({"kind": "evaluation", "step": 0, **training.judge()})
-    ends = sorted({-(-config.num_steps * part // NUM_PARTS) for part in range(1, NUM_PARTS + 1)})
+    ends = ends_of_parts(config.num_steps, NUM_PARTS)
     for end in (end for end in ends if end > training.step_done):
         while training.step_done < end:
             report, of_latents = training.step()
@@ -228,6 +274,7 @@ def train(
 
 def _line(config: RunConfig, step: int, report: gb.Report, found: dict[str, float]) -> str:
     losses = "  ".join(f"{n} {v:.3f}" for n, v in zip(report.names, report.losses, strict=True))
-    gap = f"  feature gap {found['gap']:.3f}" if "gap" in found else ""
-    accuracy = f"test accuracy {100 * found['accuracy']:.1f} %"
-    return f"{config.name}  step {step}/{config.num_steps}  {losses}  {accuracy}{gap}"
+    judged = f"test accuracy {100 * found['accuracy']:.1f} %"
+    if "target_like" in found:
+        judged += f"  target-like samples {100 * found['target_like']:.0f} %"
+    return f"{config.name}  step {step}/{config.num_steps}  {losses}  {judged}"

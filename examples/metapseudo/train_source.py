@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from examples.metapseudo.data import load_source
-from examples.metapseudo.source import BUILT_IN, train_source
+from examples.metapseudo.data import load_source_images
+from examples.metapseudo.source import AUTOENCODER, train_source
 
 
 def main(
@@ -15,16 +15,16 @@ def main(
         str | None,
         typer.Option(
             help="Folder or zip of images, the first half of whose classes is the source "
-            "(default: built-in ones)."
+            "(default: what the renderer draws)."
         ),
     ] = None,
     generator_steps: Annotated[int, typer.Option(help="Of the generator.")] = 8000,
     classifier_steps: Annotated[int, typer.Option(help="Of the source classifier.")] = 600,
-    out: Annotated[Path, typer.Option(help="File of the weights.")] = BUILT_IN,
+    out: Annotated[Path, typer.Option(help="File of the weights.")] = AUTOENCODER,
 ) -> None:
     """Train the generator and the classifier of a source, and write their weights."""
     try:
-        images = load_source(data)
+        images = load_source_images(data)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     train_source(

@@ -1,20 +1,27 @@
 """What a run is made of: its configuration, and the variants that are compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from examples.common.choices import check_one_of
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
+from examples.metapseudo.gaps import GapName
+from examples.metapseudo.mapping import META_LR, MapName
 
-Samples = Literal["none", "random", "classifier", "mapped", "real"]
+Samples = Literal["none", "random", "classes", "optimized", "perfect", "real"]
 Regularizer = Literal["none", "pseudo-labels", "consistency"]
 MetaGradient = Literal["exact", "finite-difference"]
 
 # What is optimised in the latents; "none" leaves them as they are drawn.
 Objectives = Literal["none", "gap", "validation", "both"]
 
+# When: before the classifier is trained, or a step of each in turn, as in the paper.
+Order = Literal["first", "alternating"]
+
 FEWEST_FOR_VALIDATION = 4
+
+RENDERER = "renderer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +30,17 @@ class RunConfig(Config):
 
     Attributes:
         variant: What it is called in tables, a key of ``VARIANTS`` or a name of its own.
-        samples: Unlabelled images: none; generated, with latents drawn at "random", with classes
-            as a source "classifier" sees the labelled images, or with "mapped" latents; or "real".
+        samples: Unlabelled images: none; generated, with "random" latents, with "classes" as a
+            source classifier sees the labelled images, with "optimized" latents, or with
+            "perfect" ones, drawn from the target's own part of the prior; or "real" images.
         regularizer: What is done with them.
-        objectives: Of the mapping network: the feature "gap", the "validation" loss, or both.
+        objectives: Of the map of the latents: the "gap", the "validation" loss, or both.
+        order: Whether the map is found "first", with a classifier of the labels alone, or in steps
+            that alternate with those of the classifier that it is for.
+        gap: What is taken for the distance of samples and labelled images.
+        map: What the latents are moved by.
+        map_steps: Steps of the map where it is found first; otherwise there are ``num_steps``.
+        map_samples: Samples in a step of the map, and as many real images.
         labels_per_class: Labelled images of each class of the target.
         validation_share: Share of them that is kept for the validation loss; with fewer than four
             a class, and at 0, the validation data is the training data itself.
@@ -36,16 +50,16 @@ class RunConfig(Config):
         weight: Of the regulariser, λ.
         warmup: Share of the steps in which the regulariser's weight grows to λ: it must not rule
             before the labels have begun to.
-        gap_weight: Of the feature gap, λ_gap.
+        gap_weight: Of the gap, λ_gap.
         num_steps: Iterations.
         batch_size: Labelled images in a step; as many for the validation loss.
         num_samples: Unlabelled images in a step.
         lr: Learning rate at the start of the cosine schedule; also that of the virtual step.
-        meta_lr: Learning rate of the mapping network, by Adam.
+        meta_lr: Learning rate of the map, by Adam; None for what suits its kind.
         weight_decay: Of SGD.
         data: Folder or zip of images, or None for the built-in ones.
-        generator: File of the source's networks, "faces" for a published generator, or None for
-            the built-in source.
+        generator: "renderer"; "autoencoder", trained by ``train_source`` on what the renderer
+            draws; "faces" for a published generator; or a file that ``train_source`` wrote.
         seed: Of the weights, the data and every draw.
         threads: CPU threads, or None for torch's default; sums depend on it in the last bits.
     """
@@ -54,6 +68,11 @@ class RunConfig(Config):
     samples: Samples
     regularizer: Regularizer
     objectives: Objectives = "none"
+    order: Order = "first"
+    gap: GapName = "mmd"
+    map: MapName = "affine"
+    map_steps: int = 200
+    map_samples: int = 48
     labels_per_class: int = 4
     validation_share: float = 0.25
     solver: str = "Uniform"
@@ -66,10 +85,10 @@ class RunConfig(Config):
     batch_size: int = 32
     num_samples: int = 32
     lr: float = 0.02
-    meta_lr: float = 1e-3
+    meta_lr: float | None = None
     weight_decay: float = 5e-4
     data: str | None = None
-    generator: str | None = None
+    generator: str = RENDERER
     seed: int = 0
     threads: int | None = None
 
@@ -78,40 +97,64 @@ class RunConfig(Config):
             ("samples", Samples),
             ("regularizer", Regularizer),
             ("objectives", Objectives),
+            ("order", Order),
+            ("gap", GapName),
+            ("map", MapName),
             ("meta_gradient", MetaGradient),
         ):
             check_one_of(option, getattr(self, option), get_args(choices))
+        self._check_what_needs_what()
+        build_solver(self.solver)
+        build_solver(self.meta_solver)
+        for option in (
+            *("labels_per_class", "num_steps", "batch_size", "num_samples", "lr", "meta_lr"),
+            *("map_steps", "weight", "gap_weight", "threads"),
+        ):
+            value = getattr(self, option)
+            if value is not None and value <= 0:
+                raise ValueError(f"{option} must be positive, got {value}")
+        if self.map_samples < 2:
+            raise ValueError(f"map_samples must be 2 or more, got {self.map_samples}")
+        for option in ("validation_share", "warmup"):
+            if not 0 <= getattr(self, option) < 1:
+                raise ValueError(f"{option} must be in [0, 1), got {getattr(self, option)}")
+
+    def _check_what_needs_what(self) -> None:
         if (self.samples == "none") != (self.regularizer == "none"):
             raise ValueError(
                 "samples and a regularizer need each other, got "
                 f"samples={self.samples!r} and regularizer={self.regularizer!r}"
             )
-        if (self.samples == "mapped") != (self.objectives != "none"):
+        if (self.samples == "optimized") != (self.objectives != "none"):
             raise ValueError(
-                "mapped samples need objectives, and nothing else does, got "
+                "optimized samples need objectives, and nothing else does, got "
                 f"samples={self.samples!r} and objectives={self.objectives!r}"
             )
-        if self.samples == "mapped" and self.regularizer != "consistency":
+        if self.order == "alternating" and self.regularizer != "consistency":
             raise ValueError(
-                f"mapped samples are for consistency, got regularizer={self.regularizer!r}"
+                "the alternating order is for consistency, which its virtual step takes, got "
+                f"regularizer={self.regularizer!r}"
             )
-        build_solver(self.solver)
-        build_solver(self.meta_solver)
-        for option in (
-            *("labels_per_class", "num_steps", "batch_size", "num_samples", "lr", "meta_lr"),
-            *("weight", "gap_weight", "threads"),
-        ):
-            value = getattr(self, option)
-            if value is not None and value <= 0:
-                raise ValueError(f"{option} must be positive, got {value}")
-        for option in ("validation_share", "warmup"):
-            if not 0 <= getattr(self, option) < 1:
-                raise ValueError(f"{option} must be in [0, 1), got {getattr(self, option)}")
+        if self.samples == "perfect" and not self.knows_target:
+            raise ValueError(
+                "perfect samples need the renderer and its own target, got "
+                f"generator={self.generator!r} and data={self.data!r}"
+            )
 
     @property
     def name(self) -> str:
         """Name of the run and of its folder."""
         return f"{self.variant}-{self.labels_per_class}-{self.seed}"
+
+    @property
+    def knows_target(self) -> bool:
+        """Whether it is known of every latent if its image is of the target."""
+        return self.generator == RENDERER and self.data is None
+
+    @property
+    def map_lr(self) -> float:
+        """The learning rate of the map."""
+        return META_LR[self.map] if self.meta_lr is None else self.meta_lr
 
     def weight_at(self, step: int) -> float:
         """Return the weight of the regulariser at a step.
@@ -133,21 +176,52 @@ class RunConfig(Config):
         wanted = round(self.validation_share * self.labels_per_class)
         return min(max(1, wanted), self.labels_per_class - 1)
 
+    def of_labels(self) -> "RunConfig":
+        """Return the run on labels alone that a map is found with."""
+        return replace(
+            variant_config("labels"), **{key: getattr(self, key) for key in _LABELS_DEPEND_ON}
+        )
+
+    def of_map(self) -> "RunConfig":
+        """Return what decides the map of a run; runs that have it in common share their map."""
+        assert self.objectives != "none"
+        assert self.order == "first"
+        return replace(self, variant="map", regularizer="consistency", warmup=0.0, solver="Uniform")
+
+
+_LABELS_DEPEND_ON = (
+    *("labels_per_class", "num_steps", "batch_size", "lr", "weight_decay"),
+    *("data", "seed", "threads"),
+)
+
+_OPTIMIZED = {"samples": "optimized", "regularizer": "consistency"}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "labelled": {"samples": "none", "regularizer": "none"},
-    "naive": {"samples": "random", "regularizer": "pseudo-labels"},
-    "p-ssl": {"samples": "classifier", "regularizer": "pseudo-labels"},
-    "consistency": {"samples": "random", "regularizer": "consistency"},
-    "meta-gap": {"samples": "mapped", "regularizer": "consistency", "objectives": "gap"},
-    "meta-validation": {
-        "samples": "mapped",
-        "regularizer": "consistency",
-        "objectives": "validation",
+    "labels": {"samples": "none", "regularizer": "none"},
+    "consistency-random": {"samples": "random", "regularizer": "consistency"},
+    "freematch-random": {"samples": "random", "regularizer": "pseudo-labels"},
+    "p-ssl": {"samples": "classes", "regularizer": "pseudo-labels"},
+    "consistency-gap": {**_OPTIMIZED, "objectives": "gap"},
+    "freematch-gap": {**_OPTIMIZED, "regularizer": "pseudo-labels", "objectives": "gap"},
+    "validation": {**_OPTIMIZED, "objectives": "validation"},
+    "both": {**_OPTIMIZED, "objectives": "both"},
+    "both-finite": {**_OPTIMIZED, "objectives": "both", "meta_gradient": "finite-difference"},
+    "both-balanced": {**_OPTIMIZED, "objectives": "both", "meta_solver": "NashMTL"},
+    "paper": {
+        **_OPTIMIZED,
+        "objectives": "both",
+        "order": "alternating",
+        "gap": "mean",
+        "map": "mlp",
     },
-    "meta": {"samples": "mapped", "regularizer": "consistency", "objectives": "both"},
-    "oracle": {"samples": "real", "regularizer": "pseudo-labels"},
+    "consistency-perfect": {"samples": "perfect", "regularizer": "consistency"},
+    "freematch-perfect": {"samples": "perfect", "regularizer": "pseudo-labels"},
+    "consistency-real": {"samples": "real", "regularizer": "consistency"},
+    "freematch-real": {"samples": "real", "regularizer": "pseudo-labels"},
 }
+
+# What is compared where nothing else is asked for.
+SHOWN = ("labels", "consistency-random", "consistency-gap", "consistency-perfect", "freematch-real")
 
 
 def variant_config(variant: str, **options: Any) -> RunConfig:

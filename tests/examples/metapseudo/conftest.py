@@ -11,7 +11,7 @@ from examples.metapseudo.classifier import build_classifier
 from examples.metapseudo.data import Labelled, Target, load_target
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import frozen
-from examples.metapseudo.source import Source, train_source
+from examples.metapseudo.source import Source, load_source, train_source
 from examples.metapseudo.variants import RunConfig, variant_config
 
 
@@ -32,6 +32,11 @@ def blind(target: Target) -> Target:
 
 @pytest.fixture
 def source() -> Source:
+    return load_source("renderer")
+
+
+@pytest.fixture
+def conditional() -> Source:
     """A small generator and a classifier of three classes, with their initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -78,7 +83,8 @@ def small() -> Callable[..., RunConfig]:
 
     def make(variant: str, **options: object) -> RunConfig:
         return variant_config(
-            variant, **{"num_steps": 4, "batch_size": 8, "num_samples": 8, **options}
+            variant,
+            **{"num_steps": 4, "batch_size": 8, "num_samples": 8, "map_samples": 8, **options},
         )
 
     return make

@@ -40,9 +40,9 @@ def test_a_share_of_enough_labels_is_kept_for_validation(
     small: Callable[..., RunConfig], labels_per_class: int, share: float, expected: int
 ) -> None:
     options = {"labels_per_class": labels_per_class, "validation_share": share}
-    for variant in ("meta", "meta-validation"):
+    for variant in ("both", "validation", "paper"):
         assert small(variant, **options).num_validation == expected
-    for variant in ("labelled", "naive", "meta-gap", "oracle"):
+    for variant in ("labels", "freematch-random", "consistency-gap", "freematch-real"):
         assert small(variant, **options).num_validation == 0, "no validation loss, no images"
 
 
@@ -73,5 +73,5 @@ def test_a_batch_shows_an_image_in_several_ways(target: Target) -> None:
 def test_neither_part_of_the_labelled_images_is_empty_by_rounding(
     share: float, labels: int, kept: int
 ) -> None:
-    config = variant_config("meta", validation_share=share, labels_per_class=labels)
+    config = variant_config("both", validation_share=share, labels_per_class=labels)
     assert config.num_validation == kept

@@ -10,10 +10,22 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from examples.metapseudo import compare, train
+from examples.metapseudo import runs as runs_module
+from examples.metapseudo import train
 from examples.metapseudo.cli import app
 
-TINY = ["--num-steps", "2", "--batch-size", "8", "--num-samples", "8", "--jobs", "1"]
+TINY = [
+    "--num-steps",
+    "2",
+    "--map-steps",
+    "2",
+    "--batch-size",
+    "8",
+    "--num-samples",
+    "8",
+    "--jobs",
+    "1",
+]
 
 
 def invoke(*arguments: str) -> Any:
@@ -29,18 +41,18 @@ def test_variants_are_compared_in_files_and_pictures(
 ) -> None:
     out = tmp_path / "runs"
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
-    arguments = ["labelled", "meta", *TINY, *files, "--out", str(out)]
+    arguments = ["labels", "consistency-gap", *TINY, *files, "--out", str(out)]
     result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     assert {file.name for file in out.iterdir()} == {
-        *("comparison.json", "comparison.md", "accuracy.png", "gap.png", "samples.png"),
-        *("labelled-4-0", "meta-4-0"),
+        *("comparison.json", "comparison.md", "accuracy.png", "walk.png"),
+        *("labels-4-0", "consistency-gap-4-0"),
     }
     files = {"config.json", "metrics.jsonl", "checkpoint.pt", "results.json", "history.png"}
-    assert {file.name for file in (out / "labelled-4-0").iterdir()} == files
-    assert {file.name for file in (out / "meta-4-0").iterdir()} == {*files, "samples.png"}
-    samples = (out / "samples.png").read_bytes()
-    assert samples == (out / "meta-4-0" / "samples.png").read_bytes()
+    assert {file.name for file in (out / "labels-4-0").iterdir()} == files
+    assert {file.name for file in (out / "consistency-gap-4-0").iterdir()} == {*files, "walk.png"}
+    walk = (out / "walk.png").read_bytes()
+    assert walk == (out / "consistency-gap-4-0" / "walk.png").read_bytes()
     for picture in out.rglob("*.png"):
         with Image.open(picture) as image:
             assert min(image.size) > 150, picture
@@ -48,7 +60,7 @@ def test_variants_are_compared_in_files_and_pictures(
     comparison = json.loads((out / "comparison.json").read_text())
     assert "python -m examples.metapseudo" in comparison["command"]
     runs = comparison["results"]
-    assert [run["config"]["variant"] for run in runs] == ["labelled", "meta"]
+    assert [run["config"]["variant"] for run in runs] == ["labels", "consistency-gap"]
     for run in runs:
         assert [evaluation["step"] for evaluation in run["evaluations"]] == [0, 1, 2]
         assert run["config"]["num_steps"] == 2
@@ -60,7 +72,7 @@ def test_variants_are_compared_in_files_and_pictures(
 
     # Runs that are done are not done again, and give the same.
     written = (out / "comparison.md").read_bytes()
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
     monkeypatch.setattr(train.Training, "step", None)  # who calls it fails
     result = invoke(*arguments, "--resume")
     assert result.exit_code == 0, result.output
@@ -71,18 +83,20 @@ def test_variants_are_compared_in_files_and_pictures(
 def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
     tmp_path: Path, source_file: Path, folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
     monkeypatch.setattr(train, "_NUM_FOR_GAP", 16)
     labels = ["--labels-per-class", "1", "--labels-per-class", "2", "--seeds", "2"]
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
     folders = ["--out", str(tmp_path / "runs"), "--report", str(tmp_path / "the" / "report")]
-    result = invoke("naive", *labels, *TINY, *files, *folders)
+    result = invoke("freematch-random", *labels, *TINY, *files, *folders)
     assert result.exit_code == 0, result.output
     folders_of_runs = {file.name for file in (tmp_path / "runs").iterdir()}
-    assert folders_of_runs == {"naive-1-0", "naive-1-1", "naive-2-0", "naive-2-1"}
+    assert folders_of_runs == {
+        *(f"freematch-random-{labels}-{seed}" for labels in (1, 2) for seed in (0, 1)),
+    }
     report = tmp_path / "the" / "report"
     assert {file.name for file in report.iterdir()} == {
-        *("comparison.json", "comparison.md", "accuracy.png", "gap.png"),
+        *("comparison.json", "comparison.md", "accuracy.png"),
     }
     assert "4 of 4 runs done" in result.output
     runs = json.loads((report / "comparison.json").read_text())["results"]
@@ -91,7 +105,8 @@ def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
     header, _, row = (report / "comparison.md").read_text().splitlines()[-3:]
     assert [cell.strip() for cell in header.split("|")[1:-1]] == [
         "variant",
-        *("accuracy (%), 1 labels", "gap, 1 labels", "accuracy (%), 2 labels", "gap, 2 labels"),
+        *("accuracy (%), 1 labels", "target-like (%), 1 labels", "gap, 1 labels"),
+        *("accuracy (%), 2 labels", "target-like (%), 2 labels", "gap, 2 labels"),
     ]
     assert row.count("±") == 4
 
@@ -100,13 +115,20 @@ def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
     ("arguments", "message"),
     [
         (["best"], "variant must be one of"),
-        (["meta", "meta"], "each variant and number of labels can be given once"),
-        (["meta", "--labels-per-class", "4", "--labels-per-class", "4"], "can be given once"),
-        (["meta", "--solver", "Sum"], "no solver 'Sum'"),
-        (["meta", "--meta-solver", "Sum"], "no solver 'Sum'"),
-        (["meta", "--meta-gradient", "first"], "meta_gradient must be one of"),
-        (["meta", "--lr", "-1"], "lr must be positive, got -1"),
-        (["meta", "--validation-share", "1"], "validation_share must be in [0, 1), got 1"),
+        (["both", "both"], "each variant and number of labels can be given once"),
+        (["both", "--labels-per-class", "4", "--labels-per-class", "4"], "can be given once"),
+        (["both", "--solver", "Sum"], "no solver 'Sum'"),
+        (["both", "--meta-solver", "Sum"], "no solver 'Sum'"),
+        (["both", "--gap", "median"], "gap must be one of"),
+        (["both", "--map", "linear"], "map must be one of"),
+        (["both", "--order", "last"], "order must be one of"),
+        (
+            ["consistency-perfect", "--generator", "autoencoder"],
+            "perfect samples need the renderer",
+        ),
+        (["both", "--meta-gradient", "first"], "meta_gradient must be one of"),
+        (["both", "--lr", "-1"], "lr must be positive, got -1"),
+        (["both", "--validation-share", "1"], "validation_share must be in [0, 1), got 1"),
     ],
 )
 def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -132,9 +154,9 @@ def test_a_mistake_that_a_run_finds_is_answered_in_words(
     arguments: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
-    result = invoke("naive", *TINY, *files, *arguments, "--out", str(tmp_path))
+    result = invoke("freematch-random", *TINY, *files, *arguments, "--out", str(tmp_path))
     assert result.exit_code == 2
     assert message in re.sub(r"[\s│]+", " ", result.output)
     assert "Traceback" not in result.output

@@ -1,9 +1,9 @@
-"""Consistency of features, and the gap between two sets of them."""
+"""Consistency of features."""
 
 import pytest
 import torch
 
-from examples.metapseudo.consistency import consistency, feature_gap
+from examples.metapseudo.consistency import consistency
 
 
 def test_consistency_is_zero_for_equal_directions_and_two_for_opposite_ones() -> None:
@@ -27,15 +27,3 @@ def test_no_gradient_goes_to_the_targets() -> None:
     assert targets.grad is None
     assert strong.grad is not None
     assert (strong.grad.abs().sum(1) > 0).all()
-
-
-def test_the_feature_gap_is_the_squared_distance_of_the_means() -> None:
-    real = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    synthetic = torch.tensor([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]], requires_grad=True)
-    gap = feature_gap(real, synthetic)
-    assert float(gap.detach()) == pytest.approx(1**2 + 2**2)
-    gap.backward()  # type: ignore[no-untyped-call]
-    expected = torch.tensor([[-2.0, -4.0]]).expand(3, 2) / 3
-    assert synthetic.grad is not None
-    torch.testing.assert_close(synthetic.grad, expected)
-    assert float(feature_gap(real, real.flip(0))) == 0

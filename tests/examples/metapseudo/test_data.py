@@ -12,36 +12,29 @@ from torch import Tensor
 
 from examples.common.data.procedural import FACTORS, make_images
 from examples.metapseudo import data
-from examples.metapseudo.data import NARROW, Target, load_source, load_target
+from examples.metapseudo.data import Target, load_source_images, load_target
+from examples.metapseudo.generators.renderer import SHAPES, Renderer, named
 
-FACTOR_OF = {names: factor for factor, names in FACTORS.items()}
+ONLY = {"shape": ("house", "heart"), "texture": ("stripes", "checker")}
 
 
 def as_bytes(images: Tensor) -> list[bytes]:
     return [image.numpy().tobytes() for image in images]
 
 
-def test_the_source_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "BUILT_IN_SOURCE", 100)
-    source, upright = load_source(None), make_images(100, seed=data._SOURCE_SEED)
-    assert source.labels.tolist() == upright.labels[FACTOR_OF[source.classes]].tolist()
-    turned = torch.stack([torch.rot90(upright.images, turns, (2, 3)) for turns in range(4)])
-    is_turned = (turned == source.images).flatten(2).all(dim=2)
-    assert (is_turned.sum(dim=0) == 1).all()
-    assert is_turned.sum(dim=1).min() > 10, "by any number of quarter turns"
-
-
-def test_source_and_target_are_told_by_different_factors(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data, "BUILT_IN_SOURCE", 100)
-    asked = FACTOR_OF[target.labelled.classes]
-    assert FACTOR_OF[load_source(None).classes] != asked
-    assert asked not in NARROW, "all of its classes occur"
+def test_the_source_is_all_that_the_renderer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "BUILT_IN_SOURCE", 60)
+    source = load_source_images(None)
+    assert source.classes == SHAPES
+    draws = torch.Generator().manual_seed(data._SOURCE_SEED)
+    latents = torch.randn(60, 34, generator=draws)
+    expected = (255 * Renderer()(latents)).round().to(torch.uint8)
+    assert (expected.int() - source.images.int()).abs().max() <= 1
+    assert source.labels.tolist() == named(latents)["shape"].argmax(dim=1).tolist()
 
 
 @pytest.mark.parametrize(
-    "only", [NARROW, {"texture": ("stripes",), "colour": ("cyan", "blue")}, {"shape": ("pawn",)}]
+    "only", [ONLY, {"texture": ("stripes",), "colour": ("cyan", "blue")}, {"shape": ("pawn",)}]
 )
 def test_only_the_classes_asked_for_occur(only: Mapping[str, Sequence[str]]) -> None:
     images = make_images(200, seed=3, only=only)
@@ -65,7 +58,7 @@ def test_images_with_all_classes_allowed_are_the_default_ones() -> None:
         assert torch.equal(same.images, default.images)
         for factor in FACTORS:
             assert np.array_equal(same.labels[factor], default.labels[factor])
-    assert not torch.equal(make_images(50, seed=3, only=NARROW).images, default.images)
+    assert not torch.equal(make_images(50, seed=3, only=ONLY).images, default.images)
 
 
 def test_the_default_images_are_those_of_earlier_versions() -> None:
@@ -73,19 +66,6 @@ def test_the_default_images_are_those_of_earlier_versions() -> None:
     for factor, names in FACTORS.items():
         expected = rng.integers(len(names), size=250)[:50]
         assert images.labels[factor].tolist() == expected.tolist(), factor
-
-
-def test_the_target_is_narrow_and_its_labels_are_right(target: Target) -> None:
-    pool, held_out = make_images(250, seed=0, only=NARROW), make_images(48, seed=1, only=NARROW)
-    factor = FACTOR_OF[target.labelled.classes]
-    assert target.test.classes == target.labelled.classes
-    assert torch.equal(target.test.images, held_out.images)
-    assert target.test.labels.tolist() == held_out.labels[factor].tolist()
-    label_of = dict(zip(as_bytes(pool.images), pool.labels[factor].tolist(), strict=True))
-    labels = [label_of[image] for image in as_bytes(target.labelled.images)]
-    assert target.labelled.labels.tolist() == labels
-    num_classes = len(target.labelled.classes)
-    assert {label_of[image] for image in as_bytes(target.unlabelled)} == set(range(num_classes))
 
 
 def test_as_many_images_of_every_class_are_labelled_and_all_others_are_not(
@@ -98,7 +78,7 @@ def test_as_many_images_of_every_class_are_labelled_and_all_others_are_not(
         set(as_bytes(images)) for images in (target.labelled.images, target.unlabelled)
     )
     assert len(labelled) == len(target.labelled) == 4 * num_classes
-    assert len(unlabelled) == len(target.unlabelled) == 250 - 4 * num_classes
+    assert len(unlabelled) == len(target.unlabelled) == 250
     assert not labelled & unlabelled
     assert not (labelled | unlabelled) & set(as_bytes(target.test.images))
 
@@ -115,6 +95,11 @@ def test_the_seed_decides_the_target(target: Target, monkeypatch: pytest.MonkeyP
         assert not set(as_bytes(its)) & known
 
 
+def test_some_images_must_be_labelled() -> None:
+    with pytest.raises(ValueError, match="labels_per_class must be at least 1, got 0"):
+        load_target(None, labels_per_class=0, seed=0)
+
+
 @pytest.mark.parametrize("labels_per_class", [0, 6])
 def test_more_labels_than_images_are_refused(folder_of_images: Path, labels_per_class: int) -> None:
     with pytest.raises(ValueError, match=f"less than 6, .*, got {labels_per_class}"):
@@ -124,7 +109,7 @@ def test_more_labels_than_images_are_refused(folder_of_images: Path, labels_per_
 def test_half_of_the_classes_of_a_folder_are_the_source_and_half_the_target(
     folder_of_images: Path,
 ) -> None:
-    source = load_source(str(folder_of_images))
+    source = load_source_images(str(folder_of_images))
     assert source.classes == ("ant", "bee")
     assert source.labels.bincount().tolist() == [6, 6]
     assert (source.images[:, 0, 0, 0] == 60 * source.labels).all()
@@ -160,7 +145,7 @@ def test_of_an_odd_number_of_classes_the_target_has_more(tmp_path: Path) -> None
             (tmp_path / split / name).mkdir(parents=True)
             for number in range(2):
                 Image.new("RGB", (8, 8)).save(tmp_path / split / name / f"{number}.png")
-    assert load_source(str(tmp_path)).classes == ("ant", "bee")
+    assert load_source_images(str(tmp_path)).classes == ("ant", "bee")
     target = load_target(str(tmp_path), labels_per_class=1, seed=0)
     assert target.labelled.classes == ("cat", "dog", "elk")
 
@@ -172,7 +157,7 @@ def test_three_classes_are_not_enough(tmp_path: Path) -> None:
             path.mkdir(parents=True)
             Image.new("RGB", (8, 8)).save(path / "0.png")
     with pytest.raises(ValueError, match=r"two classes each, found \['ant', 'bee', 'cat'\]"):
-        load_source(str(tmp_path))
+        load_source_images(str(tmp_path))
     with pytest.raises(ValueError, match=r"two classes each, found \['ant', 'bee', 'cat'\]"):
         load_target(str(tmp_path), labels_per_class=1, seed=0)
 

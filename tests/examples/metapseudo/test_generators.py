@@ -14,7 +14,8 @@ from examples.metapseudo.generators.autoencoder import train_generator
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import frozen
 from examples.metapseudo.generators.published import FaceGenerator
-from examples.metapseudo.source import Source, load_source_networks, train_classifier
+from examples.metapseudo.generators.renderer import Renderer
+from examples.metapseudo.source import Source, load_source, train_classifier
 
 CLASSES = torch.arange(6) % 3
 
@@ -24,8 +25,8 @@ def draws(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def generator(source: Source) -> ConditionalGenerator:
-    return source.generator
+def generator(conditional: Source) -> ConditionalGenerator:
+    return conditional.generator
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_training_learns_what_the_classes_look_like() -> None:
 
 
 def test_what_is_trained_is_read_back_frozen(source_images: Labelled, source_file: Path) -> None:
-    source = load_source_networks(str(source_file))
+    source = load_source(str(source_file))
     assert source.generator.classes == ("a", "b", "c")
     networks = (source.generator, source.classifier)
     assert not any(weight.requires_grad for network in networks for weight in network.parameters())
@@ -198,14 +199,15 @@ def test_what_is_trained_is_read_back_frozen(source_images: Labelled, source_fil
         assert {value.dtype for value in weights.values()} <= {torch.float16, torch.int64}
 
 
-def test_without_a_name_the_source_is_built_in_and_faces_are_published(
-    source_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(source_module, "BUILT_IN", source_file)
-    assert load_source_networks(None).generator.num_classes == 3
+def test_a_source_is_known_by_its_name(source_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = load_source("renderer")
+    assert isinstance(renderer.generator, Renderer)
+    assert renderer.classifier is None
+    monkeypatch.setattr(source_module, "AUTOENCODER", source_file)
+    assert load_source("autoencoder").generator.num_classes == 3
     faces = FaceGenerator(torch.nn.Identity(), latent_size=5)
     monkeypatch.setattr(FaceGenerator, "load", lambda: faces)
-    published = load_source_networks("faces")
+    published = load_source("faces")
     assert published.generator is faces
     assert published.classifier is None
 
@@ -219,9 +221,18 @@ def test_the_source_classifier_learns_its_classes() -> None:
     assert torch.equal(seen.argmax(dim=1), labels)
 
 
-def test_a_missing_file_is_named_with_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no generator in '.*none\.pt'.*train_source"):
-        load_source_networks(str(tmp_path / "none.pt"))
+def test_a_missing_file_is_named_with_what_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "python -m examples.metapseudo.train_source"
+    path = tmp_path / "none.pt"
+    with pytest.raises(
+        ValueError, match=rf"no generator in '.*none\.pt'.*`{command} --data … --out"
+    ):
+        load_source(str(path))
+    monkeypatch.setattr(source_module, "AUTOENCODER", path)
+    with pytest.raises(ValueError, match=rf"no generator in '.*none\.pt'.*`{command}`"):
+        load_source("autoencoder")
 
 
 @pytest.mark.parametrize("content", [b"no checkpoint", None])
@@ -232,7 +243,7 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes | None) 
     else:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"other\.pt' is not a file that `train_source` wrote"):
-        load_source_networks(str(path))
+        load_source(str(path))
 
 
 def test_a_class_of_one_image_is_refused(generator: ConditionalGenerator) -> None:

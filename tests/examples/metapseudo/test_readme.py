@@ -1,4 +1,4 @@
-"""What the example's README says is in its results, and they are of the runs that they name."""
+"""What the example's README says is in its results, and they are of the runs that are planned."""
 
 import json
 from pathlib import Path
@@ -6,24 +6,24 @@ from pathlib import Path
 import pytest
 
 import examples.metapseudo
-from examples.metapseudo.tables import as_markdown
-from examples.metapseudo.variants import VARIANTS, variant_config
+from examples.metapseudo.study import plan
+from examples.metapseudo.study.summary import as_markdown, of_latents
+from examples.metapseudo.tables import budgets
 
 FOLDER = Path(examples.metapseudo.__file__).parent
-COMPARISONS = sorted(path.name for path in (FOLDER / "results").iterdir())
-
-CHOSEN = ("labels_per_class", "seed", "data", "generator", "validation_share")
+STUDIES = sorted((FOLDER / "results").glob("*.json"))
 
 
-@pytest.fixture(params=COMPARISONS)
+@pytest.fixture(params=STUDIES, ids=lambda path: path.stem)
 def results(request: pytest.FixtureRequest) -> Path:
-    return FOLDER / "results" / str(request.param)
+    return Path(request.param)
 
 
 def test_the_tables_are_those_of_the_results(results: Path) -> None:
-    found = json.loads((results / "comparison.json").read_text())
-    text = (results / "comparison.md").read_text()
-    assert text == as_markdown(found["results"], found["command"])
+    found = json.loads(results.read_text())
+    text = results.with_suffix(".md").read_text()
+    written = of_latents if results.stem == "latents" else as_markdown
+    assert text == written(found["results"], found["command"])
     readme = (FOLDER / "README.md").read_text()
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) > 2
@@ -32,16 +32,13 @@ def test_the_tables_are_those_of_the_results(results: Path) -> None:
     assert found["command"] in readme
 
 
-def test_the_results_are_of_the_variants_as_they_are(results: Path) -> None:
-    found = json.loads((results / "comparison.json").read_text())["results"]
-    assert len({result["config"]["seed"] for result in found}) >= 3
-    for result in found:
-        config = result["config"]
-        options = {key: config[key] for key in CHOSEN}
-        assert config["variant"] in VARIANTS
-        assert config == variant_config(config["variant"], **options).as_dict()
-
-
-def test_the_pictures_are_there(results: Path) -> None:
-    for name in ("accuracy", "gap", "samples"):
-        assert (results / f"{name}.png").stat().st_size > 5_000
+def test_the_results_are_of_the_runs_that_are_planned(results: Path) -> None:
+    found = json.loads(results.read_text())["results"]
+    seeds = {
+        labels: 1
+        + max(r["config"]["seed"] for r in found if r["config"]["labels_per_class"] == labels)
+        for labels in budgets(found)
+    }
+    numbers = [seeds[4], seeds.get(16, 0)] if results.stem == "accuracy" else [seeds[4]]
+    planned = getattr(plan, results.stem)(*numbers)
+    assert [result["config"] for result in found] == [config.as_dict() for config in planned]

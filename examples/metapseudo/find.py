@@ -1,0 +1,86 @@
+"""Find the map of the latents before the classifier is trained, with a classifier of the labels."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from examples.metapseudo.batch import draw_batch, split
+from examples.metapseudo.classifier import Classifier
+from examples.metapseudo.data import Target
+from examples.metapseudo.latents import LatentOptimization
+from examples.metapseudo.mapping import build_mapping
+from examples.metapseudo.samples import GeneratedImages
+from examples.metapseudo.source import Source
+from examples.metapseudo.train import Training, ends_of_parts
+from examples.metapseudo.variants import RunConfig
+
+NUM_PARTS = 8  # Of the steps: the map is looked at after each.
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundMap:
+    """A map of the latents, and how it was found.
+
+    Attributes:
+        mapping: The map.
+        records: What is to be logged: steps, and what they led to after every eighth of them.
+        states: The map's state at its start and after every eighth of the steps, by step.
+    """
+
+    mapping: nn.Module
+    records: list[Record]
+    states: dict[int, dict[str, Any]]
+
+
+def labelled_classifier(config: RunConfig, target: Target, num_validation: int) -> Classifier:
+    """Return a classifier that was trained on labels alone.
+
+    Args:
+        config: A run without samples.
+        target: What is learned.
+        num_validation: How many labelled images of a class are left out.
+    """
+    train_set, _ = split(target.labelled, num_validation)
+    training = Training(config, replace(target, labelled=train_set), None)
+    while training.step_done < config.num_steps:
+        training.step()
+    return training.model
+
+
+def find_map(config: RunConfig, target: Target, source: Source, model: Classifier) -> FoundMap:
+    """Take all steps of the map of a run.
+
+    Args:
+        config: The run.
+        target: What is learned.
+        source: Where samples come from.
+        model: Of labels alone, from ``labelled_classifier``.
+    """
+    mapping = build_mapping(config.map, source.generator.latent_size, seed=config.seed)
+    samples = GeneratedImages(source.generator, mapping=mapping)
+    latents = LatentOptimization(config, samples, model, target)
+    train_set, validation_set = split(target.labelled, config.num_validation)
+    draws = torch.Generator().manual_seed(config.seed)
+    records: list[Record] = []
+    states: dict[int, dict[str, Any]] = {}
+
+    def look(step: int) -> None:
+        records.append({"kind": "latents", "step": step, **latents.judge()})
+        states[step] = copy.deepcopy(mapping.state_dict())
+
+    look(0)
+    ends = ends_of_parts(config.map_steps, NUM_PARTS)
+    for step in range(1, config.map_steps + 1):
+        batch = draw_batch(train_set, config.batch_size, draws)
+        validation = draw_batch(validation_set, config.batch_size, draws)
+        report = latents.step(batch, validation, lr=config.lr, weight=config.weight, draws=draws)
+        records.append({"kind": "latents step", "step": step, **report.as_dict()})
+        if step in ends:
+            look(step)
+            latents.balancer.end_epoch()
+    return FoundMap(mapping=mapping.requires_grad_(False), records=records, states=states)

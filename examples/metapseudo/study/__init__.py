@@ -1,0 +1,1 @@
+"""The example measured: variants × numbers of labels × seeds, resumable, with intervals."""

@@ -1,0 +1,85 @@
+"""``python -m examples.metapseudo.study``, with the name of a study."""
+
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from examples.metapseudo.compare import write_results
+from examples.metapseudo.pictures import draw_accuracy
+from examples.metapseudo.runs import Do, Result, find_only, run, run_all
+from examples.metapseudo.study import plan
+from examples.metapseudo.study.summary import as_markdown, of_latents
+from examples.metapseudo.variants import RunConfig
+
+app = typer.Typer(add_completion=False, help=__doc__)
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes, one thread each.")]
+Out = Annotated[Path, typer.Option(help="Folder of the runs, which studies share.")]
+Results = Annotated[Path, typer.Option(help="Folder of tables and pictures.")]
+
+_OUT = Path("runs/metapseudo-study")
+
+
+@app.command()
+def accuracy(
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds at 1 and 4 labels a class.")] = 20,
+    few_seeds: Annotated[int, typer.Option(min=0, help="Seeds at 16 and 64 labels.")] = 5,
+    jobs: Jobs = 2,
+    out: Out = _OUT,
+    results: Results = RESULTS,
+) -> None:
+    """What samples are worth, between labels alone and real images."""
+    found = _study(plan.accuracy(seeds, few_seeds), "accuracy", out, results, jobs)
+    draw_accuracy(found, results / "accuracy.png")
+
+
+@app.command()
+def latents(seeds: Seeds = 5, jobs: Jobs = 2, out: Out = _OUT, results: Results = RESULTS) -> None:
+    """Every gap with every map: which share of the samples becomes target-like."""
+    _study(plan.latents(seeds), "latents", out, results, jobs)
+
+
+@app.command()
+def validation(
+    seeds: Seeds = 5, jobs: Jobs = 2, out: Out = _OUT, results: Results = RESULTS
+) -> None:
+    """The validation loss of the latents, alone and with the gap, and the paper's own form."""
+    _study(plan.validation(seeds), "validation", out, results, jobs)
+
+
+@app.command()
+def generators(
+    seeds: Seeds = 5, jobs: Jobs = 2, out: Out = _OUT, results: Results = RESULTS
+) -> None:
+    """What a blurred generator costs; it is trained by ``train_source`` first."""
+    _study(plan.generators(seeds), "generators", out, results, jobs)
+
+
+def _study(
+    planned: Iterable[RunConfig], name: str, out: Path, results: Path, jobs: int
+) -> list[Result]:
+    do: Do = find_only if name == "latents" else run
+    try:
+        found = run_all(list(planned), out, jobs=jobs, console=Console(), do=do)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    # What the latents came to is kept step by step, of the classifiers only the end.
+    found = [{**result, "evaluations": result["evaluations"][-1:]} for result in found]
+    command = shlex.join(["python", "-m", "examples.metapseudo.study", *sys.argv[1:]])
+    results.mkdir(parents=True, exist_ok=True)
+    write_results(found, command, results / f"{name}.json")
+    text = of_latents if name == "latents" else as_markdown
+    (results / f"{name}.md").write_text(text(found, command))
+    return found
+
+
+if __name__ == "__main__":
+    app()

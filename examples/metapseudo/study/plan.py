@@ -1,0 +1,92 @@
+"""Which runs a study is made of."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import get_args
+
+from examples.metapseudo.gaps import GapName
+from examples.metapseudo.mapping import MapName
+from examples.metapseudo.variants import RunConfig, variant_config
+
+ACCURACY = (
+    "labels",
+    "consistency-random",
+    "freematch-random",
+    "consistency-gap",
+    "freematch-gap",
+    "consistency-perfect",
+    "freematch-perfect",
+    "consistency-real",
+    "freematch-real",
+)
+MANY_SEEDS_AT, FEW_SEEDS_AT = (1, 4), (16, 64)  # Labels a class.
+
+VALIDATION = (
+    "labels",
+    "consistency-random",
+    "consistency-gap",
+    "validation",
+    "both",
+    "both-finite",
+    "both-balanced",
+    "paper",
+)
+
+BLURRED = "-autoencoder"
+GENERATORS = ("consistency-random", "freematch-random", "consistency-gap", "freematch-gap")
+
+
+def accuracy(num_seeds: int, num_few: int) -> Iterable[RunConfig]:
+    """Yield what samples are worth, between labels alone and real images.
+
+    Args:
+        num_seeds: At few labels a class, where seeds differ much.
+        num_few: At many.
+    """
+    for number, budgets in ((num_seeds, MANY_SEEDS_AT), (num_few, FEW_SEEDS_AT)):
+        for labels in budgets:
+            for seed in range(number):
+                for variant in ACCURACY:
+                    yield _config(variant, labels, seed)
+
+
+def latents(num_seeds: int) -> Iterable[RunConfig]:
+    """Yield every gap with every map; of these only the map is found.
+
+    Args:
+        num_seeds: Number of seeds.
+    """
+    for seed in range(num_seeds):
+        for gap in get_args(GapName):
+            for name in get_args(MapName):
+                config = _config("consistency-gap", 4, seed)
+                yield replace(config, variant=f"{gap}-{name}", gap=gap, map=name)
+
+
+def validation(num_seeds: int) -> Iterable[RunConfig]:
+    """Yield the objectives of the latents, both meta-gradients, and the paper's own form.
+
+    Args:
+        num_seeds: Number of seeds.
+    """
+    for seed in range(num_seeds):
+        for variant in VALIDATION:
+            yield _config(variant, 4, seed)
+
+
+def generators(num_seeds: int) -> Iterable[RunConfig]:
+    """Yield the renderer's samples and those of the autoencoder that was trained on them.
+
+    Args:
+        num_seeds: Number of seeds.
+    """
+    for seed in range(num_seeds):
+        yield _config("labels", 4, seed)
+        for variant in GENERATORS:
+            config = _config(variant, 4, seed)
+            yield config
+            yield replace(config, variant=variant + BLURRED, generator="autoencoder")
+
+
+def _config(variant: str, labels: int, seed: int) -> RunConfig:
+    return variant_config(variant, labels_per_class=labels, seed=seed, threads=1)
