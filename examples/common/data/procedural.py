@@ -5,7 +5,7 @@ scale, phase and contrast of the texture, a two-coloured background, exposure an
 An image is drawn at twice its size and averaged down, so edges are smooth.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -48,23 +48,16 @@ _SUPERSAMPLING = 2
 _CHUNK = 250  # Images drawn at once: bounds the memory, and a prefix of a longer set is the same.
 
 
-def make_images(
-    num_images: int, *, seed: int, only: Mapping[str, Sequence[str]] | None = None
-) -> ImageSet:
+def make_images(num_images: int, *, seed: int) -> ImageSet:
     """Draw labelled images.
 
     Args:
         num_images: Number of images; the first ones do not depend on it.
         seed: Different seeds give different images of the same distribution.
-        only: For some factors the classes that occur, all of them by default.
     """
-    allowed = [
-        np.array([names.index(name) for name in (only or {}).get(factor, names)])
-        for factor, names in FACTORS.items()
-    ]
     chunks = []
     for index in range(-(-num_images // _CHUNK)):
-        chunks.append(_draw(np.random.default_rng([seed, index]), allowed))
+        chunks.append(_draw(np.random.default_rng([seed, index])))
     pixels = np.concatenate([chunk[0] for chunk in chunks])[:num_images]
     factors = np.concatenate([chunk[1] for chunk in chunks], axis=1)[:, :num_images]
     return ImageSet(
@@ -74,12 +67,10 @@ def make_images(
     )
 
 
-def _draw(
-    rng: np.random.Generator, allowed: Sequence[NDArray[np.int64]]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _draw(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw one chunk: pixels [N, 3, S, S] and the classes of the three factors [3, N]."""
     num, size = _CHUNK, IMAGE_SIZE * _SUPERSAMPLING
-    shape, texture, colour = (classes[rng.integers(len(classes), size=num)] for classes in allowed)
+    shape, texture, colour = (rng.integers(len(names), size=num) for names in FACTORS.values())
 
     def uniform(low: float, high: float) -> Array:
         return rng.uniform(low, high, (num, 1, 1)).astype(np.float32)
