@@ -63,3 +63,10 @@ def test_each_factor_shows_in_the_middle_of_the_image(many: ImageSet) -> None:
     roughness = middle.diff(dim=3).abs().mean(dim=(1, 2, 3))
     by_texture = [roughness[many.labels["texture"] == t].mean() for t in range(5)]
     assert min(by_texture[1:]) > 1.3 * by_texture[0], "only plain is plain"
+
+
+def test_the_default_images_are_those_of_earlier_versions() -> None:
+    images, rng = make_images(50, seed=3), np.random.default_rng([3, 0])
+    for factor, names in FACTORS.items():
+        expected = rng.integers(len(names), size=250)[:50]
+        assert images.labels[factor].tolist() == expected.tolist(), factor

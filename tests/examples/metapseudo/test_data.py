@@ -1,21 +1,15 @@
 """Source and target: what tells their images, and which of them are labelled."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from examples.common.data.procedural import FACTORS, make_images
 from examples.metapseudo import data
 from examples.metapseudo.data import Target, load_source_images, load_target
 from examples.metapseudo.generators.renderer import SHAPES, Renderer, named
-
-ONLY = {"shape": ("house", "heart"), "texture": ("stripes", "checker")}
 
 
 def as_bytes(images: Tensor) -> list[bytes]:
@@ -31,41 +25,6 @@ def test_the_source_is_all_that_the_renderer_draws(monkeypatch: pytest.MonkeyPat
     expected = (255 * Renderer()(latents)).round().to(torch.uint8)
     assert (expected.int() - source.images.int()).abs().max() <= 1
     assert source.labels.tolist() == named(latents)["shape"].argmax(dim=1).tolist()
-
-
-@pytest.mark.parametrize(
-    "only", [ONLY, {"texture": ("stripes",), "colour": ("cyan", "blue")}, {"shape": ("pawn",)}]
-)
-def test_only_the_classes_asked_for_occur(only: Mapping[str, Sequence[str]]) -> None:
-    images = make_images(200, seed=3, only=only)
-    assert images.classes == FACTORS
-    for factor, names in FACTORS.items():
-        found = {names[label] for label in images.labels[factor]}
-        assert found == set(only.get(factor, names))
-
-
-def test_what_occurs_is_what_is_drawn() -> None:
-    images = make_images(100, seed=3, only={"texture": ("plain",), "colour": ("cyan", "blue")})
-    middle = images.images[:, :, 14:18, 14:18].double().mean(dim=(2, 3))
-    assert (middle[:, 0] < middle[:, 2]).double().mean() > 0.9, "less red than blue"
-
-
-def test_images_with_all_classes_allowed_are_the_default_ones() -> None:
-    default = make_images(50, seed=3)
-    everything: tuple[Any, ...] = ({}, FACTORS)
-    for only in everything:
-        same = make_images(50, seed=3, only=only)
-        assert torch.equal(same.images, default.images)
-        for factor in FACTORS:
-            assert np.array_equal(same.labels[factor], default.labels[factor])
-    assert not torch.equal(make_images(50, seed=3, only=ONLY).images, default.images)
-
-
-def test_the_default_images_are_those_of_earlier_versions() -> None:
-    images, rng = make_images(50, seed=3), np.random.default_rng([3, 0])
-    for factor, names in FACTORS.items():
-        expected = rng.integers(len(names), size=250)[:50]
-        assert images.labels[factor].tolist() == expected.tolist(), factor
 
 
 def test_as_many_images_of_every_class_are_labelled_and_all_others_are_not(
