@@ -119,7 +119,9 @@ def print_table(results: Results, console: Console) -> None:
     header, rows = table(results)
     shown = Table(title=title(results), title_justify="left", title_style="bold")
     for index, name in enumerate(header):
-        shown.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        shown.add_column(
+            name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index == 0
+        )
     for row in rows:
         shown.add_row(*row)
     console.print(shown)
