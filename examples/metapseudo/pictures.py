@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from examples.common import transforms
@@ -53,7 +54,9 @@ def draw_walk(
     chosen = order[torch.arange(_NUM_COLUMNS) % len(order)]
     rows["target"] = transforms.to_float(target.labelled.images[chosen])
 
-    figure = Figure(figsize=(11.5, 0.68 * len(rows) + 0.3), layout="constrained")
+    # The layout forgets the width of turned labels: hence the padding.
+    layout = ConstrainedLayoutEngine(w_pad=0.15)
+    figure = Figure(figsize=(11.5, 0.68 * len(rows) + 0.3), layout=layout)
     strips, curves = figure.subfigures(1, 2, width_ratios=(3.6, 1))
     grid = strips.subplots(len(rows), 1)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
