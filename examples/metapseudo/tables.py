@@ -7,6 +7,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from examples.common.markdown import table_lines
+
 Results = Sequence[dict[str, Any]]
 
 # What is measured: its title, the factor by which it is shown, and the digits.
@@ -87,17 +89,6 @@ def spread(values: dict[int, float], key: str) -> str:
     return mean if len(shown) == 1 else f"{mean} ± {shown.std(ddof=1):.{digits}f}"
 
 
-def lines_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table as lines of Markdown.
-
-    Args:
-        header: Of its columns.
-        rows: Of cells.
-    """
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
-
-
 def as_markdown(results: Results, command: str) -> str:
     """Return a comparison as Markdown: its command and its table.
 
@@ -105,7 +96,7 @@ def as_markdown(results: Results, command: str) -> str:
         results: Of runs.
         command: What made them.
     """
-    lines = ["```", command, "```", "", f"{title(results)}:", "", *lines_of(*table(results))]
+    lines = ["```", command, "```", "", f"{title(results)}:", "", *table_lines(*table(results))]
     return "\n".join(lines) + "\n"
 
 

@@ -4,8 +4,6 @@ The linear probes of ``evaluate`` see features pooled to 2×2, and take seconds 
 every position, are trained on shifted and mirrored images, and want a GPU.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +11,7 @@ from torch.nn import functional
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.common.trunk import Trunk
+from examples.mpssl.evaluate import clean_inputs
 
 Classifiers = dict[str, list[nn.Module]]  # of each factor one on every block
 
@@ -49,8 +48,8 @@ def block_classifier_accuracy(
     trunk.eval()
     generator = torch.Generator().manual_seed(seed)
     images = train_set.images.to(device)
-    truth = _labels(train_set, device)
-    classifiers = _classifiers(_features(trunk, images[:1]), train_set, seed)
+    truth = {name: torch.as_tensor(of, device=device) for name, of in train_set.labels.items()}
+    classifiers = _classifiers(_features(trunk, transforms.to_float(images[:1])), train_set, seed)
     together = nn.ModuleList(one for blocks in classifiers.values() for one in blocks).to(device)
     optimizer = torch.optim.SGD(
         together.parameters(), _LR, momentum=0.9, weight_decay=_WEIGHT_DECAY, nesterov=True
@@ -63,7 +62,7 @@ def block_classifier_accuracy(
         for chosen in torch.split(order, batch_size)[:steps_per_epoch]:
             chosen = chosen.to(device)
             shown = transforms.crop_and_flip(transforms.to_float(images[chosen]), generator)
-            features = _features(trunk, shown)
+            features = _features(trunk, transforms.normalize(shown))
             optimizer.zero_grad()
             with _autocast(device):
                 losses = [
@@ -108,30 +107,23 @@ def _accuracy(
     trunk: Trunk, classifiers: Classifiers, image_set: ImageSet
 ) -> dict[str, dict[str, float]]:
     device = next(trunk.parameters()).device
-    truth = _labels(image_set, device)
-    hits: dict[str, list[Tensor]] = {factor: [] for factor in truth}
+    told: dict[str, list[Tensor]] = {factor: [] for factor in classifiers}
     with torch.no_grad(), _autocast(device):
-        for rows in torch.split(torch.arange(len(image_set), device=device), 500):
-            shown = transforms.to_float(image_set.images.to(device)[rows])
-            for factor, blocks in _logits(classifiers, _features(trunk, shown)).items():
-                right = truth[factor][rows]
-                hits[factor].append(torch.stack([b.argmax(1) == right for b in blocks]))
+        for inputs in clean_inputs(image_set, device):
+            for factor, blocks in _logits(classifiers, _features(trunk, inputs)).items():
+                told[factor].append(torch.stack([logits.argmax(1) for logits in blocks]).cpu())
     return {
         factor: {
-            f"block{block}": float(value)
-            for block, value in enumerate(torch.cat(found, dim=1).double().mean(1), 1)
+            f"block{block}": float((of_block.numpy() == image_set.labels[factor]).mean())
+            for block, of_block in enumerate(torch.cat(batches, dim=1), 1)
         }
-        for factor, found in hits.items()
+        for factor, batches in told.items()
     }
 
 
-def _labels(image_set: ImageSet, device: torch.device) -> Mapping[str, Tensor]:
-    return {name: torch.as_tensor(of, device=device) for name, of in image_set.labels.items()}
-
-
-def _features(trunk: Trunk, images: Tensor) -> list[Tensor]:
-    with torch.no_grad(), _autocast(images.device):
-        return trunk.taps(transforms.normalize(images))
+def _features(trunk: Trunk, inputs: Tensor) -> list[Tensor]:
+    with torch.no_grad(), _autocast(inputs.device):
+        return trunk.taps(inputs)
 
 
 def _logits(classifiers: Classifiers, features: list[Tensor]) -> dict[str, list[Tensor]]:

@@ -64,7 +64,7 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
     trunk.eval()
     batches: list[list[Array]] = []
     with torch.no_grad():
-        for inputs in _inputs(image_set, device):
+        for inputs in clean_inputs(image_set, device):
             taps = trunk.taps(inputs)
             batches.append(
                 [functional.adaptive_avg_pool2d(t, 2).flatten(1).cpu().numpy() for t in taps]
@@ -90,13 +90,18 @@ def with_statistics_of(trunk: Trunk, image_set: ImageSet) -> Trunk:
     copied.train()
     device = next(copied.parameters()).device
     with torch.no_grad():
-        for inputs in _inputs(image_set, device):
+        for inputs in clean_inputs(image_set, device):
             copied(inputs)
     return copied.train(trunk.training)
 
 
-def _inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:
-    """The images as they are, in batches for a trunk."""
+def clean_inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:
+    """Yield the images as they are, in batches [N, 3, 32, 32] for a trunk.
+
+    Args:
+        image_set: The images.
+        device: The trunk's.
+    """
     for images in torch.split(image_set.images, _BATCH):
         yield transforms.normalize(transforms.to_float(images.to(device)))
 

@@ -165,7 +165,7 @@ def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
 
 
 def build_model_of(config: RunConfig, train_set: ImageSet) -> PretextModel:
-    """Return the freshly initialised model of a run.
+    """Return the freshly initialised model of a run, on its device.
 
     Args:
         config: The run.
@@ -175,7 +175,7 @@ def build_model_of(config: RunConfig, train_set: ImageSet) -> PretextModel:
         heads = {task.name: task.num_classes for task in config.pretext_tasks}
     else:
         heads = {name: len(classes) for name, classes in train_set.classes.items()}
-    return build_model(heads, trunk=config.trunk, seed=config.seed)
+    return build_model(heads, trunk=config.trunk, seed=config.seed).to(config.device)
 
 
 def load_images_of(config: RunConfig) -> tuple[ImageSet, ImageSet]:

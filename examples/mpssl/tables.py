@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from examples.common.markdown import table_lines
+
 Results = dict[str, dict[str, Any]]
 Rows = tuple[str, list[str], list[list[str]]]  # a table: its title, header and rows of text
 
@@ -127,9 +129,7 @@ def _page(shown: Sequence[Rows], results: Results, command: str) -> str:
     lines = ["```", command, "```"]
     for title, header, rows in shown:
         num_text = header.index("trunk") + 1
-        rule = ["---"] * num_text + ["---:"] * (len(header) - num_text)
-        lines += ["", f"{title}:", ""]
-        lines += [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
+        lines += ["", f"{title}:", "", *table_lines(header, rows, num_text=num_text)]
     lines += ["", *(f"- {line}" for line in describe(results))]
     return "\n".join(lines) + "\n"
 

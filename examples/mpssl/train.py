@@ -37,7 +37,7 @@ class Training:
         self.batch_size = min(config.batch_size, len(train_set))
         self.steps_per_epoch = len(train_set) // self.batch_size
         self.epoch = 0
-        self.model = build_model_of(config, train_set).to(config.device)
+        self.model = build_model_of(config, train_set)
         self.balancer: gb.Balancer = build_balancer(config, self.model)
         self._forward = ranks.parallel(self.model)
         self.optimizer = torch.optim.SGD(

@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 
 from examples.common.intervals import interval
+from examples.common.markdown import table_lines
 from examples.metapseudo.gaps import GapName
 from examples.metapseudo.mapping import MapName
 from examples.metapseudo.study.plan import BLURRED
@@ -14,7 +15,6 @@ from examples.metapseudo.tables import (
     Results,
     budgets,
     last,
-    lines_of,
     of_seeds,
     spread,
     table,
@@ -53,11 +53,11 @@ def as_markdown(results: Results, command: str) -> str:
     for measure in MEASURES:
         header, rows = table(results, [measure])
         if rows:
-            lines += ["", *lines_of(header, rows)]
+            lines += ["", *table_lines(header, rows)]
     rows = list(_differences(results))
     if rows:
         header = ["difference", *(f"{labels} labels" for labels in budgets(results))]
-        lines += ["", PAIRED, "", *lines_of(header, rows)]
+        lines += ["", PAIRED, "", *table_lines(header, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +88,7 @@ def of_latents(results: Results, command: str) -> str:
     steps = results[0]["config"]["map_steps"]
     text = f"Target-like samples (%) after {steps} steps of the map, {of_seeds(len(start))}"
     lines = ["```", command, "```", "", f"{text}:", ""]
-    lines += lines_of(["gap", *(f"{name} map" for name in names)], rows)
+    lines += table_lines(["gap", *(f"{name} map" for name in names)], rows)
     return "\n".join(lines) + "\n"
 
 

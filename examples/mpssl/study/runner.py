@@ -67,7 +67,7 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
     train_set, test_set = _loaded[key]
     folder = RunFolder(out / config.name)
     if config.name.startswith(UNTRAINED):
-        model = build_model_of(config, train_set).to(config.device)
+        model = build_model_of(config, train_set)
         folder.path.mkdir(parents=True, exist_ok=True)
         training = {}
     else:

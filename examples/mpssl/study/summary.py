@@ -1,19 +1,23 @@
 """Mean ± standard deviation over the seeds of a study, as Markdown."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from examples.common.intervals import interval
+from examples.common.markdown import table_lines
 from examples.mpssl.study.plan import CEILING, UNTRAINED
 
 Results = Mapping[str, Mapping[str, Any]]
 
 PAIRED = "uniform"
 DIFFERENCES = "the mean difference and its 95 % confidence interval (Student's)."
-CLASSIFIERS = "Classifiers of three layers on all features of a block:"
 CLEAN = "The same probes, after batch norms have taken mean and variance from clean images:"
+CLASSIFIERS = "Classifiers of three layers on all features of a block:"
+# What some studies have beside the probes: its key, the title of its table, and what it is.
+FURTHER = (("probes_clean", "probe", CLEAN), ("classifiers", "block", CLASSIFIERS))
 UPRIGHT = {
     "shape kNN": ("probes", "shape", "knn"),
     "texture block 2": ("probes", "texture", "block2"),
@@ -64,10 +68,9 @@ def as_markdown(results: Results, command: str) -> str:
         rows = {**baselines, **solvers}
         lines += ["", f"## {tasks.replace('+', ', ')}", "", *_table("probe", _probes, rows)]
         lines += ["", *_table("pretext task", _training, solvers)]
-        if all("probes_clean" in run for runs in rows.values() for run in runs):
-            lines += ["", CLEAN, "", *_table("probe", _clean_probes, rows)]
-        if all("classifiers" in run for runs in rows.values() for run in runs):
-            lines += ["", CLASSIFIERS, "", *_table("block", _classifiers, rows)]
+        for kind, title, text in FURTHER:
+            if all(kind in run for runs in rows.values() for run in runs):
+                lines += ["", text, "", *_table(title, partial(_probes, kind=kind), rows)]
         if len(solvers) > 1 and len(solvers.get(PAIRED, ())) >= 5:
             lines += ["", f"Paired by seed with {PAIRED}: {DIFFERENCES}", ""]
             lines += _paired(solvers)
@@ -82,37 +85,27 @@ def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
         turned: The same runs on images that have none.
         tasks: The mixture, its tasks joined by "+".
     """
-    rows_of: list[dict[str, list[str]]] = []
-    for results, shown in ((upright, UPRIGHT), (turned, TURNED)):
+    columns = {
+        f"{title}, {kind}": (results, path)
+        for kind, results, shown in (("upright", upright, UPRIGHT), ("turned", turned, TURNED))
+        for title, path in shown.items()
+    }
+    rows: dict[str, list[str]] = {}
+    for results, path in columns.values():
         baselines, kinds = by_kind(results)
-        rows = {**baselines, "rotation alone": kinds["rotation"][PAIRED], **kinds[tasks]}
-        rows_of.append(
-            {name: [_cell(runs, path) for path in shown.values()] for name, runs in rows.items()}
-        )
-    titles = [
-        f"{title}, {kind}"
-        for kind, of in (("upright", UPRIGHT), ("turned", TURNED))
-        for title in of
-    ]
-    lines = [
-        f"| trunk | {' | '.join(titles)} |",
-        f"| {' | '.join(['---'] + ['---:'] * len(titles))} |",
-    ]
-    lines += [
-        f"| {' | '.join([name, *cells, *rows_of[1][name]])} |" for name, cells in rows_of[0].items()
-    ]
+        alone = {"rotation alone": kinds["rotation"][PAIRED]}
+        for name, runs in {**baselines, **alone, **kinds[tasks]}.items():
+            # Baselines were not trained on the tasks.
+            known = path[0] == "probes" or name not in baselines
+            rows.setdefault(name, []).append(_cell(runs, path) if known else "–")
+    lines = table_lines(["trunk", *columns], [[name, *cells] for name, cells in rows.items()])
     return "\n".join(lines) + "\n"
 
 
 def _cell(runs: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
-    """Mean and standard deviation of one figure, or a dash where a run has none."""
-    if path[0] == "pretext" and not runs[0]["training"]:
-        return "–"  # told at random
-    share = 1 if path[0] == "training" else 100
-    try:
-        return _mean_and_sd([share * _at(run, path) for run in runs])
-    except KeyError:
-        return "–"
+    """Mean and standard deviation of one figure; all but those of the training are shares."""
+    factor = 1 if path[0] == "training" else 100
+    return _mean_and_sd([factor * _at(run, path) for run in runs])
 
 
 def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
@@ -123,8 +116,7 @@ def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
 
 def _paired(solvers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[str]:
     """Each solver's difference from uniform weights, on the same seeds."""
-    yield f"| solver | {' | '.join(COMPARED)} |"
-    yield f"| {' | '.join(['---'] + ['---:'] * len(COMPARED))} |"
+    rows = []
     uniform = {run["config"]["seed"]: run for run in solvers[PAIRED]}
     for name, runs in solvers.items():
         if name != PAIRED:
@@ -134,7 +126,8 @@ def _paired(solvers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[str]
                 values = [100 * (_at(one, path) - _at(other, path)) for one, other in pairs]
                 mean, low, high = interval(np.array(values))
                 cells.append(f"{mean:+.1f} ({low:+.1f} to {high:+.1f})")
-            yield f"| {' | '.join([name, *cells])} |"
+            rows.append([name, *cells])
+    return table_lines(["solver", *COMPARED], rows)
 
 
 def _at(result: Mapping[str, Any], path: Sequence[str]) -> float:
@@ -151,14 +144,6 @@ def _probes(result: Mapping[str, Any], kind: str = "probes") -> dict[str, float]
         for factor, scores in result[kind].items()
         for probe, score in scores.items()
     }
-
-
-def _clean_probes(result: Mapping[str, Any]) -> dict[str, float]:
-    return _probes(result, "probes_clean")
-
-
-def _classifiers(result: Mapping[str, Any]) -> dict[str, float]:
-    return _probes(result, "classifiers")
 
 
 def _training(result: Mapping[str, Any]) -> dict[str, float]:
@@ -182,11 +167,11 @@ def _table(
         for name, runs in rows.items()
     }
     columns = list(next(reversed(cells.values())))
-    yield f"| {' | '.join([title, *columns])} |"
-    yield f"| {' | '.join(['---'] + ['---:'] * len(columns))} |"
-    for name, values in cells.items():
-        texts = [_mean_and_sd(values[column]) if column in values else "–" for column in columns]
-        yield f"| {' | '.join([name, *texts])} |"
+    texts = [
+        [name, *(_mean_and_sd(values[column]) if column in values else "–" for column in columns)]
+        for name, values in cells.items()
+    ]
+    return table_lines([title, *columns], texts)
 
 
 def _mean_and_sd(values: Sequence[float]) -> str:
