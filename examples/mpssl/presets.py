@@ -1,4 +1,4 @@
-"""What a run is made of: its configuration, the presets, sources by name, and its images."""
+"""What a run is made of: its configuration, the presets, sources by name, its model and images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
