@@ -18,20 +18,21 @@ from examples.metapseudo.find import FoundMap, find_map, labelled_classifier
 from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.pictures import draw_walk
 from examples.metapseudo.source import Source, load_source
-from examples.metapseudo.train import Training, train
+from examples.metapseudo.train import NUM_PARTS, Training, train
 from examples.metapseudo.variants import RunConfig
 
 Result = dict[str, Any]
 Do = Callable[[RunConfig, Path], Result]
 
 
-def run(config: RunConfig, out: Path, *, resume: bool = True) -> Result:
+def run(config: RunConfig, out: Path, *, resume: bool = True, num_parts: int = NUM_PARTS) -> Result:
     """Train one run on one thread; its folder then holds results, and a picture of its samples.
 
     Args:
         config: The run.
         out: The folder of all runs.
         resume: Continue the run if it was interrupted, and do nothing if it is done.
+        num_parts: How often it is evaluated, and a checkpoint written.
 
     Returns:
         Its configuration, its evaluations in order, and those of its latents.
@@ -54,6 +55,7 @@ def run(config: RunConfig, out: Path, *, resume: bool = True) -> Result:
         folder,
         mapping=None if found is None else found.mapping,
         records=[] if found is None else found.records,
+        num_parts=num_parts,
         resume=resume,
         console=Console(),
     )

@@ -1,5 +1,6 @@
 """What there is of the source: its generator, and its classifier where it has classes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,39 @@ from torch.nn import functional
 
 from examples.common import transforms
 from examples.common.checkpoint import DAMAGED, load_checkpoint, save_checkpoint
+from examples.common.choices import check_one_of
 from examples.metapseudo import augment
 from examples.metapseudo.classifier import Classifier, build_classifier
 from examples.metapseudo.data import Labelled
-from examples.metapseudo.generators.autoencoder import train_generator
+from examples.metapseudo.generators.adversarial import AdversarialGenerator, train_adversarial
+from examples.metapseudo.generators.autoencoder import AutoencoderGenerator, train_autoencoder
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import Generator, frozen
 from examples.metapseudo.generators.published import FaceGenerator
 from examples.metapseudo.generators.renderer import Renderer
 
 AUTOENCODER = Path("runs/metapseudo-autoencoder.pt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of generator that can be trained.
+
+    Attributes:
+        train: From images, their labels and the names of their classes.
+        generator: The class of the network.
+        num_steps: Of the training, unless something else is asked for.
+    """
+
+    train: Callable[..., ConditionalGenerator]
+    generator: type[ConditionalGenerator]
+    num_steps: int
+
+
+KINDS = {
+    "autoencoder": Kind(train=train_autoencoder, generator=AutoencoderGenerator, num_steps=8000),
+    "adversarial": Kind(train=train_adversarial, generator=AdversarialGenerator, num_steps=7000),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +63,8 @@ def train_source(
     images: Labelled,
     path: Path,
     *,
-    generator_steps: int,
+    kind: str = "autoencoder",
+    generator_steps: int | None = None,
     classifier_steps: int,
     console: Console | None = None,
 ) -> None:
@@ -48,17 +73,24 @@ def train_source(
     Args:
         images: Of the source.
         path: The file.
-        generator_steps: Of the generator.
+        kind: Of generator, a key of ``KINDS``.
+        generator_steps: Of the generator; None for what suits its kind.
         classifier_steps: Of the classifier.
         console: Where to show the progress.
+
+    Raises:
+        ValueError: There is no such kind.
     """
-    generator = train_generator(
-        images.images, images.labels, images.classes, num_steps=generator_steps, console=console
+    check_one_of("kind", kind, KINDS)
+    num_steps = KINDS[kind].num_steps if generator_steps is None else generator_steps
+    generator = KINDS[kind].train(
+        images.images, images.labels, images.classes, num_steps=num_steps, console=console
     )
     classifier = train_classifier(images, num_steps=classifier_steps, console=console)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = {name: value.half() for name, value in classifier.state_dict().items()}
-    save_checkpoint(path, {"generator": generator.as_state(), "classifier": half})
+    state = {"kind": kind, "generator": generator.as_state(), "classifier": half}
+    save_checkpoint(path, state)
 
 
 def load_source(name: str) -> Source:
@@ -83,7 +115,7 @@ def load_source(name: str) -> Source:
         raise ValueError(f"there is no generator in {str(path)!r}: train one by `{command}`")
     try:
         state = load_checkpoint(path)
-        generator = ConditionalGenerator.of_state(state["generator"])
+        generator = KINDS[state["kind"]].generator.of_state(state["generator"])
         classifier = build_classifier(generator.num_classes, seed=0)
         classifier.load_state_dict(state["classifier"])
     except DAMAGED as error:

@@ -32,7 +32,7 @@ from examples.metapseudo.source import Source
 from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
 
-NUM_PARTS = 4  # Of a run: a checkpoint and an evaluation after each.
+NUM_PARTS = 4  # Of a run.
 _NUM_FOR_GAP = 256
 
 
@@ -232,10 +232,11 @@ def train(
     *,
     mapping: nn.Module | None = None,
     records: Iterable[dict[str, Any]] = (),
+    num_parts: int = NUM_PARTS,
     resume: bool = False,
     console: Console | None = None,
 ) -> Training:
-    """Train a run to its end, with an evaluation and a checkpoint after every quarter of it.
+    """Train a run to its end, with an evaluation and a checkpoint after every part of it.
 
     Args:
         config: The run.
@@ -244,6 +245,7 @@ def train(
         folder: Where its files go.
         mapping: The map of the latents, where it was found first.
         records: How it was found, to be logged before all else.
+        num_parts: Of the run, as equal as can be.
         resume: Continue the run in the folder, if there is one.
         console: Where to show the progress.
     """
@@ -256,7 +258,7 @@ def train(
         for record in records:
             folder.log(record)
         folder.log({"kind": "evaluation", "step": 0, **training.judge()})
-    ends = ends_of_parts(config.num_steps, NUM_PARTS)
+    ends = ends_of_parts(config.num_steps, num_parts)
     for end in (end for end in ends if end > training.step_done):
         while training.step_done < end:
             report, of_latents = training.step()

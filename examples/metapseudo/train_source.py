@@ -18,22 +18,27 @@ def main(
             "(default: what the renderer draws)."
         ),
     ] = None,
-    generator_steps: Annotated[int, typer.Option(help="Of the generator.")] = 8000,
+    kind: Annotated[
+        str, typer.Option(help="Of generator: autoencoder (minutes) or adversarial (an hour).")
+    ] = "autoencoder",
+    generator_steps: Annotated[
+        int | None, typer.Option(help="Of the generator (default: what suits its kind).")
+    ] = None,
     classifier_steps: Annotated[int, typer.Option(help="Of the source classifier.")] = 600,
     out: Annotated[Path, typer.Option(help="File of the weights.")] = AUTOENCODER,
 ) -> None:
     """Train the generator and the classifier of a source, and write their weights."""
     try:
-        images = load_source_images(data)
+        train_source(
+            load_source_images(data),
+            out,
+            kind=kind,
+            generator_steps=generator_steps,
+            classifier_steps=classifier_steps,
+            console=Console(),
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    train_source(
-        images,
-        out,
-        generator_steps=generator_steps,
-        classifier_steps=classifier_steps,
-        console=Console(),
-    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Training of the small conditional generator as the decoder of a variational autoencoder.
+"""A small generator: a Gaussian of codes for each class, and the decoder of an autoencoder.
 
-Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014 (arXiv 1312.6114). Its Gaussians are
-fitted afterwards, to the codes of each class, as Ghosh et al. do (From Variational to Deterministic
-Autoencoders, ICLR 2020, arXiv 1903.12436): samples are then like what the decoder was trained on.
+The autoencoder is variational (Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014,
+arXiv 1312.6114). The Gaussians are fitted afterwards, to the codes of each class, as Ghosh et al.
+do (From Variational to Deterministic Autoencoders, ICLR 2020, arXiv 1903.12436): samples are then
+like what the decoder was trained on.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,74 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from examples.common import transforms
+from examples.common.data.image_set import IMAGE_SIZE
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import frozen
 
+# Legend: N images, L latent size, C classes of the generator.
+
 _PIXEL_SD = 0.1  # How exact the images are to be, against how normal the codes.
 _BATCH = 500
+
+
+class AutoencoderGenerator(ConditionalGenerator):
+    r"""Decodes draws of its class's Gaussian: x = g(μ_c + A_c z), z standard normal.
+
+    The decoder g is a perceptron of three layers, which costs little beside convolutions and
+    serves for so few pixels.
+
+    Args:
+        classes: Names of its C classes.
+        latent_size: L.
+        width: Of the hidden layers.
+    """
+
+    means: Tensor
+    factors: Tensor
+
+    def __init__(self, classes: Sequence[str], *, latent_size: int = 64, width: int = 512) -> None:
+        super().__init__(classes, latent_size=latent_size, width=width)
+        self.register_buffer("means", torch.zeros(self.num_classes, latent_size))
+        self.register_buffer("factors", torch.eye(latent_size).repeat(self.num_classes, 1, 1))
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_size, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 3 * IMAGE_SIZE**2),
+            nn.Sigmoid(),
+            nn.Unflatten(1, (3, IMAGE_SIZE, IMAGE_SIZE)),
+        )
+
+    def images_of(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """Return images [N, 3, 32, 32] in [0, 1].
+
+        Args:
+            latents: [N, L].
+            classes: Integers [N].
+        """
+        drawn = torch.einsum("nij,nj->ni", self.factors[classes], latents)
+        images: Tensor = self.decoder(self.means[classes] + drawn)
+        return images
+
+    @torch.no_grad()
+    def fit(self, codes: Tensor, labels: Tensor) -> None:
+        """Set the Gaussians to those of the codes.
+
+        Args:
+            codes: What the decoder is to be given for some images [N, L].
+            labels: Their classes [N].
+
+        Raises:
+            ValueError: A class has fewer than two images.
+        """
+        for index, name in enumerate(self.classes):
+            mine = codes[labels == index].double()
+            if len(mine) < 2:
+                raise ValueError(f"a class needs two images, found {len(mine)} of {name!r}")
+            covariance = torch.cov(mine.T) + 1e-6 * torch.eye(self.latent_size, dtype=mine.dtype)
+            self.means[index] = mine.mean(dim=0).float()
+            self.factors[index] = torch.linalg.cholesky(covariance).float()
 
 
 class Encoder(nn.Module):
@@ -46,7 +110,7 @@ class Encoder(nn.Module):
         return mean, log_variance
 
 
-def train_generator(
+def train_autoencoder(
     images: Tensor,
     labels: Tensor,
     classes: Sequence[str],
@@ -56,8 +120,8 @@ def train_generator(
     lr: float = 1e-3,
     seed: int = 0,
     console: Console | None = None,
-) -> ConditionalGenerator:
-    r"""Train a generator on labelled images, and return it frozen.
+) -> AutoencoderGenerator:
+    r"""Train an autoencoder on labelled images, and return its generator, frozen.
 
     .. math::
         L = \frac{\|x - g(\mu + \sigma \epsilon)\|^2}{2 s^2} +
@@ -79,7 +143,7 @@ def train_generator(
     draws = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        generator = ConditionalGenerator(classes)
+        generator = AutoencoderGenerator(classes)
         encoder = Encoder(generator.latent_size)
     parameters = [*generator.parameters(), *encoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=lr)

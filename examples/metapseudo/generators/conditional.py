@@ -1,49 +1,43 @@
-"""A small class-conditional generator of 32×32 images: a Gaussian for each class, and a decoder."""
+"""What the generators that ``train_source`` trains have in common: classes, sizes, and a state."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from examples.common.data.image_set import IMAGE_SIZE
 from examples.metapseudo.generators.generator import Generator, frozen
 
 # Legend: N images, L latent size, C classes of the generator.
 
+Self = TypeVar("Self", bound="ConditionalGenerator")
+
 
 class ConditionalGenerator(Generator):
-    r"""Decodes draws of its class's Gaussian: x = g(μ_c + A_c z), z standard normal.
-
-    The decoder g is a perceptron of three layers, which costs little beside convolutions and
-    serves for so few pixels.
+    """A generator of 32×32 images of some classes.
 
     Args:
         classes: Names of its C classes.
         latent_size: L.
-        width: Of the hidden layers.
+        width: What its layers' widths are multiples of.
     """
 
-    means: Tensor
-    factors: Tensor
-
-    def __init__(self, classes: Sequence[str], *, latent_size: int = 64, width: int = 512) -> None:
+    def __init__(self, classes: Sequence[str], *, latent_size: int, width: int) -> None:
         super().__init__()
         self.classes = tuple(classes)
         self.num_classes = len(self.classes)
         self.latent_size = latent_size
         self._width = width
-        self.register_buffer("means", torch.zeros(self.num_classes, latent_size))
-        self.register_buffer("factors", torch.eye(latent_size).repeat(self.num_classes, 1, 1))
-        self.decoder = nn.Sequential(
-            nn.Linear(latent_size, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, 3 * IMAGE_SIZE**2),
-            nn.Sigmoid(),
-            nn.Unflatten(1, (3, IMAGE_SIZE, IMAGE_SIZE)),
-        )
+
+    @abstractmethod
+    def images_of(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """Return images [N, 3, 32, 32] in [0, 1].
+
+        Args:
+            latents: [N, L].
+            classes: Integers [N].
+        """
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return images [N, 3, 32, 32] in [0, 1].
@@ -51,31 +45,13 @@ class ConditionalGenerator(Generator):
         Args:
             latents: [N, L].
             classes: Integers [N].
+
+        Raises:
+            ValueError: There are no classes.
         """
         if classes is None:
             raise ValueError(f"classes are needed, integers below {self.num_classes}, got None")
-        drawn = torch.einsum("nij,nj->ni", self.factors[classes], latents)
-        images: Tensor = self.decoder(self.means[classes] + drawn)
-        return images
-
-    @torch.no_grad()
-    def fit(self, codes: Tensor, labels: Tensor) -> None:
-        """Set the Gaussians to those of the codes.
-
-        Args:
-            codes: What the decoder is to be given for some images [N, L].
-            labels: Their classes [N].
-
-        Raises:
-            ValueError: A class has fewer than two images.
-        """
-        for index, name in enumerate(self.classes):
-            mine = codes[labels == index].double()
-            if len(mine) < 2:
-                raise ValueError(f"a class needs two images, found {len(mine)} of {name!r}")
-            covariance = torch.cov(mine.T) + 1e-6 * torch.eye(self.latent_size, dtype=mine.dtype)
-            self.means[index] = mine.mean(dim=0).float()
-            self.factors[index] = torch.linalg.cholesky(covariance).float()
+        return self.images_of(latents, classes)
 
     def as_state(self) -> dict[str, Any]:
         """Return sizes, names and weights; half precision serves for pictures, at half the size."""
@@ -87,7 +63,7 @@ class ConditionalGenerator(Generator):
         }
 
     @classmethod
-    def of_state(cls, state: dict[str, Any]) -> "ConditionalGenerator":
+    def of_state(cls: type[Self], state: dict[str, Any]) -> Self:
         """Return a generator, frozen.
 
         Args:

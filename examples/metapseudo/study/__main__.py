@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -63,10 +64,24 @@ def generators(
     _study(plan.generators(seeds), "generators", out, results, jobs)
 
 
+@app.command()
+def photographs(
+    seeds: Seeds = 3,
+    data: Annotated[str, typer.Option(help="Folder or zip of images.")] = "cifar10.zip",
+    jobs: Jobs = 2,
+    out: Out = Path("runs/metapseudo-photographs"),
+    results: Results = RESULTS,
+) -> None:
+    """The same on real images, by generators that ``train_source`` trained on other classes."""
+    found = _study(plan.photographs(seeds, data), "photographs", out, results, jobs)
+    draw_accuracy(found, results / "photographs.png")
+
+
 def _study(
     planned: Iterable[RunConfig], name: str, out: Path, results: Path, jobs: int
 ) -> list[Result]:
-    do: Do = find_only if name == "latents" else run
+    # A study looks at the end of its runs, and they are short.
+    do: Do = find_only if name == "latents" else partial(run, num_parts=1)
     try:
         found = run_all(list(planned), out, jobs=jobs, console=Console(), do=do)
     except ValueError as error:

@@ -35,6 +35,17 @@ VALIDATION = (
 BLURRED = "-autoencoder"
 GENERATORS = ("consistency-random", "freematch-random", "consistency-gap", "freematch-gap")
 
+# Files that ``train_source`` writes; see the README.
+PHOTOGRAPHS_BY = {
+    "": "runs/photographs-adversarial.pt",
+    BLURRED: "runs/photographs-autoencoder.pt",
+}
+PHOTOGRAPHS = {
+    "": ("labels", *GENERATORS, "p-ssl", "consistency-real", "freematch-real"),
+    BLURRED: ("consistency-random", "consistency-gap"),
+}
+PHOTOGRAPHS_AT = (4, 64)
+
 
 def accuracy(num_seeds: int, num_few: int) -> Iterable[RunConfig]:
     """Yield what samples are worth, between labels alone and real images.
@@ -88,5 +99,22 @@ def generators(num_seeds: int) -> Iterable[RunConfig]:
             yield replace(config, variant=variant + BLURRED, generator="autoencoder")
 
 
-def _config(variant: str, labels: int, seed: int) -> RunConfig:
-    return variant_config(variant, labels_per_class=labels, seed=seed, threads=1)
+def photographs(num_seeds: int, data: str = "cifar10.zip") -> Iterable[RunConfig]:
+    """Yield runs on images of files, by an adversarial generator and by the blurred one.
+
+    Args:
+        num_seeds: Number of seeds.
+        data: Folder or zip of images, of whose first half of classes both generators are.
+    """
+    for labels in PHOTOGRAPHS_AT:
+        for seed in range(num_seeds):
+            for suffix, names in PHOTOGRAPHS.items():
+                for variant in names:
+                    yield replace(
+                        _config(variant, labels, seed, data=data, generator=PHOTOGRAPHS_BY[suffix]),
+                        variant=variant + suffix,
+                    )
+
+
+def _config(variant: str, labels: int, seed: int, **options: str) -> RunConfig:
+    return variant_config(variant, labels_per_class=labels, seed=seed, threads=1, **options)

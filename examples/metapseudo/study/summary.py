@@ -27,6 +27,7 @@ PAIRS = (
     *((f"{name}-gap", f"{name}-random") for name in ("consistency", "freematch")),
     *((f"{name}-gap", "labels") for name in ("consistency", "freematch")),
     *((f"{name}-gap", f"{name}-real") for name in ("consistency", "freematch")),
+    ("p-ssl", "freematch-random"),
     ("validation", "consistency-random"),
     *((name, "consistency-gap") for name in ("validation", "both", "both-finite")),
     ("both-balanced", "both"),

@@ -9,9 +9,9 @@ from PIL import Image
 from examples.metapseudo import data
 from examples.metapseudo.classifier import build_classifier
 from examples.metapseudo.data import Labelled, Target, load_target
-from examples.metapseudo.generators.conditional import ConditionalGenerator
+from examples.metapseudo.generators.autoencoder import AutoencoderGenerator
 from examples.metapseudo.generators.generator import frozen
-from examples.metapseudo.source import Source, load_source, train_source
+from examples.metapseudo.source import KINDS, Source, load_source, train_source
 from examples.metapseudo.variants import RunConfig, variant_config
 
 
@@ -40,7 +40,7 @@ def conditional() -> Source:
     """A small generator and a classifier of three classes, with their initial weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        generator = ConditionalGenerator(("a", "b", "c"), latent_size=8, width=32)
+        generator = AutoencoderGenerator(("a", "b", "c"), latent_size=8, width=32)
         generator.means.normal_().mul_(5)  # Contrast in the images, and classes that differ.
         generator.factors.mul_(5)
     frozen(generator)
@@ -57,10 +57,14 @@ def source_images() -> Labelled:
     )
 
 
-@pytest.fixture(scope="session")
-def source_file(source_images: Labelled, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", params=KINDS)
+def source_file(
+    request: pytest.FixtureRequest,
+    source_images: Labelled,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     path = tmp_path_factory.mktemp("source") / "made" / "source.pt"
-    train_source(source_images, path, generator_steps=2, classifier_steps=2)
+    train_source(source_images, path, kind=request.param, generator_steps=2, classifier_steps=2)
     return path
 
 

@@ -1,4 +1,4 @@
-"""The small generator: its interface, its file, and its training."""
+"""The generators that are trained: their interface, their files, and their training."""
 
 from pathlib import Path
 
@@ -10,12 +10,24 @@ from examples.common.checkpoint import load_checkpoint
 from examples.metapseudo import source as source_module
 from examples.metapseudo.classifier import probabilities
 from examples.metapseudo.data import Labelled
-from examples.metapseudo.generators.autoencoder import train_generator
+from examples.metapseudo.generators import adversarial as adversarial_module
+from examples.metapseudo.generators.adversarial import (
+    AdversarialGenerator,
+    Discriminator,
+    train_adversarial,
+)
+from examples.metapseudo.generators.autoencoder import AutoencoderGenerator, train_autoencoder
 from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import frozen
 from examples.metapseudo.generators.published import FaceGenerator
 from examples.metapseudo.generators.renderer import Renderer
-from examples.metapseudo.source import Source, load_source, train_classifier
+from examples.metapseudo.source import (
+    KINDS,
+    Source,
+    load_source,
+    train_classifier,
+    train_source,
+)
 
 CLASSES = torch.arange(6) % 3
 
@@ -25,8 +37,30 @@ def draws(seed: int = 0) -> torch.Generator:
 
 
 @pytest.fixture
-def generator(conditional: Source) -> ConditionalGenerator:
+def gaussian(conditional: Source) -> AutoencoderGenerator:
+    assert isinstance(conditional.generator, AutoencoderGenerator)
     return conditional.generator
+
+
+@pytest.fixture
+def adversarial() -> AdversarialGenerator:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = AdversarialGenerator(("a", "b", "c"), latent_size=8, width=4)
+    with torch.no_grad():
+        generator.layers[0].weight.mul_(20)  # Contrast in the images.
+        generator.layers[-2].weight.mul_(20)
+    frozen(generator)
+    return generator
+
+
+@pytest.fixture(params=KINDS)
+def generator(
+    request: pytest.FixtureRequest,
+    gaussian: AutoencoderGenerator,
+    adversarial: AdversarialGenerator,
+) -> ConditionalGenerator:
+    return gaussian if request.param == "autoencoder" else adversarial
 
 
 @pytest.fixture
@@ -72,8 +106,9 @@ def test_gradients_reach_the_latents_and_not_the_frozen_weights(
 
 
 def test_an_image_is_decoded_from_a_draw_of_the_gaussian_of_its_class(
-    generator: ConditionalGenerator, latents: Tensor
+    gaussian: AutoencoderGenerator, latents: Tensor
 ) -> None:
+    generator = gaussian
     generator.factors.normal_(generator=draws(1))
     codes = torch.stack(
         [
@@ -84,7 +119,8 @@ def test_an_image_is_decoded_from_a_draw_of_the_gaussian_of_its_class(
     torch.testing.assert_close(generator(latents, CLASSES), generator.decoder(codes))
 
 
-def test_the_gaussians_are_those_of_the_codes(generator: ConditionalGenerator) -> None:
+def test_the_gaussians_are_those_of_the_codes(gaussian: AutoencoderGenerator) -> None:
+    generator = gaussian
     scales = torch.tensor([0.5, 1.0, 2.0])
     mixing = torch.randn(8, 8, generator=draws(1))
     labels = torch.arange(300) % 3
@@ -102,7 +138,7 @@ def test_a_state_in_half_precision_gives_nearly_the_same_images(
 ) -> None:
     state = generator.as_state()
     assert {value.dtype for value in state["weights"].values()} <= {torch.float16, torch.int64}
-    restored = ConditionalGenerator.of_state(state)
+    restored = type(generator).of_state(state)
     assert restored.classes == ("a", "b", "c")
     assert restored.latent_size == 8
     assert {weight.dtype for weight in restored.parameters()} == {torch.float32}
@@ -113,11 +149,12 @@ def test_a_state_in_half_precision_gives_nearly_the_same_images(
     assert all(torch.equal(value, again[name]) for name, value in state["weights"].items())
 
 
-def test_a_generator_of_a_state_is_frozen() -> None:
-    trainable = ConditionalGenerator(("a", "b"), latent_size=8, width=4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generator_of_a_state_is_frozen(kind: str) -> None:
+    trainable = KINDS[kind].generator(("a", "b"), latent_size=8, width=4)
     assert trainable.training
     assert all(weight.requires_grad for weight in trainable.parameters())
-    restored = ConditionalGenerator.of_state(trainable.as_state())
+    restored = type(trainable).of_state(trainable.as_state())
     assert frozen(trainable) is trainable
     for generator in (restored, trainable):
         assert not any(module.training for module in generator.modules())
@@ -153,12 +190,13 @@ def test_the_generator_of_the_draws_decides(generator: ConditionalGenerator) -> 
     assert not torch.equal(latents, generator.draw(5, draws(2))[0])
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_training_is_decided_by_its_seed_and_leaves_the_global_generator_alone(
-    source_images: Labelled,
+    source_images: Labelled, kind: str
 ) -> None:
     def trained(seed: int) -> ConditionalGenerator:
         images = (source_images.images, source_images.labels, source_images.classes)
-        return train_generator(*images, num_steps=2, batch_size=8, seed=seed)
+        return KINDS[kind].train(*images, num_steps=2, batch_size=8, seed=seed)
 
     state = torch.get_rng_state()
     first = trained(0)
@@ -168,17 +206,17 @@ def test_training_is_decided_by_its_seed_and_leaves_the_global_generator_alone(
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again[name]), name
         assert weight.isfinite().all(), name
-    assert not torch.equal(first.means, other["means"])
+    assert not all(torch.equal(weight, other[name]) for name, weight in again.items())
     assert not any(weight.requires_grad for weight in first.parameters())
     assert not first.training
 
 
-def test_training_learns_what_the_classes_look_like() -> None:
+def test_an_autoencoder_learns_what_the_classes_look_like() -> None:
     images = torch.full((60, 3, 32, 32), 40, dtype=torch.uint8)
     labels = torch.arange(60) % 2
     images[labels == 0, 0] = 220  # red
     images[labels == 1, 2] = 220  # blue
-    generator = train_generator(images, labels, ("red", "blue"), num_steps=60, batch_size=8)
+    generator = train_autoencoder(images, labels, ("red", "blue"), num_steps=60, batch_size=8)
     latents, _ = generator.draw(10, draws())
     for label, channel in ((0, 0), (1, 2)):
         shown = generator(latents, torch.full((10,), label)).mean(dim=(2, 3))
@@ -210,6 +248,52 @@ def test_a_source_is_known_by_its_name(source_file: Path, monkeypatch: pytest.Mo
     published = load_source("faces")
     assert published.generator is faces
     assert published.classifier is None
+
+
+def test_adversarial_training_learns_colours_and_classes() -> None:
+    images = torch.randint(20, 60, (60, 3, 32, 32), generator=draws(), dtype=torch.uint8)
+    labels = torch.arange(60) % 2
+    images[labels == 0, 0] += 180  # red
+    images[labels == 1, 2] += 180  # blue
+    generator = train_adversarial(images, labels, ("red", "blue"), num_steps=80, batch_size=8)
+    latents, _ = generator.draw(10, draws())
+    red, blue = (
+        generator(latents, torch.full((10,), label)).mean(dim=(0, 2, 3)) for label in (0, 1)
+    )
+    assert red[0] > blue[0] + 0.05
+    assert blue[2] > red[2] + 0.05
+    assert max(red[1], blue[1]) < 0.4
+
+
+def test_the_running_average_forgets_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    trained = []
+
+    class Watched(AdversarialGenerator):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **{"width": 4, **options})  # type: ignore[arg-type]
+            trained.append(self)
+
+    monkeypatch.setattr(adversarial_module, "AdversarialGenerator", Watched)
+    averaged = train_adversarial(images, torch.arange(4) % 2, ("a", "b"), num_steps=1, batch_size=4)
+    for name, weight in trained[0].state_dict().items():
+        assert torch.equal(averaged.state_dict()[name], weight), name
+
+
+def test_the_discriminator_sees_the_class_and_how_much_a_batch_differs() -> None:
+    discriminator = Discriminator(2, width=4).eval()
+    images = torch.rand(3, 3, 32, 32, generator=draws())
+    zeros = torch.zeros(3, dtype=torch.long)
+    scores = discriminator(images, zeros)
+    assert scores.shape == (3,)
+    assert (discriminator(images, zeros + 1) != scores).all()
+    assert discriminator(images[:1].expand(3, 3, 32, 32), zeros)[0] != scores[0]
+
+
+def test_another_kind_of_generator_is_refused(source_images: Labelled, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"kind must be one of .*autoencoder.*, got 'gan'"):
+        train_source(source_images, tmp_path / "a.pt", kind="gan", classifier_steps=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_source_classifier_learns_its_classes() -> None:
@@ -246,7 +330,8 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes | None) 
         load_source(str(path))
 
 
-def test_a_class_of_one_image_is_refused(generator: ConditionalGenerator) -> None:
+def test_a_class_of_one_image_is_refused(gaussian: AutoencoderGenerator) -> None:
+    generator = gaussian
     before = generator.means.clone()
     with pytest.raises(ValueError, match="needs two images, found 1 of 'a'"):
         generator.fit(torch.ones(5, 8), torch.tensor([0, 1, 1, 2, 2]))
@@ -257,5 +342,5 @@ def test_reading_a_generator_leaves_the_global_generator_alone(
     generator: ConditionalGenerator,
 ) -> None:
     before = torch.get_rng_state()
-    ConditionalGenerator.of_state(generator.as_state())
+    type(generator).of_state(generator.as_state())
     assert torch.equal(torch.get_rng_state(), before)
