@@ -22,7 +22,9 @@ def check_differentiable(graph: Graph) -> None:
             task = graph.names(graph.tasks_of_node.get(node, 0))[0]
             raise ValueError(
                 f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
-                "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+                "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False). With "
+                "Hugging Face, model.gradient_checkpointing_enable(gradient_checkpointing_kwargs="
+                '{"use_reentrant": False}), or TrainingArguments(gradient_checkpointing_kwargs=...)'
             )
         if kind == _DDP_SINK:
             ddp = getattr(node, "ddp_weakref", lambda: None)()

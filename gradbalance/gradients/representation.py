@@ -1,7 +1,7 @@
 """Gradients with respect to a shared representation: MGDA-UB's cheap source."""
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import torch
@@ -40,8 +40,9 @@ class Representation(StatelessSource):
 
     Raises:
         ValueError: at a step: nothing was captured, more than one forward pass was, the output is
-            not a tensor (or a sequence of tensors) with a graph, a loss does not reach it, or one
-            reaches the trunk by another path as well.
+            not a tensor with a graph (or a sequence or mapping with some, such as a model of
+            Hugging Face returns), a loss does not reach it, one reaches the trunk by another path
+            as well, or the losses start from two tensors of which one is computed from the other.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -115,8 +116,7 @@ class Representation(StatelessSource):
                 + " since the last step. Run the trunk once, under enabled gradients, or pass it: "
                 "balancer(losses, representation=z)"
             )
-        tensors = _tensors_of(captured)
-        graph = _graph_before(losses, tensors)
+        tensors, graph = _reached(losses, _tensors_of(captured))
         check_whole(graph.reached_by)
 
         def share(reached: Reached, tasks: Sequence[str]) -> Shared:
@@ -148,9 +148,37 @@ class _Capture:
         return _Capture, ()
 
 
-def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) -> Graph:
-    """The graph between the losses and the representation, whose leaves are the heads'."""
-    graph = Graph(losses, stop=representation)
+def _reached(
+    losses: Mapping[str, Tensor], representation: dict[str, Tensor]
+) -> tuple[list[Tensor], Graph]:
+    """Those of the tensors that a loss reaches, and the graph between them and the losses.
+
+    Args:
+        losses: by task.
+        representation: all that the trunk gave, by where it stands in its output.
+    """
+    names, tensors = list(representation), list(representation.values())
+    graph = Graph(losses, stop=tensors)
+    used = sorted(set().union(*graph.reached.values()))
+    for index in used if len(used) > 1 else ():
+        others = [tensors[i] for i in used if i != index]
+        if Graph({"": tensors[index]}, stop=others).reached[""]:
+            first = next(names[i] for i in used if i != index)
+            raise ValueError(
+                f"the losses start from {[names[i] for i in used]} of the representation, and "
+                f"{names[index]} is computed from another of them: gradients with respect to both "
+                "cannot be compared. Pass the one that all tasks are computed from: "
+                f"balancer(losses, representation={first})"
+            )
+    if 0 < len(used) < len(tensors):  # an output has more than the heads take
+        tensors = [tensors[index] for index in used]
+        graph = Graph(losses, stop=tensors)
+    _check(losses, tensors, graph)
+    return tensors, graph
+
+
+def _check(losses: Mapping[str, Tensor], representation: list[Tensor], graph: Graph) -> None:
+    """Raise unless every loss depends on the representation, and on the trunk only through it."""
     check_differentiable(graph)
     behind = Graph({str(i): z for i, z in enumerate(representation)}).reached_by
     for task in losses:
@@ -166,20 +194,37 @@ def _graph_before(losses: Mapping[str, Tensor], representation: list[Tensor]) ->
                 f"task {task!r} reaches parameters of shapes {around} both through the "
                 "representation and around it; use SharedParameters() instead"
             )
-    return graph
 
 
-def _tensors_of(representation: Any) -> list[Tensor]:
-    tensors = [representation] if isinstance(representation, Tensor) else representation
-    if not isinstance(tensors, list | tuple) or not all(isinstance(t, Tensor) for t in tensors):
+def _tensors_of(output: Any) -> dict[str, Tensor]:
+    """The tensors of a trunk's output that have a graph, by where they stand in it."""
+    if isinstance(output, Tensor):
+        found = {"the output": output}
+    elif isinstance(output, Mapping):  # also what Hugging Face's models return
+        found = {key: t for name, part in output.items() for key, t in _named(str(name), part)}
+    elif isinstance(output, list | tuple) and all(isinstance(t, Tensor) for t in output):
+        found = {f"output[{index}]": tensor for index, tensor in enumerate(output)}
+    else:
+        found = {}
+    if not found:
         raise ValueError(
-            "a representation is a tensor or a sequence of tensors; found a "
-            f"{type(representation).__name__}. Pass balancer(losses, representation=z)"
+            "a representation is a tensor, or a sequence or mapping of tensors; found a "
+            f"{type(output).__name__}. Pass balancer(losses, representation=z)"
         )
-    differentiable = [t for t in tensors if t.requires_grad]
+    # A tensor may have two names.
+    differentiable = {id(t): (name, t) for name, t in reversed(found.items()) if t.requires_grad}
     if not differentiable:
         raise ValueError(
             "the representation does not require gradients; found a trunk that is frozen or ran "
             "without gradients"
         )
-    return differentiable
+    return dict(reversed(differentiable.values()))
+
+
+def _named(name: str, part: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in an entry of a mapping, which may hold other things: a cache, say."""
+    if isinstance(part, Tensor):
+        yield name, part
+    elif isinstance(part, list | tuple):
+        for index, inner in enumerate(part):
+            yield from _named(f"{name}[{index}]", inner)

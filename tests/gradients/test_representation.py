@@ -91,8 +91,8 @@ def test_a_leaf_can_be_the_representation():
 @pytest.mark.parametrize(
     ("representation", "match"),
     [
-        ({"z": 1}, "a tensor or a sequence"),
-        ([1, 2], "a tensor or a sequence"),
+        ({"z": 1}, "a tensor, or a sequence or mapping"),
+        ([1, 2], "a tensor, or a sequence or mapping"),
         (torch.ones(2), "does not require gradients"),
     ],
 )
@@ -181,6 +181,41 @@ def test_a_trunk_with_several_outputs():
         around = first.sum() + second.sum() + part.weight.sum()
         with pytest.raises(ValueError, match="and around it"):
             balancer.backward([around, second.sum()])
+
+
+class Output(dict):
+    """What a model of Hugging Face returns is a mapping of much that the heads do not take."""
+
+
+def test_a_mapping_is_a_representation_by_what_the_losses_reach():
+    model, other = Net(), Net()
+    plain = gb.Balancer(gb.MGDA(), gb.Representation()).backward(
+        model.losses(z := model.trunk(model.x)), representation=z
+    )
+    z = other.trunk(other.x)
+    output = Output(
+        last=z, pooled=z.mean(0), cache=object(), none=None, states=(other.x, (2 * z, z))
+    )
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation())
+    report = balancer.backward(other.losses(z), representation=output)
+    assert report.gram.tolist() == plain.gram.tolist()
+    for first, second in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(first.grad, second.grad)
+
+
+@pytest.mark.parametrize("kind", [tuple, lambda pair: {"last": pair[0], "pooled": pair[1]}])
+def test_losses_that_start_from_tensors_of_one_chain_are_refused(kind):
+    """Their gradients would look orthogonal, whatever they are."""
+    model = Net()
+    z = model.trunk(model.x)
+    pooled = torch.tanh(z)
+    losses = {"a": z.square().sum(), "b": pooled.sum()}
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation())
+    names = r"(output\[0\]|last)", r"(output\[1\]|pooled)"
+    match = rf"start from \['{names[0]}', '{names[1]}'\].*{names[1]} is.*representation={names[0]}"
+    with pytest.raises(ValueError, match=match):
+        balancer.backward(losses, representation=kind((z, pooled)))
+    balancer.backward(losses, representation=z)
 
 
 @pytest.mark.parametrize("before", [None, 5.0])
