@@ -71,7 +71,7 @@ def reuse(measured: Measured, memory: Memory, policy: Policy) -> Decision:
     for solver, known in zip(memory.solvers, memory.weights, strict=True):
         reused = {measured.names[i]: known[measured.names[i]] for i in usable}
         solution = Solution(np.array(list(reused.values())), Status.REUSED) if reused else None
-        report = _report(measured, solver, None, reused, solution, left_out)
+        report = _report(measured, solver, None, reused, solution, left_out, policy)
         steps.append(Step(report, reused))
     return _decision(steps, memory)
 
@@ -112,7 +112,7 @@ def skip(measured: Measured, memory: Memory, policy: Policy, *, written: float) 
     usable, left_out = _usable(measured, None, policy.nonfinite)
     solution = Solution(np.zeros(len(usable)), Status.SKIPPED)
     weights = {measured.names[i]: written for i in usable}
-    reports = [_report(measured, s, None, {}, solution, left_out) for s in memory.solvers]
+    reports = [_report(measured, s, None, {}, solution, left_out, policy) for s in memory.solvers]
     return _decision([Step(report, weights) for report in reports], memory, skipped=True)
 
 
@@ -160,7 +160,7 @@ def _solved(
 ) -> Step:
     """Apply the policies for zero losses and gradients, solve for the rest, and report on all."""
     if not usable:
-        return Step(_report(measured, solver, gram, {}, None, left_out), {})
+        return Step(_report(measured, solver, gram, {}, None, left_out, policy), {})
     losses = losses_in_range(measured.losses)
     if not solver.takes_zero_losses and not losses[usable].all():
         zeros = [measured.names[i] for i in usable if losses[i] == 0]
@@ -179,7 +179,7 @@ def _solved(
     solution = _settled(solution, length, solver, problem)
     values = _rescaled(solution, problem, policy)
     weights |= dict(zip(problem.names, values.tolist(), strict=True))
-    report = _report(measured, solver, gram, weights, solution, left_out)
+    report = _report(measured, solver, gram, weights, solution, left_out, policy)
     return Step(report, weights, problem, solution, length)
 
 
@@ -245,6 +245,7 @@ def _report(
     weights: Mapping[str, float],
     solution: Solution | None,
     left_out: Mapping[str, str],
+    policy: Policy,
 ) -> Report:
     tasks, losses = measured.tasks, measured.losses
     if measured.names != tasks:
@@ -265,4 +266,5 @@ def _report(
         certificate=None if solution is None else solution.certificate,
         left_out=left_out,
         resolution=measured.resolution,
+        measures_gramian=policy.measures_gramian,
     )

@@ -15,7 +15,11 @@ NonFinite = Literal["raise", "skip"]
 
 @dataclass(frozen=True)
 class Policy:
-    """How steps are taken; see `Balancer` for each option."""
+    """How steps are taken; see `Balancer` for each option.
+
+    Attributes:
+        measures_gramian: whether the source does, at the steps that are solved.
+    """
 
     heads: Heads
     scale: Scale | None
@@ -23,6 +27,7 @@ class Policy:
     nonfinite: NonFinite
     every: int
     distributed: bool | ProcessGroup
+    measures_gramian: bool
 
 
 def checked_policy(
@@ -77,4 +82,5 @@ def checked_policy(
             "a task has one weight a group, so its head has none; found groups "
             f'{list(source.groups)} and heads="weighted". Use heads="raw"'
         )
-    return Policy(chosen, scale, zero_gradients, nonfinite, every, distributed)
+    measures = source.measures_gramian
+    return Policy(chosen, scale, zero_gradients, nonfinite, every, distributed, measures)

@@ -24,7 +24,8 @@ class Report:
         names: the tasks.
         losses: [T].
         weights: [T], as they acted on the raw gradients (or losses, see the solver's `weighs`).
-        gram: [T, T] inner products of the gradients, or None where the source does not measure it.
+        gram: [T, T] inner products of the gradients, or None where they were not measured: by a
+            source that does not, or at a step that reused weights or was skipped.
         solver: the name of the solver's class.
         status: see `Solution.status`; None where no task took part.
         num_steps: the solver's iterations.
@@ -34,6 +35,7 @@ class Report:
         groups: where groups of parameters are balanced each for itself, the report of each by its
             name; this one is then of all parameters together, and its weights are NaN.
         resolution: how exactly directions were known, see `Problem`; 0 without a Gramian.
+        measures_gramian: whether the source measures the Gramian, at the steps that are solved.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -60,6 +62,7 @@ class Report:
     left_out: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, "Report"] = field(default_factory=dict)
     resolution: float = 0.0
+    measures_gramian: bool = False
 
     @property
     def norms(self) -> Array | None:
@@ -98,29 +101,34 @@ class Report:
         return known
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Floats under flat names such as "weight/depth", for any logger; nothing that is NaN.
+        """Floats under flat names such as "weight/depth", for any logger.
+
+        The names are the same at every step of a run, as loggers want them; what was not measured
+        is NaN: losses of absent tasks, and gradients at a step that reused weights or was skipped.
+        "status_code" is the status as a number, its `severity`: 0 stationary, 1 reused,
+        2 converged, 3 step limit, 4 ill-posed, 5 ascent, 6 skipped; NaN where no task took part.
 
         Args:
             prefix: stands in front of every name: "train/" gives "train/weight/depth".
         """
-        entries: dict[str, float] = {}
-        for index, name in enumerate(self.names):
-            entries[f"loss/{name}"] = float(self.losses[index])
-            entries[f"weight/{name}"] = float(self.weights[index])
-            if self.norms is not None and self.descent is not None:
-                entries[f"norm/{name}"] = float(self.norms[index])
-                entries[f"descent/{name}"] = float(self.descent[index])
-        if self.cosines is not None:
+        num_tasks = len(self.names)
+        entries = {f"loss/{name}": loss for name, loss in zip(self.names, self.losses, strict=True)}
+        for group, report in self.groups.items() or [("", self)]:
+            start = f"weight/{group}/" if group else "weight/"
+            entries |= zip((start + name for name in report.names), report.weights, strict=True)
+        if self.measures_gramian or self.gram is not None:
+            unknown = np.full((num_tasks, num_tasks), np.nan)
+            cosines = unknown if self.cosines is None else self.cosines
+            for kind, values in (("norm", self.norms), ("descent", self.descent)):
+                known = unknown[0] if values is None else values
+                entries |= zip((f"{kind}/{name}" for name in self.names), known, strict=True)
             for i, first in enumerate(self.names):
-                for j in range(i + 1, len(self.names)):
-                    entries[f"cosine/{first}/{self.names[j]}"] = float(self.cosines[i, j])
-            entries["num_conflicts"] = float(len(self.conflicts))
-        for group, report in self.groups.items():
-            for name, weight in zip(report.names, report.weights, strict=True):
-                entries[f"weight/{group}/{name}"] = float(weight)
-        if self.certificate is not None:
-            entries["certificate"] = self.certificate
-        return {prefix + key: value for key, value in entries.items() if not np.isnan(value)}
+                for j in range(i + 1, num_tasks):
+                    entries[f"cosine/{first}/{self.names[j]}"] = cosines[i, j]
+            entries["num_conflicts"] = np.nan if self.gram is None else len(self.conflicts)
+        entries["certificate"] = np.nan if self.certificate is None else self.certificate
+        entries["status_code"] = np.nan if self.status is None else self.status.severity
+        return {prefix + key: float(value) for key, value in entries.items()}
 
     def __str__(self) -> str:
         return as_text(self._headline(), self._rows())

@@ -67,13 +67,14 @@ class RunFolder:
         return None
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the metrics.
+        """Append a line to the metrics; what is NaN, which JSON lacks, is left out.
 
         Args:
             record: Plain values.
         """
+        known = {key: value for key, value in record.items() if value == value}  # NaN is not
         with self.metrics_file.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(known, allow_nan=False) + "\n")
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save the state of a run, and how far its metrics had come.
