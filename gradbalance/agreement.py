@@ -4,12 +4,14 @@ import re
 import zlib
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from gradbalance.gradients import TaskGradients
 from gradbalance.gradients.ranks import Common, Ranks, RanksError
+from gradbalance.gradients.replicas import Replicas
 
 _ALONE = (
     "A rank that catches an error which the others do not see, or that calls something else, is "
@@ -21,6 +23,15 @@ _NAME_IT = (
 )
 _ALIKE = "Build the Balancer alike on all ranks, and load the same state on all, that of rank 0"
 _SCALE = "Use one loss scale on all ranks"
+_DRIFT = (
+    "the ranks' parameters were the same at the first step and are not after {num_steps}: nothing "
+    "averaged their gradients. Wrap the model in DistributedDataParallel and call that, or average "
+    ".grad before the optimizer's step. A framework that owns the backward must be given the loss: "
+    "return balancer(losses), self.manual_backward(balancer(losses)), "
+    "fabric.backward(balancer(losses)). Where each rank is to train a model of its own: "
+    "Balancer(distributed=False)"
+)
+_LONGEST_PAUSE = 1024  # Steps from one comparison of the parameters to the next.
 
 
 class Agreement:
@@ -28,6 +39,10 @@ class Agreement:
 
     A rank that raised an error alone, and went on, has not counted what the others have; so the
     next meeting is an error on all of them, and from there on they go together again.
+
+    Parameters that were alike at the first step must stay so, or nothing averages the gradients:
+    a checksum of them is compared at the second step, after 2, 4, 8 and so on, and after every
+    1024th. Where ranks begin with others, they are taken to be meant so.
 
     Args:
         distributed: the ranks; see `Balancer`.
@@ -44,6 +59,8 @@ class Agreement:
         self._loaded = ""
         self._num_steps = 0
         self._num_refused = 0
+        self._replicas: Replicas | None = None
+        self._alike: bool | None = None  # None before the first step
 
     @property
     def ranks(self) -> Ranks | None:
@@ -91,19 +108,40 @@ class Agreement:
         """
         if self.ranks is None:
             return losses, None
-        refused, rounding = None, 0.0
+        refused, rounding, checksum = None, 0.0, ""
         try:
             shapes = gradients.shapes()
             rounding = gradients.rounding
+            checksum = self._checksum(gradients)
         except ValueError as error:  # told to the others first, who would wait for this rank
             refused, shapes = error, str(error)
         try:
-            agreed = self._meet(what, losses, tasks, shapes, factor, rounding)
+            means, coarsest, alike = self._meet(
+                what, losses, tasks, shapes, factor, rounding, checksum
+            )
         except RanksError as error:
             raise refused or error from None
         if refused is not None:
             raise refused
-        return agreed
+        if self._alike is None:
+            self._alike = alike
+        elif self._alike and not alike:
+            raise RanksError(_DRIFT.format(num_steps=self._num_steps))
+        return means, coarsest
+
+    def _checksum(self, gradients: TaskGradients) -> str:
+        """Of the parameters, where they are to be compared."""
+        done = self._num_steps
+        pauses = done & (done - 1) != 0 and done % _LONGEST_PAUSE != 0
+        if self._alike is False or (self._alike and pauses):
+            return ""
+        if self._replicas is None:
+            self._replicas = Replicas(gradients.replicas())
+        return self._replicas.checksum()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is of other parameters."""
+        return {**vars(self), "_replicas": None, "_alike": None}
 
     def on_losses(
         self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]
@@ -123,10 +161,11 @@ class Agreement:
         shapes: object = None,
         factor: float = 1.0,
         number: float = 0.0,
-    ) -> tuple[Mapping[str, Tensor], float]:
+        told: str = "",
+    ) -> tuple[Mapping[str, Tensor], float, bool]:
         ranks = self.ranks
         if ranks is None:
-            return losses, number
+            return losses, number, True
         if tasks != self.tasks:  # an all-reduce of their own: their number is a length below
             ranks.check_same(Common("the tasks", tasks, _NAME_IT), next(iter(losses.values())))
             self.tasks = tasks
@@ -138,7 +177,7 @@ class Agreement:
             Common("the gradient that the balanced loss receives", factor, _SCALE),
         ]
         try:
-            return ranks.agree(losses, tasks, common, number)
+            return ranks.agree(losses, tasks, common, number, told)
         except RanksError:
             self._num_steps = self._num_refused = 0  # on all of them
             raise

@@ -155,6 +155,15 @@ class GraphGradients(TaskGradients):
         groups = [[(tuple(t.shape), t.dtype) for t in part] for part in self.shared.measured]
         return groups, list(map(fingerprint, self.shared.new))
 
+    def replicas(self) -> Sequence[Tensor]:
+        """What is measured; where that is no parameter, what several tasks reach."""
+        measured = [tensor for part in self.shared.measured for tensor in part]
+        if measured and not self._keeping.samples_are_columns:
+            return measured
+        reached = Graph(self._losses).reached_by
+        several = [leaf for leaf, tasks in reached.items() if len(tasks) > 1]
+        return several if len(self._losses) > 1 else list(reached)
+
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         """One backward a task, as far as what is measured, and its own leaves where they stay."""
         shared, writes_rows = self.shared, self._writes_rows

@@ -95,17 +95,20 @@ class Ranks:
         tasks: Sequence[str],
         common: Sequence[Common],
         number: float = 0.0,
-    ) -> tuple[dict[str, Tensor], float]:
+        told: object = None,
+    ) -> tuple[dict[str, Tensor], float, bool]:
         """The losses of DDP's objective, by task, of those that are present on any rank.
 
         A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
-        is not finite on one of them. With them the largest of the ranks' numbers. One all-reduce.
+        is not finite on one of them. With them the largest of the ranks' numbers, and whether all
+        were told the same. One all-reduce.
 
         Args:
             losses: of this rank.
             tasks: all T tasks, the same on every rank.
             common: what else must be the same on every rank.
             number: of this rank, not negative, such as the rounding of its gradients.
+            told: what may differ between the ranks, but they want to know; its text is compared.
 
         Raises:
             RanksError: on every rank, if it is not.
@@ -117,15 +120,16 @@ class Ranks:
         finite = torch.isfinite(values)
         present = torch.tensor([float(t in losses) for t in tasks], dtype=zero.dtype).to(device)
         sent = [torch.where(finite, values, 0), present, (~finite).to(zero)]
-        sent += [self._of_rank(self._code(what), zero) for what in common]
-        sent.append(self._of_rank(number, zero))
-        lengths = [len(tasks)] * 3 + [self.size] * (len(common) + 1)
+        sent += [self._of_rank(self._code(what.value), zero) for what in common]
+        sent += [self._of_rank(number, zero), self._of_rank(self._code(told), zero)]
+        lengths = [len(tasks)] * 3 + [self.size] * (len(common) + 2)
         received = torch.split(self.add_up(torch.cat(sent)), lengths)
-        total, anywhere, broken, *codes, numbers = received
+        total, anywhere, broken, *codes, numbers, told_codes = received
         self._compare(common, codes)
         means = torch.where(broken > 0, torch.nan, total / self.size)
         each = zip(tasks, means, anywhere.tolist(), strict=True)
-        return {task: mean for task, mean, there in each if there}, float(numbers.max())
+        agreed = {task: mean for task, mean, there in each if there}
+        return agreed, float(numbers.max()), len(set(told_codes.tolist())) == 1
 
     def check_same(self, common: Common, like: Tensor) -> None:
         """Raise on every rank unless something is the same on all.
@@ -136,12 +140,12 @@ class Ranks:
         """
         device = self._device_for(like)
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
-        self._compare([common], [self.add_up(self._of_rank(self._code(common), zero))])
+        self._compare([common], [self.add_up(self._of_rank(self._code(common.value), zero))])
 
     @staticmethod
-    def _code(common: Common) -> int:
-        """A number for a text, such that float32 holds it."""
-        return zlib.crc32(repr(common.value).encode()) % (1 << 24)
+    def _code(value: object) -> int:
+        """A number for a value's text, such that float32 holds it."""
+        return zlib.crc32(repr(value).encode()) % (1 << 24)
 
     def _of_rank(self, number: float, zero: Tensor) -> Tensor:
         """[N] one number a rank, zero but for this rank's."""

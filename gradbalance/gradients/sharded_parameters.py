@@ -108,6 +108,9 @@ class _ShardedGradients(TaskGradients):
         # Every rank needs all tasks. The shapes are those of the whole parameters.
         return tuple(self._losses), [tuple(p.shape) for p in self.ends[: self._num_shared]]
 
+    def replicas(self) -> Sequence[Tensor]:
+        return ()
+
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         last = list(self._losses)[-1]
         with _put_aside(self.ends), explained():

@@ -73,6 +73,13 @@ class TaskGradients(ABC):
         """
 
     @abstractmethod
+    def replicas(self) -> Sequence[Tensor]:
+        """The parameters that every rank has whole, and that training is to keep alike.
+
+        Asked for at the first step only, where there are several ranks.
+        """
+
+    @abstractmethod
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         """Differentiate as far as the Gramians need.
 

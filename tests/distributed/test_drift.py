@@ -1,0 +1,117 @@
+"""Ranks whose parameters drift apart, for nothing averages their gradients, say so."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import gradbalance as gb
+from tests.distributed.processes import run
+from tests.distributed.test_out_of_step import error_of
+from tests.distributed.test_ranks import SOURCES, Model, average, losses_of, share
+
+Results = Callable[[Callable[..., Any]], list[Any]]
+NUM_STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks() -> Results:
+    done = run(2, run_cases)
+    return lambda case: [results[CASES.index(case)] for results in done]
+
+
+def run_cases() -> list[Any]:
+    return [case() for case in CASES]
+
+
+def errors_of(
+    model: nn.Module, balancer: gb.Balancer, after_backward: Callable[[nn.Module], None]
+) -> list[str]:
+    """The error of each step, "" where there was none."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = []
+    for _ in range(NUM_STEPS):
+        optimizer.zero_grad()
+        found.append(error_of(lambda: balancer(losses_of(model, share())).backward()))
+        after_backward(model)
+        optimizer.step()
+    return found
+
+
+def nothing(model: nn.Module) -> None:
+    """Nobody averages the gradients."""
+
+
+def of_every_source(after_backward: Callable[[nn.Module], None]) -> dict[str, list[str]]:
+    found = {}
+    for name, source in SOURCES.items():
+        model = Model()
+        heads = "raw" if name == "groups" else None
+        balancer = gb.Balancer(gb.Uniform(), source(model), heads=heads)
+        found[name] = errors_of(model, balancer, after_backward)
+    return found
+
+
+def forgotten() -> dict[str, list[str]]:
+    return of_every_source(nothing)
+
+
+def averaged() -> dict[str, list[str]]:
+    return of_every_source(average)
+
+
+def on_its_own() -> list[str]:
+    model = Model()
+    return errors_of(model, gb.Balancer(gb.Uniform(), distributed=False), nothing)
+
+
+def begun_apart() -> list[str]:
+    model = Model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1 + 0.1 * dist.get_rank())
+    source = gb.SharedParameters(model.trunk)  # named, so that nothing is told by its values
+    return errors_of(model, gb.Balancer(gb.Uniform(), source), nothing)
+
+
+def missed_later() -> list[str]:
+    """Averaged at first: after two steps the next comparison is at the fifth."""
+    model, steps = Model(), iter(range(NUM_STEPS))
+
+    def at_first(model: nn.Module) -> None:
+        if next(steps) < 2:
+            average(model)
+
+    return errors_of(model, gb.Balancer(gb.Uniform(), gb.SharedParameters(model.trunk)), at_first)
+
+
+CASES = [forgotten, averaged, on_its_own, begun_apart, missed_later]
+
+
+def test_gradients_that_nobody_averages_are_an_error_at_the_second_step(
+    on_two_ranks: Results,
+) -> None:
+    for found in on_two_ranks(forgotten):
+        for name, errors in found.items():
+            assert errors[0] == "", name
+            assert "the same at the first step and are not after 1" in errors[1], name
+            assert "DistributedDataParallel" in errors[1]
+
+
+def test_averaged_gradients_are_right(on_two_ranks: Results) -> None:
+    for found in on_two_ranks(averaged):
+        assert found == {name: [""] * NUM_STEPS for name in SOURCES}
+
+
+@pytest.mark.parametrize("case", [on_its_own, begun_apart])
+def test_ranks_that_are_meant_to_differ_may(case: Callable[[], Any], on_two_ranks: Results) -> None:
+    assert on_two_ranks(case) == [[""] * NUM_STEPS] * 2
+
+
+def test_it_is_looked_at_now_and_then(on_two_ranks: Results) -> None:
+    for errors in on_two_ranks(missed_later):
+        assert [bool(error) for error in errors] == [False, False, False, False, True]
+        assert "are not after 4" in errors[4]
