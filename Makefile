@@ -24,7 +24,7 @@ types: $(VENV)/dev
 	$(BIN)/mypy
 
 unit: $(VENV)/dev
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 -rs
 
 ## The examples on a few images, start to end.
 smoke: $(VENV)/dev
@@ -58,4 +58,6 @@ $(VENV)/bin/python:
 $(VENV)/example $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e '.[$(@F)]'
 	$(PIP) install -q -c constraints.txt --no-deps $(FACES)
+	if [ $(@F) = dev ]; then $(PIP) install -q -c constraints.txt -e '.[integrations]' || \
+	  echo 'the frameworks of .[integrations] do not install here: tests with them are skipped'; fi
 	touch $@

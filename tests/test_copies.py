@@ -307,16 +307,3 @@ def test_what_takes_every_entry_for_a_tensor_works():
     other = Model(gb.GradNorm(), SOURCES["named"])
     other.load_state_dict(moved)
     assert torch.equal(other.balancer.get_extra_state(), model.balancer.get_extra_state())
-
-
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-def test_a_distributed_checkpoint_keeps_it(tmp_path):
-    from torch.distributed import checkpoint
-
-    model, other = (Model(gb.GradNorm(), SOURCES["named"]) for _ in range(2))
-    model.balancer(model.losses()).backward()
-    checkpoint.save(model.state_dict(), checkpoint_id=str(tmp_path), no_dist=True)
-    state = other.state_dict()
-    checkpoint.load(state, checkpoint_id=str(tmp_path), no_dist=True)
-    other.load_state_dict(state)
-    assert torch.equal(other.balancer.get_extra_state(), model.balancer.get_extra_state())

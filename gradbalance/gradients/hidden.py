@@ -24,7 +24,7 @@ def check_differentiable(graph: Graph) -> None:
                 f"task {task!r} passes reentrant checkpointing, which can only be differentiated "
                 "as a whole; use torch.utils.checkpoint.checkpoint(..., use_reentrant=False). With "
                 "Hugging Face, model.gradient_checkpointing_enable(gradient_checkpointing_kwargs="
-                '{"use_reentrant": False}), or TrainingArguments(gradient_checkpointing_kwargs=...)'
+                '{"use_reentrant": False}), or the same in TrainingArguments'
             )
         if kind == _DDP_SINK:
             ddp = getattr(node, "ddp_weakref", lambda: None)()

@@ -1,12 +1,15 @@
 """Starts the ranks of a test on this machine, with gloo, and waits for them for a limited time."""
 
 import multiprocessing
+import os
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -44,6 +47,24 @@ def run(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     if errors:
         raise AssertionError("\n".join(errors))
     return [value for _, value, _ in sorted(found, key=_first)]
+
+
+@contextmanager
+def as_one_process_of_many() -> Iterator[None]:
+    """What `torchrun` tells a process, for frameworks that read it."""
+    rank, size = str(dist.get_rank()), str(dist.get_world_size())
+    told = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "TORCHELASTIC_RUN_ID": "tests",
+    }
+    with mock.patch.dict(os.environ, told):
+        yield
 
 
 def _first(result: tuple[int, Any, Any]) -> int:
