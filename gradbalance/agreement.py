@@ -1,6 +1,7 @@
 """Where the ranks of a `Balancer` meet: what they must have in common is told before each step."""
 
 import re
+import warnings
 import zlib
 from collections.abc import Mapping
 from types import TracebackType
@@ -11,7 +12,7 @@ from torch.distributed import ProcessGroup
 
 from gradbalance.gradients import TaskGradients
 from gradbalance.gradients.ranks import Common, Ranks, RanksError
-from gradbalance.gradients.replicas import Replicas
+from gradbalance.gradients.replicas import Replicas, alike
 
 _ALONE = (
     "A rank that catches an error which the others do not see, or that calls something else, is "
@@ -28,9 +29,15 @@ _DRIFT = (
     "averaged their gradients. Wrap the model in DistributedDataParallel and call that, or average "
     ".grad before the optimizer's step. A framework that owns the backward must be given the loss: "
     "return balancer(losses), self.manual_backward(balancer(losses)), "
-    "fabric.backward(balancer(losses)). Where each rank is to train a model of its own: "
-    "Balancer(distributed=False)"
+    "fabric.backward(balancer(losses)). Where ranks are to differ, as in local SGD: "
+    'Balancer(replicas="apart")'
 )
+_BEGIN_APART = (
+    "the ranks begin with other parameters, so whether something averages their gradients cannot "
+    "be seen. DistributedDataParallel gives all ranks those of rank 0. Where they are meant to "
+    'differ: Balancer(replicas="apart")'
+)
+_SEEN = {None: "not compared yet", True: "alike", False: "apart from the start"}
 _LONGEST_PAUSE = 1024  # Steps from one comparison of the parameters to the next.
 
 
@@ -41,18 +48,21 @@ class Agreement:
     next meeting is an error on all of them, and from there on they go together again.
 
     Parameters that were alike at the first step must stay so, or nothing averages the gradients:
-    a checksum of them is compared at the second step, after 2, 4, 8 and so on, and after every
-    1024th. Where ranks begin with others, they are taken to be meant so.
+    two sums over them are compared at the second step, after 2, 4, 8 and so on, and after every
+    1024th. Where ranks begin with others, a warning says so, and they are not compared again.
 
     Args:
         distributed: the ranks; see `Balancer`.
         built: the solver, the source and the options, as a text.
+        stay_alike: whether the parameters are to be the same on all ranks.
 
     Attributes:
         tasks: those that the ranks agreed on; None before their first meeting.
     """
 
-    def __init__(self, distributed: bool | ProcessGroup, built: str) -> None:
+    def __init__(
+        self, distributed: bool | ProcessGroup, built: str, *, stay_alike: bool = True
+    ) -> None:
         self.tasks: tuple[str, ...] | None = None
         self._distributed = distributed
         self._built = re.sub(r" at 0x[0-9a-fA-F]+", "", built)  # an address is each process's own
@@ -60,6 +70,7 @@ class Agreement:
         self._num_steps = 0
         self._num_refused = 0
         self._replicas: Replicas | None = None
+        self._compares = stay_alike
         self._alike: bool | None = None  # None before the first step
 
     @property
@@ -108,36 +119,37 @@ class Agreement:
         """
         if self.ranks is None:
             return losses, None
-        refused, rounding, checksum = None, 0.0, ""
+        refused, rounding, sums = None, 0.0, (0.0, 0.0)
         try:
             shapes = gradients.shapes()
             rounding = gradients.rounding
-            checksum = self._checksum(gradients)
+            sums = self._sums(gradients)
         except ValueError as error:  # told to the others first, who would wait for this rank
             refused, shapes = error, str(error)
         try:
-            means, coarsest, alike = self._meet(
-                what, losses, tasks, shapes, factor, rounding, checksum
-            )
+            means, coarsest, told = self._meet(what, losses, tasks, shapes, factor, rounding, sums)
         except RanksError as error:
             raise refused or error from None
         if refused is not None:
             raise refused
-        if self._alike is None:
-            self._alike = alike
-        elif self._alike and not alike:
+        same = alike(told)
+        if self._alike and not same:
             raise RanksError(_DRIFT.format(num_steps=self._num_steps))
+        if self._alike is None:
+            self._alike = same
+            if not same:
+                warnings.warn(_BEGIN_APART, stacklevel=2)
         return means, coarsest
 
-    def _checksum(self, gradients: TaskGradients) -> str:
-        """Of the parameters, where they are to be compared."""
+    def _sums(self, gradients: TaskGradients) -> tuple[float, float]:
+        """Over the parameters, where they are to be compared."""
         done = self._num_steps
         pauses = done & (done - 1) != 0 and done % _LONGEST_PAUSE != 0
-        if self._alike is False or (self._alike and pauses):
-            return ""
+        if not self._compares or self._alike is False or (self._alike and pauses):
+            return 0.0, 0.0
         if self._replicas is None:
             self._replicas = Replicas(gradients.replicas())
-        return self._replicas.checksum()
+        return self._replicas.sums()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is of other parameters."""
@@ -161,15 +173,19 @@ class Agreement:
         shapes: object = None,
         factor: float = 1.0,
         number: float = 0.0,
-        told: str = "",
-    ) -> tuple[Mapping[str, Tensor], float, bool]:
+        told: tuple[float, float] = (0.0, 0.0),
+    ) -> tuple[Mapping[str, Tensor], float, list[tuple[float, ...]]]:
         ranks = self.ranks
         if ranks is None:
-            return losses, number, True
+            return losses, number, [told]
         if tasks != self.tasks:  # an all-reduce of their own: their number is a length below
             ranks.check_same(Common("the tasks", tasks, _NAME_IT), next(iter(losses.values())))
             self.tasks = tasks
-        where = f"{what} after {self._num_steps} steps and {self._num_refused} refusals"
+        # A copy, which has not compared parameters yet, is not at the same point.
+        where = (
+            f"{what} after {self._num_steps} steps and {self._num_refused} refusals, "
+            f"parameters {_SEEN[self._alike]}"
+        )
         common = [
             Common("what is done", where, _ALONE),
             Common("the solver, the options and the state", (self._built, self._loaded), _ALIKE),

@@ -30,7 +30,14 @@ from gradbalance.losses import Losses, LossValues, check_tasks, named_losses, na
 from gradbalance.measured import Measured, look, plain_sum, widest_of
 from gradbalance.memory import Memory
 from gradbalance.numerics import Status
-from gradbalance.policy import NonFinite, Policy, Scale, ZeroGradients, checked_policy
+from gradbalance.policy import (
+    NonFinite,
+    Policy,
+    RanksHold,
+    Scale,
+    ZeroGradients,
+    checked_policy,
+)
 from gradbalance.report import Report
 from gradbalance.solvers import Solver
 from gradbalance.state import capacity_for, decode, encode
@@ -87,6 +94,9 @@ class Balancer(nn.Module):
             group, if there is one, and False is this process alone. The weights are those of the
             means over the ranks, of losses and of gradients, and the same on all of them; `.grad`
             gets the rank's own share, for DDP, or whatever else averages gradients, to average.
+        replicas: the parameters that the tasks share are to stay the "same" on all ranks: where
+            they do not, nothing averages the gradients, an error from the second step on. "apart"
+            is for ranks that are meant to differ, as between the averages of local SGD.
         tasks: the names of all tasks; by default those of the first call.
 
     Raises:
@@ -118,6 +128,7 @@ class Balancer(nn.Module):
         nonfinite: NonFinite = "raise",
         every: int = 1,
         distributed: bool | ProcessGroup = True,
+        replicas: RanksHold = "same",
         tasks: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
@@ -138,13 +149,15 @@ class Balancer(nn.Module):
             nonfinite=nonfinite,
             every=every,
             distributed=distributed,
+            replicas=replicas,
         )
         self._source = source
         self._memory = Memory(solver, source.groups, every=every)
         self._tasks = None if tasks is None else check_tasks(tasks)
         self._capacity = capacity_for(self._tasks, len(source.groups))
         options = {k: v for k, v in vars(self._policy).items() if k != "distributed"}
-        self._agreement = Agreement(distributed, f"{solver}, {source}, {options}")
+        built = f"{solver}, {source}, {options}"
+        self._agreement = Agreement(distributed, built, stay_alike=replicas == "same")
         self._micro_batches: MicroBatches | None = None
         self._report: Report | None = None
         self._holds = False
@@ -422,7 +435,7 @@ class Balancer(nn.Module):
 
     @property
     def options(self) -> Policy:
-        """`heads`, `scale`, `zero_gradients`, `nonfinite`, `every` and `distributed`."""
+        """`heads`, `scale`, `zero_gradients`, `nonfinite`, `every`, `distributed`, `replicas`."""
         return self._policy
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -601,9 +614,10 @@ class Balancer(nn.Module):
 
 
 _FIXED = {"solver", "solvers", "source", "tasks", "options", "report", "wants_after_step",
-          "heads", "scale", "zero_gradients", "nonfinite", "every", "distributed"}  # fmt: skip
+          "heads", "scale", "zero_gradients", "nonfinite", "every", "distributed",
+          "replicas"}  # fmt: skip
 _DEFAULTS = {"scale": None, "zero_gradients": "absent", "nonfinite": "raise", "every": 1,
-             "distributed": True}  # fmt: skip
+             "distributed": True, "replicas": "same"}  # fmt: skip
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from gradbalance.solvers import Solver
 Scale = Literal["sum", "norm"]
 ZeroGradients = Literal["absent", "strict"]
 NonFinite = Literal["raise", "skip"]
+RanksHold = Literal["same", "apart"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Policy:
     nonfinite: NonFinite
     every: int
     distributed: bool | ProcessGroup
+    replicas: RanksHold
     measures_gramian: bool
 
 
@@ -40,6 +42,7 @@ def checked_policy(
     nonfinite: NonFinite,
     every: int,
     distributed: bool | ProcessGroup,
+    replicas: RanksHold = "same",
 ) -> Policy:
     """The options with their defaults filled in.
 
@@ -62,6 +65,7 @@ def checked_policy(
         ("scale", scale, (None, *get_args(Scale))),
         ("zero_gradients", zero_gradients, get_args(ZeroGradients)),
         ("nonfinite", nonfinite, get_args(NonFinite)),
+        ("replicas", replicas, get_args(RanksHold)),
     ):
         if found not in choices:
             raise ValueError(f"{argument} must be one of {list(choices)}; found {found!r}")
@@ -82,5 +86,13 @@ def checked_policy(
             "a task has one weight a group, so its head has none; found groups "
             f'{list(source.groups)} and heads="weighted". Use heads="raw"'
         )
-    measures = source.measures_gramian
-    return Policy(chosen, scale, zero_gradients, nonfinite, every, distributed, measures)
+    return Policy(
+        heads=chosen,
+        scale=scale,
+        zero_gradients=zero_gradients,
+        nonfinite=nonfinite,
+        every=every,
+        distributed=distributed,
+        replicas=replicas,
+        measures_gramian=source.measures_gramian,
+    )

@@ -95,20 +95,20 @@ class Ranks:
         tasks: Sequence[str],
         common: Sequence[Common],
         number: float = 0.0,
-        told: object = None,
-    ) -> tuple[dict[str, Tensor], float, bool]:
+        told: Sequence[float] = (0.0, 0.0),
+    ) -> tuple[dict[str, Tensor], float, list[tuple[float, ...]]]:
         """The losses of DDP's objective, by task, of those that are present on any rank.
 
         A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
-        is not finite on one of them. With them the largest of the ranks' numbers, and whether all
-        were told the same. One all-reduce.
+        is not finite on one of them. With them the largest of the ranks' numbers, and what each of
+        them told. One all-reduce.
 
         Args:
             losses: of this rank.
             tasks: all T tasks, the same on every rank.
             common: what else must be the same on every rank.
             number: of this rank, not negative, such as the rounding of its gradients.
-            told: what may differ between the ranks, but they want to know; its text is compared.
+            told: two numbers of this rank that may differ, but the ranks want to know.
 
         Raises:
             RanksError: on every rank, if it is not.
@@ -121,15 +121,16 @@ class Ranks:
         present = torch.tensor([float(t in losses) for t in tasks], dtype=zero.dtype).to(device)
         sent = [torch.where(finite, values, 0), present, (~finite).to(zero)]
         sent += [self._of_rank(self._code(what.value), zero) for what in common]
-        sent += [self._of_rank(number, zero), self._of_rank(self._code(told), zero)]
-        lengths = [len(tasks)] * 3 + [self.size] * (len(common) + 2)
+        sent += [self._of_rank(each, zero) for each in (number, *told)]
+        lengths = [len(tasks)] * 3 + [self.size] * (len(common) + 1 + len(told))
         received = torch.split(self.add_up(torch.cat(sent)), lengths)
-        total, anywhere, broken, *codes, numbers, told_codes = received
+        total, anywhere, broken, *codes, numbers, first, second = received
         self._compare(common, codes)
         means = torch.where(broken > 0, torch.nan, total / self.size)
         each = zip(tasks, means, anywhere.tolist(), strict=True)
         agreed = {task: mean for task, mean, there in each if there}
-        return agreed, float(numbers.max()), len(set(told_codes.tolist())) == 1
+        by_rank = [tuple(pair) for pair in torch.stack([first, second], dim=1).tolist()]
+        return agreed, float(numbers.max()), by_rank
 
     def check_same(self, common: Common, like: Tensor) -> None:
         """Raise on every rank unless something is the same on all.

@@ -161,20 +161,26 @@ def _reached(
     graph = Graph(losses, stop=tensors)
     used = sorted(set().union(*graph.reached.values()))
     for index in used if len(used) > 1 else ():
-        others = [tensors[i] for i in used if i != index]
-        if Graph({"": tensors[index]}, stop=others).reached[""]:
-            first = next(names[i] for i in used if i != index)
+        before = _computed_from(index, tensors, used)
+        if before is not None:
             raise ValueError(
                 f"the losses start from {[names[i] for i in used]} of the representation, and "
-                f"{names[index]} is computed from another of them: gradients with respect to both "
-                "cannot be compared. Pass the one that all tasks are computed from: "
-                f"balancer(losses, representation={first})"
+                f"{names[index]} is computed from {names[before]}: gradients with respect to both "
+                "cannot be compared. Pass those that are not computed from one another: "
+                f"balancer(losses, representation={names[before]}), say"
             )
     if 0 < len(used) < len(tensors):  # an output has more than the heads take
         tensors = [tensors[index] for index in used]
         graph = Graph(losses, stop=tensors)
     _check(losses, tensors, graph)
     return tensors, graph
+
+
+def _computed_from(index: int, tensors: Sequence[Tensor], used: Sequence[int]) -> int | None:
+    """The first tensor that one of them is computed from; None if it is from none."""
+    others = [i for i in used if i != index]
+    behind = Graph({"": tensors[index]}, stop=[tensors[i] for i in others]).reached[""]
+    return others[min(behind)] if behind else None
 
 
 def _check(losses: Mapping[str, Tensor], representation: list[Tensor], graph: Graph) -> None:
@@ -202,10 +208,8 @@ def _tensors_of(output: Any) -> dict[str, Tensor]:
         found = {"the output": output}
     elif isinstance(output, Mapping):  # also what Hugging Face's models return
         found = {key: t for name, part in output.items() for key, t in _named(str(name), part)}
-    elif isinstance(output, list | tuple) and all(isinstance(t, Tensor) for t in output):
-        found = {f"output[{index}]": tensor for index, tensor in enumerate(output)}
     else:
-        found = {}
+        found = dict(_named("output", output))
     if not found:
         raise ValueError(
             "a representation is a tensor, or a sequence or mapping of tensors; found a "

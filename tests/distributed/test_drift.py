@@ -1,5 +1,6 @@
 """Ranks whose parameters drift apart, for nothing averages their gradients, say so."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -68,13 +69,50 @@ def on_its_own() -> list[str]:
     return errors_of(model, gb.Balancer(gb.Uniform(), distributed=False), nothing)
 
 
-def begun_apart() -> list[str]:
+def apart() -> list[str]:
+    model = Model()
+    return errors_of(model, gb.Balancer(gb.Uniform(), replicas="apart"), nothing)
+
+
+def begun_apart() -> tuple[list[str], list[str]]:
     model = Model()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1 + 0.1 * dist.get_rank())
     source = gb.SharedParameters(model.trunk)  # named, so that nothing is told by its values
-    return errors_of(model, gb.Balancer(gb.Uniform(), source), nothing)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        errors = errors_of(model, gb.Balancer(gb.Uniform(), source), nothing)
+    return errors, [str(warning.message) for warning in caught]
+
+
+def with_inputs() -> list[str]:
+    """Inputs that require gradients are leaves, but no parameters; each rank has its own."""
+    model = Model()
+
+    def losses() -> dict[str, torch.Tensor]:
+        x = torch.randn(3, 4, dtype=torch.float64).add_(dist.get_rank()).requires_grad_()
+        return {f"task{i}": out.square().mean() for i, out in enumerate(model(x))}
+
+    balancer, found = gb.Balancer(gb.Uniform(), gb.LossesOnly()), []
+    for step in range(3):
+        found.append(error_of(lambda: balancer(losses()).backward()))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.sub_(0.1 * (1 + step * dist.get_rank()))
+    return found
+
+
+def of_odd_parameters() -> list[str]:
+    """Complex ones, and such that are NaN on all ranks, which is another's matter."""
+    weight = torch.nn.Parameter(torch.full((3,), 1 + 1j, dtype=torch.complex128))
+    broken = torch.nn.Parameter(torch.tensor(torch.nan))
+    balancer, found = gb.Balancer(gb.Uniform(), gb.SharedParameters([weight, broken])), []
+    for _ in range(3):
+        found.append(
+            error_of(lambda: balancer([weight.abs().sum(), (2 * weight).abs().sum()]).backward())
+        )
+    return found
 
 
 def missed_later() -> list[str]:
@@ -88,7 +126,16 @@ def missed_later() -> list[str]:
     return errors_of(model, gb.Balancer(gb.Uniform(), gb.SharedParameters(model.trunk)), at_first)
 
 
-CASES = [forgotten, averaged, on_its_own, begun_apart, missed_later]
+CASES = [
+    forgotten,
+    averaged,
+    on_its_own,
+    apart,
+    begun_apart,
+    with_inputs,
+    of_odd_parameters,
+    missed_later,
+]
 
 
 def test_gradients_that_nobody_averages_are_an_error_at_the_second_step(
@@ -106,9 +153,26 @@ def test_averaged_gradients_are_right(on_two_ranks: Results) -> None:
         assert found == {name: [""] * NUM_STEPS for name in SOURCES}
 
 
-@pytest.mark.parametrize("case", [on_its_own, begun_apart])
+@pytest.mark.parametrize("case", [on_its_own, apart])
 def test_ranks_that_are_meant_to_differ_may(case: Callable[[], Any], on_two_ranks: Results) -> None:
     assert on_two_ranks(case) == [[""] * NUM_STEPS] * 2
+
+
+def test_ranks_that_begin_apart_are_told_so_once(on_two_ranks: Results) -> None:
+    for errors, warned in on_two_ranks(begun_apart):
+        assert errors == [""] * NUM_STEPS
+        (warning,) = warned
+        assert "begin with other parameters" in warning
+
+
+def test_inputs_are_no_replicas(on_two_ranks: Results) -> None:
+    for errors in on_two_ranks(with_inputs):
+        assert errors[:2] == ["", ""], "the first update is the same on both ranks"
+        assert "are not after 2" in errors[2]
+
+
+def test_odd_parameters_raise_no_alarm(on_two_ranks: Results) -> None:
+    assert on_two_ranks(of_odd_parameters) == [[""] * 3] * 2
 
 
 def test_it_is_looked_at_now_and_then(on_two_ranks: Results) -> None:

@@ -466,8 +466,8 @@ def bytes_sent(source: str) -> dict[str, int]:
 def test_the_bytes_on_the_wire(on_two_ranks: Results) -> None:
     num_parameters = sum(p.numel() for p in Model().trunk.parameters())
     padded = num_parameters + num_parameters % 2
-    # Codes of the tasks; losses with flags, four codes, a number, a checksum; each with a flag.
-    small = 8 * (2 + 1) + 8 * (3 * 3 + 4 * 2 + 2 + 2 + 1)
+    # Codes of the tasks; losses with flags, four codes and three numbers; each with a flag.
+    small = 8 * (2 + 1) + 8 * (3 * 3 + 4 * 2 + 3 * 2 + 1)
     gram = 8 * (3 * 3 + 1)
     assert on_two_ranks(bytes_sent, "named")[0] == {
         "all_reduce": small + gram,

@@ -212,10 +212,31 @@ def test_losses_that_start_from_tensors_of_one_chain_are_refused(kind):
     losses = {"a": z.square().sum(), "b": pooled.sum()}
     balancer = gb.Balancer(gb.MGDA(), gb.Representation())
     names = r"(output\[0\]|last)", r"(output\[1\]|pooled)"
-    match = rf"start from \['{names[0]}', '{names[1]}'\].*{names[1]} is.*representation={names[0]}"
+    match = rf"start from \['{names[0]}', '{names[1]}'\].*{names[1]} is computed from {names[0]}.*"
     with pytest.raises(ValueError, match=match):
         balancer.backward(losses, representation=kind((z, pooled)))
     balancer.backward(losses, representation=z)
+
+
+def test_a_chain_is_told_by_its_own_links():
+    model = Net()
+    a = model.trunk(model.x)
+    b = model.trunk(2 * model.x)
+    c = torch.tanh(b)
+    losses = {"a": a.sum(), "b": b.sum() + a.sum(), "c": c.sum()}
+    with pytest.raises(ValueError, match=r"'c'.*, and c is computed from b"):
+        gb.Balancer(gb.MGDA(), gb.Representation()).backward(
+            losses, representation={"a": a, "b": b, "c": c}
+        )
+
+
+def test_what_a_recurrent_trunk_returns_is_a_representation():
+    torch.manual_seed(0)
+    trunk, heads = torch.nn.LSTM(3, 4), [torch.nn.Linear(4, 1) for _ in range(2)]
+    balancer = gb.Balancer(gb.MGDA(), gb.Representation(trunk))
+    output, _ = trunk(torch.randn(5, 2, 3))
+    report = balancer.backward([head(output).square().mean() for head in heads])
+    assert report.gram.shape == (2, 2)
 
 
 @pytest.mark.parametrize("before", [None, 5.0])

@@ -41,7 +41,9 @@ class Encoder3(transformers.PreTrainedModel):
         }
 
 
-def model_of(balancer: Callable[[Any], gb.Balancer] = with_state) -> Encoder3:
+def model_of(
+    balancer: Callable[[Any], gb.Balancer] = with_state, kind: type[Encoder3] = Encoder3
+) -> Encoder3:
     config = transformers.BertConfig(
         vocab_size=30,
         hidden_size=8,
@@ -53,7 +55,7 @@ def model_of(balancer: Callable[[Any], gb.Balancer] = with_state) -> Encoder3:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Encoder3(config, balancer)
+        return kind(config, balancer)
 
 
 def batches(number: int = 4) -> list[dict[str, Tensor]]:
@@ -67,8 +69,12 @@ def batches(number: int = 4) -> list[dict[str, Tensor]]:
 
 
 class Trainer(transformers.Trainer):
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Tensor:
-        return self.accelerator.unwrap_model(model).balancer(model(**inputs))
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any
+    ) -> Any:
+        losses = model(**inputs)
+        loss = self.accelerator.unwrap_model(model).balancer(losses)
+        return (loss, losses) if return_outputs else loss
 
     def _get_train_sampler(self, dataset: Any) -> Any:
         return torch.utils.data.SequentialSampler(dataset)
@@ -90,6 +96,7 @@ def train(
             "lr_scheduler_type": "constant",
             "num_train_epochs": 1,
             "per_device_train_batch_size": BATCH_SIZE,
+            "per_device_eval_batch_size": BATCH_SIZE,
             "remove_unused_columns": False,
             "max_grad_norm": 0.0,
             "save_strategy": "no",
@@ -235,3 +242,42 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     for found, error in run(2, on_a_process, tmp_path):
         assert_same(as_tensors(found), expected, exact=False)
         assert "Name it: SharedParameters(model.trunk)" in error
+
+
+class WithLabels(Encoder3):
+    """As most models have it: an input that is called labels, and further arguments."""
+
+    accepts_loss_kwargs = False
+
+    def forward(self, input_ids: Tensor, labels: Tensor, **others: Any) -> dict[str, Tensor]:
+        of_task = dict(zip(TASKS, labels.unbind(1), strict=True))
+        return super().forward(input_ids, **of_task)
+
+
+def test_accumulated_losses_are_divided_where_the_model_says_that_it_does_not(
+    tmp_path: Path,
+) -> None:
+    found = [
+        {"input_ids": b["input_ids"], "labels": torch.stack([b[task] for task in TASKS], dim=1)}
+        for b in batches()
+    ]
+    model, other = model_of(kind=WithLabels), model_of(kind=WithLabels)
+    trainer = train(model, tmp_path, found, gradient_accumulation_steps=2)
+    assert_same(values_of(model), loop(other, found, accumulate=2), exact=False)
+    trainer.eval_dataset = trainer.train_dataset
+    with torch.no_grad():
+        sums = [float(sum(model(**batch).values())) for batch in found]
+    metrics = trainer.evaluate()
+    assert metrics["eval_loss"] == pytest.approx(sum(sums) / len(sums), rel=1e-5)
+
+
+def test_what_peft_leaves_out_is_saved_beside_it(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="pip install '.[integrations]'")
+    config = peft.LoraConfig(target_modules=["query", "value"], modules_to_save=list(TASKS))
+    model = peft.get_peft_model(model_of(), config)
+    train(model, tmp_path)
+    model.save_pretrained(tmp_path / "adapters")
+    torch.save(model.balancer.state_dict(), tmp_path / "balancer.pt")
+    again = peft.PeftModel.from_pretrained(model_of(), tmp_path / "adapters", is_trainable=True)
+    again.balancer.load_state_dict(torch.load(tmp_path / "balancer.pt", weights_only=True))
+    assert_same(loop(again), loop(model))
