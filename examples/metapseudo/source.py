@@ -42,7 +42,7 @@ class Kind:
 
 KINDS = {
     "autoencoder": Kind(train=train_autoencoder, generator=AutoencoderGenerator, num_steps=8000),
-    "adversarial": Kind(train=train_adversarial, generator=AdversarialGenerator, num_steps=7000),
+    "adversarial": Kind(train=train_adversarial, generator=AdversarialGenerator, num_steps=6000),
 }
 
 
