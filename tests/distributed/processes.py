@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +47,21 @@ def run(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     if errors:
         raise AssertionError("\n".join(errors))
     return [value for _, value, _ in sorted(found, key=_first)]
+
+
+def run_cases(size: int, cases: Sequence[Callable[[], Any]]) -> Callable[..., list[Any]]:
+    """What gives a case's results by rank; ranks are started once, and do all cases in turn.
+
+    Args:
+        size: number of ranks.
+        cases: functions of a module.
+    """
+    done = run(size, _all_of, cases)
+    return lambda case: [results[cases.index(case)] for results in done]
+
+
+def _all_of(cases: Sequence[Callable[[], Any]]) -> list[Any]:
+    return [case() for case in cases]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import nn
 
 import gradbalance as gb
-from tests.distributed.processes import run
+from tests.distributed.processes import run_cases
 from tests.distributed.test_out_of_step import error_of
 from tests.distributed.test_ranks import SOURCES, Model, average, losses_of, share
 
@@ -20,12 +20,7 @@ NUM_STEPS = 5
 
 @pytest.fixture(scope="module")
 def on_two_ranks() -> Results:
-    done = run(2, run_cases)
-    return lambda case: [results[CASES.index(case)] for results in done]
-
-
-def run_cases() -> list[Any]:
-    return [case() for case in CASES]
+    return run_cases(2, CASES)
 
 
 def errors_of(

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import gradbalance as gb
-from tests.distributed.processes import run
+from tests.distributed.processes import run_cases
 from tests.distributed.test_ranks import SOURCES, TASKS, Model, average, losses_of, share, values_of
 
 Results = Callable[[Callable[..., Any]], list[Any]]
@@ -18,13 +18,7 @@ Results = Callable[[Callable[..., Any]], list[Any]]
 
 @pytest.fixture(scope="module")
 def on_two_ranks() -> Results:
-    """What a case gave on each of two ranks; they are started once, and do all cases in turn."""
-    done = run(2, run_cases)
-    return lambda case: [results[CASES.index(case)] for results in done]
-
-
-def run_cases() -> list[Any]:
-    return [case() for case in CASES]
+    return run_cases(2, CASES)
 
 
 def error_of(call: Callable[[], Any]) -> str:
