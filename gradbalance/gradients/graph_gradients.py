@@ -47,6 +47,11 @@ class Shared:
     found: tuple[Sequence[Tensor], bool] | None = None
     new: Sequence[Tensor] = ()
 
+    @property
+    def all_measured(self) -> list[Tensor]:
+        """Those of all groups."""
+        return [tensor for part in self.measured for tensor in part]
+
 
 @dataclass(frozen=True)
 class Keeping:
@@ -145,8 +150,7 @@ class GraphGradients(TaskGradients):
         earlier = 0.0 if self._earlier is None else self._earlier.rounding
         if self.graph is None:
             return earlier
-        measured = [tensor for part in self.shared.measured for tensor in part]
-        return max(earlier, rounding_of(self._losses, self.graph, measured))
+        return max(earlier, rounding_of(self._losses, self.graph, self.shared.all_measured))
 
     def shapes(self) -> object:
         """Of each group's measured parameters, and what tells those found now from their like."""
@@ -157,7 +161,7 @@ class GraphGradients(TaskGradients):
 
     def replicas(self) -> Sequence[Tensor]:
         """What is measured; where that is no parameter, what several tasks reach."""
-        measured = [tensor for part in self.shared.measured for tensor in part]
+        measured = self.shared.all_measured
         if measured and not self._keeping.samples_are_columns:
             return measured
         reached = Graph(self._losses).reached_by
@@ -167,7 +171,7 @@ class GraphGradients(TaskGradients):
     def measure(self, factor: float, *, retain_graph: bool) -> None:
         """One backward a task, as far as what is measured, and its own leaves where they stay."""
         shared, writes_rows = self.shared, self._writes_rows
-        measured = [tensor for part in shared.measured for tensor in part]
+        measured = shared.all_measured
         if not measured and not writes_rows:
             return
         self._measured = True

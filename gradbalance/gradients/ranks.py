@@ -120,7 +120,7 @@ class Ranks:
         finite = torch.isfinite(values)
         present = torch.tensor([float(t in losses) for t in tasks], dtype=zero.dtype).to(device)
         sent = [torch.where(finite, values, 0), present, (~finite).to(zero)]
-        sent += [self._of_rank(self._code(what.value), zero) for what in common]
+        sent += [self._of_rank(self._code(what), zero) for what in common]
         sent += [self._of_rank(each, zero) for each in (number, *told)]
         lengths = [len(tasks)] * 3 + [self.size] * (len(common) + 1 + len(told))
         received = torch.split(self.add_up(torch.cat(sent)), lengths)
@@ -141,12 +141,12 @@ class Ranks:
         """
         device = self._device_for(like)
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
-        self._compare([common], [self.add_up(self._of_rank(self._code(common.value), zero))])
+        self._compare([common], [self.add_up(self._of_rank(self._code(common), zero))])
 
     @staticmethod
-    def _code(value: object) -> int:
-        """A number for a value's text, such that float32 holds it."""
-        return zlib.crc32(repr(value).encode()) % (1 << 24)
+    def _code(common: Common) -> int:
+        """A number for a text, such that float32 holds it."""
+        return zlib.crc32(repr(common.value).encode()) % (1 << 24)
 
     def _of_rank(self, number: float, zero: Tensor) -> Tensor:
         """[N] one number a rank, zero but for this rank's."""
