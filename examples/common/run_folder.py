@@ -1,6 +1,7 @@
 """The files of a run: configuration, metrics, checkpoint and results, all in one folder."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -67,12 +68,16 @@ class RunFolder:
         return None
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the metrics; what is NaN, which JSON lacks, is left out.
+        """Append a line to the metrics; NaN and infinity, which JSON lacks, are left out.
 
         Args:
             record: Plain values.
         """
-        known = {key: value for key, value in record.items() if value == value}  # NaN is not
+        known = {
+            key: value
+            for key, value in record.items()
+            if not isinstance(value, float) or math.isfinite(value)
+        }
         with self.metrics_file.open("a") as file:
             file.write(json.dumps(known, allow_nan=False) + "\n")
 
