@@ -574,7 +574,7 @@ class Balancer(nn.Module):
         """
         state = {
             "tasks": None if self._tasks is None else list(self._tasks),
-            "solver": type(self._memory.solvers[0]).__name__,
+            "solver": self._memory.solvers[0].name,
             "memory": self._memory.state_dict(),
             "source": self._source.state_dict(),
         }
@@ -592,7 +592,7 @@ class Balancer(nn.Module):
         found = decode(state)
         if set(found) != {"tasks", "solver", "memory", "source"}:
             raise ValueError(f"not a state of a Balancer; found {sorted(found)}")
-        solver = type(self._memory.solvers[0]).__name__
+        solver = self._memory.solvers[0].name
         if found["solver"] != solver:
             raise ValueError(
                 f"the state is of the solver {found['solver']}, but this Balancer has {solver}"

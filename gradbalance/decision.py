@@ -198,7 +198,7 @@ def _checked(solver: Solver, solution: Solution, problem: Problem) -> Solution:
     weights = np.asarray(solution.weights, dtype=np.float64)
     if weights.shape != (len(problem.names),) or not np.isfinite(weights).all():
         raise ValueError(
-            f"{type(solver).__name__} must return one finite weight for each of the "
+            f"{solver.name} must return one finite weight for each of the "
             f"{len(problem.names)} tasks; found {solution.weights!r}"
         )
     return solution if weights is solution.weights else replace(solution, weights=weights)
@@ -260,7 +260,7 @@ def _report(
         losses=losses,
         weights=np.array([weights.get(task, 0.0) for task in tasks]),
         gram=gram,
-        solver=type(solver).__name__,
+        solver=solver.name,
         status=None if solution is None else solution.status,
         num_steps=0 if solution is None else solution.num_steps,
         certificate=None if solution is None else solution.certificate,

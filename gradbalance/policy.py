@@ -52,7 +52,7 @@ def checked_policy(
     name = type(source).__name__
     if solver.needs == "gramian" and not source.measures_gramian:
         raise ValueError(
-            f"{type(solver).__name__} needs the gradients' Gramian, which {name} does not measure; "
+            f"{solver.name} needs the gradients' Gramian, which {name} does not measure; "
             "use SharedParameters() or Representation(model.trunk)"
         )
     if scale == "norm" and not source.measures_gramian:

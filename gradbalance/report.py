@@ -26,7 +26,7 @@ class Report:
         weights: [T], as they acted on the raw gradients (or losses, see the solver's `weighs`).
         gram: [T, T] inner products of the gradients, or None where they were not measured: by a
             source that does not, or at a step that reused weights or was skipped.
-        solver: the name of the solver's class.
+        solver: the name of the method, as in "UPGrad" or "Bounded(MGDA)".
         status: see `Solution.status`; None where no task took part.
         num_steps: the solver's iterations.
         certificate: see `Solution.certificate`.

@@ -1,10 +1,8 @@
 """The methods, one a file: (losses, Gramian) to weights."""
 
 from gradbalance.solvers.aligned_mtl import AlignedMTL
-from gradbalance.solvers.bounded import Bounded
 from gradbalance.solvers.cagrad import CAGrad
 from gradbalance.solvers.config import ConFIG
-from gradbalance.solvers.crmogm import CRMOGM
 from gradbalance.solvers.db_mtl import DBMTL
 from gradbalance.solvers.dualproj import DualProj
 from gradbalance.solvers.dwa import DWA
@@ -16,6 +14,7 @@ from gradbalance.solvers.gradvac import GradVac
 from gradbalance.solvers.hooks import AfterStep, EndEpoch, listeners
 from gradbalance.solvers.imtl_g import IMTLG
 from gradbalance.solvers.imtl_l import IMTLL
+from gradbalance.solvers.inverse_norm import InverseNorm
 from gradbalance.solvers.mgda import MGDA
 from gradbalance.solvers.nash_mtl import NashMTL
 from gradbalance.solvers.pcgrad import PCGrad
@@ -28,6 +27,11 @@ from gradbalance.solvers.stch import STCH
 from gradbalance.solvers.uniform import Uniform
 from gradbalance.solvers.upgrad import UPGrad
 from gradbalance.solvers.uw import UW
+from gradbalance.solvers.wrappers.averaged_gramian import AveragedGramian
+from gradbalance.solvers.wrappers.bounded import Bounded
+from gradbalance.solvers.wrappers.crmogm import CRMOGM
+from gradbalance.solvers.wrappers.scaled import Scaled
+from gradbalance.solvers.wrappers.shifted import Shifted
 
 __all__ = [
     "CRMOGM",
@@ -44,6 +48,7 @@ __all__ = [
     "UW",
     "AfterStep",
     "AlignedMTL",
+    "AveragedGramian",
     "Bounded",
     "CAGrad",
     "ConFIG",
@@ -52,10 +57,13 @@ __all__ = [
     "FairGrad",
     "GradNorm",
     "GradVac",
+    "InverseNorm",
     "NashMTL",
     "PCGrad",
     "Problem",
     "ReLoBRaLo",
+    "Scaled",
+    "Shifted",
     "SoftAdapt",
     "Solution",
     "Solver",

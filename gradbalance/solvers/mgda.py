@@ -5,11 +5,13 @@ from typing import Literal, final, get_args
 
 import numpy as np
 
-from gradbalance.numerics import gramian_of_rows, min_norm_point
+from gradbalance.numerics import min_norm_point
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_choice, check_count, check_number
-from gradbalance.solvers.options import PerTask, check_losses, check_preferences, preferences_of
+from gradbalance.solvers.inverse_norm import sizes_of
+from gradbalance.solvers.options import PerTask, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
+from gradbalance.solvers.wrappers.scaled import scaled
 
 Method = Literal["active_set", "frank_wolfe", "away_steps"]
 Normalization = Literal["none", "l2", "loss", "loss+"]
@@ -91,30 +93,16 @@ class MGDA(StatelessSolver):
         """Weights in the simplex, certified row by row."""
         if self.normalization == "none" and self.preferences is None:
             return self._shortest(problem.gramian)
-        divisors = _divisors(problem, self.normalization)
-        divisors = divisors * preferences_of(self.preferences, problem)
-        # Only the ratios of the divisors matter; powers of two keep the scaling exact, and the
-        # bound keeps its square within float64.
-        divisors = np.ldexp(divisors, -int(np.frexp(divisors.max())[1]))
-        divisors = np.maximum(divisors, 1e-100)
-        solution = self._shortest(gramian_of_rows(problem.gramian / np.outer(divisors, divisors)))
-        weights = solution.weights / divisors
+        divisors = sizes_of(problem, self.normalization, "MGDA")
+        divisors[divisors == 0] = 1.0  # a zero gradient stays one, whatever it is divided by
+        divisors *= preferences_of(self.preferences, problem)
+        # Only the ratios of the divisors matter; a power of two keeps them exact, and the bound
+        # keeps their squares within float64.
+        scales = 1 / np.maximum(np.ldexp(divisors, -int(np.frexp(divisors.max())[1])), 1e-100)
+        solution = self._shortest(scaled(problem, scales).gramian)
+        weights = solution.weights * scales
         return replace(solution, weights=weights / weights.sum())
 
     def _shortest(self, gram: Array) -> Solution:
         point = min_norm_point(gram, method=self.method, tol=self.tol, max_steps=self.max_steps)
         return Solution(*point)
-
-
-def _divisors(problem: Problem, normalization: Normalization) -> Array:
-    """What each gradient is divided by: σ of the class's docstring."""
-    divisors: Array = np.ones(len(problem.names))
-    if normalization in ("l2", "loss+"):
-        norms = np.sqrt(np.diagonal(problem.gramian))
-        # A zero gradient stays one, whatever it is divided by.
-        divisors = divisors * np.where(norms > 0, norms, 1.0)
-    if normalization in ("loss", "loss+"):
-        reason = f"MGDA(normalization={normalization!r}) divides by the losses"
-        check_losses(problem, reason, positive=True)
-        divisors = divisors * problem.losses
-    return divisors

@@ -202,6 +202,13 @@ class Solver(ABC):
         """The methods that this one holds in its attributes, to solve with them."""
         return tuple(value for value in vars(self).values() if isinstance(value, Solver))
 
+    @property
+    @final
+    def name(self) -> str:
+        """The class's name, and those of the methods that it holds: "Bounded(MGDA)"."""
+        held = ", ".join(solver.name for solver in self.wrapped)
+        return f"{type(self).__name__}({held})" if held else type(self).__name__
+
     @final
     def __repr__(self) -> str:
         options = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))

@@ -82,6 +82,11 @@ def dual_pair(gram: Array) -> Array:
     return np.maximum(0.5, -0.5 * gram[0, 1] / np.diagonal(gram))
 
 
+def even_pair(gram: Array) -> Array:
+    """Weights of sum 2 that make both gradients equally long."""
+    return 2 * bisecting_pair(gram)
+
+
 # A task that is given twice may count twice.
 HARMLESS = {"descends": ALL, "certified": True, "equivariant": ALL, "rests": True}
 
@@ -200,4 +205,26 @@ CONTRACTS = {
     "Bounded-GradNorm": Contract(make=lambda: gb.Bounded(gb.GradNorm()), equivariant=ALL),
     "Bounded-ConFIG": Contract(make=lambda: gb.Bounded(gb.ConFIG()), equivariant=ALL),
     "Bounded-FAMO": Contract(make=lambda: gb.Bounded(gb.FAMO(), ratio=1), equivariant=ALL),
+    "InverseNorm": Contract(make=gb.InverseNorm, equivariant=ALL, pair=even_pair),
+    "InverseNorm-loss+": Contract(make=lambda: gb.InverseNorm("loss+", decay=0.9), equivariant=ALL),
+    # What the method claims survives any scales, but for the exponent.
+    "Scaled-UPGrad-InverseNorm": Contract(
+        make=lambda: gb.Scaled(gb.UPGrad(), by=gb.InverseNorm("loss+", decay=0.5)), **HARMLESS
+    ),
+    "Scaled-MGDA-UW": Contract(make=lambda: gb.Scaled(gb.MGDA(), by=gb.UW()), single=0.5, **EXACT),
+    "Scaled-IMTLG-IMTLL": Contract(
+        make=lambda: gb.Scaled(gb.IMTLG(), by=gb.IMTLL()), descends=ALL, equivariant=ALL
+    ),
+    "Scaled-GradNorm-DWA": Contract(
+        make=lambda: gb.Scaled(gb.GradNorm(), by=gb.DWA()), equivariant=ALL
+    ),
+    "Shifted-SI": Contract(
+        make=lambda: gb.Shifted(gb.SI(), min_losses=-1.0),
+        equivariant=ALL,
+        single=1 / 3,
+    ),
+    "AveragedGramian-MGDA": Contract(
+        make=lambda: gb.AveragedGramian(gb.MGDA(), decay=0.5), equivariant=ALL
+    ),
+    "AveragedGramian-GradVac": Contract(make=lambda: gb.AveragedGramian(gb.GradVac())),
 }

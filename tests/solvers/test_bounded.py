@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import gradbalance as gb
-from gradbalance.solvers.wrapper import Wrapper
+from gradbalance.solvers.wrappers.wrapper import Wrapper
 
 PROBLEM = gb.Problem.of(np.diag([1.0, 2.0, 4.0, 40.0]))
 

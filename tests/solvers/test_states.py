@@ -10,20 +10,6 @@ from gradbalance.testing.properties import advance
 from tests.contract.table import CONTRACTS
 
 NAMES = ("a", "b", "c")
-WRAPPING_NO_STATE = {"Bounded-MGDA", "Bounded-ConFIG"}
-STATEFUL = {
-    "Bounded-CRMOGM-DWA": lambda: gb.Bounded(gb.CRMOGM(gb.DWA())),
-    "CRMOGM-DWA": lambda: gb.CRMOGM(gb.DWA()),
-    "CRMOGM-CRMOGM-GradVac": lambda: gb.CRMOGM(gb.CRMOGM(gb.GradVac())),
-    **{
-        name: row.make
-        for name, row in CONTRACTS.items()
-        if row.make().state_dict() and name not in WRAPPING_NO_STATE
-    },
-}
-MAY_BE_NONE = {"last", "before_last"}
-
-every_solver = pytest.mark.parametrize("make", STATEFUL.values(), ids=STATEFUL.keys())
 
 
 def advanced(make):
@@ -38,6 +24,23 @@ def advanced(make):
         else:
             solver.update(problem, solution)
     return solver
+
+
+MAKERS = {
+    "Bounded-CRMOGM-DWA": lambda: gb.Bounded(gb.CRMOGM(gb.DWA())),
+    "CRMOGM-DWA": lambda: gb.CRMOGM(gb.DWA()),
+    "CRMOGM-CRMOGM-GradVac": lambda: gb.CRMOGM(gb.CRMOGM(gb.GradVac())),
+    "Scaled-GradVac-DWA": lambda: gb.Scaled(gb.GradVac(), by=gb.DWA()),
+    **{name: row.make for name, row in CONTRACTS.items()},
+}
+STATEFUL = {
+    name: make
+    for name, make in MAKERS.items()
+    if make().state_dict() != advanced(make).state_dict()
+}
+MAY_BE_NONE = {"last", "before_last"}
+
+every_solver = pytest.mark.parametrize("make", STATEFUL.values(), ids=STATEFUL.keys())
 
 
 def places(node, path=()):

@@ -7,11 +7,11 @@ import numpy as np
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.solver import Solver
-from gradbalance.solvers.wrapper import Wrapper
+from gradbalance.solvers.wrappers.wrapper import Reweighted
 
 
 @final
-class Bounded(Wrapper):
+class Bounded(Reweighted):
     r"""Any method's weights, none of them more than `ratio` times another.
 
     .. math:: w_i = s \, \max\big(\hat w_i, \; \tfrac{1}{\rho} \max_j \hat w_j\big), \qquad

@@ -9,11 +9,11 @@ from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
-from gradbalance.solvers.wrapper import Wrapper
+from gradbalance.solvers.wrappers.wrapper import Reweighted
 
 
 @final
-class CRMOGM(Wrapper):
+class CRMOGM(Reweighted):
     r"""Correlation-reduced gradient manipulation: momentum on the weights of any method.
 
     .. math:: w(t) = \beta\, w(t-1) + (1 - \beta)\, \hat w(t), \qquad w(0) = \hat w(0)

@@ -1,0 +1,72 @@
+"""Shifted: losses that may be below zero, for methods that take only positive ones."""
+
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+
+from gradbalance.solvers.hooks import AfterStep, listeners
+from gradbalance.solvers.options import PerTask, check_per_task, per_task
+from gradbalance.solvers.solver import Problem, Solution, Solver, losses_in_range
+from gradbalance.solvers.wrappers.wrapper import Wrapper
+
+
+@final
+class Shifted(Wrapper):
+    r"""A method that sees each loss above what it can never reach.
+
+    .. math:: w = \mathrm{solver}(L - b, \; G)
+
+    with L [T] the losses, G [T, T] the Gramian, which the constants b [T] do not change, and b_i
+    below every value of L_i. Methods of logarithms, ratios and products (`UW`, `IMTLL`, `GLS`,
+    `SI`, `DWA`, `GradNorm`, `DBMTL`, …) have no answer for a loss below zero, such as a
+    log-likelihood, a negative similarity or a loss minus an entropy: uncertainty weighting, for
+    one, is then unbounded below. The choice of b matters, for these methods look at relative
+    changes: near its least value a shifted loss counts for much. Take what the loss can reach,
+    -1 for a negative cosine.
+
+    Args:
+        solver: the method. `FAMO` has `min_losses` of its own.
+        min_losses: b, one number for all tasks, or one a task, by name or in order.
+
+    Raises:
+        ValueError: `solver` is not a solver, or one that must be told the losses after the step;
+            the bounds do not fit the tasks, or a loss is below its bound.
+
+    Example:
+        >>> import gradbalance as gb
+        >>> solver = gb.Shifted(gb.SI(), min_losses=[-1.0, 0.0])
+        >>> solver.solve(gb.Problem.of(losses=[-0.8, 2.0])).weights.round(3)
+        array([2.5 , 0.25])
+
+    References:
+        The constant is FAMO's b (Liu et al. 2023, arXiv 2306.03792), for any method.
+    """
+
+    def __init__(self, solver: Solver, *, min_losses: float | PerTask) -> None:
+        super().__init__(solver)
+        given = [min_losses] if isinstance(min_losses, int | float) else min_losses
+        check_per_task("min_losses", () if given is None else given, "(-inf, inf)")
+        for listener in listeners(solver, AfterStep):
+            raise ValueError(
+                f"{type(listener).__name__} is told the losses after the step as they are, so they "
+                f"cannot be shifted around it: use {type(listener).__name__}(min_losses=...)"
+            )
+        self.min_losses = min_losses
+
+    def _seen(self, problem: Problem) -> Problem:
+        given = self.min_losses
+        if isinstance(given, int | float):
+            given = [given] * len(problem.tasks)
+        bounds = per_task("min_losses", given, problem, 0.0)
+        shifted = problem.losses - bounds
+        if shifted.min() < 0:
+            i = int(np.argmin(shifted))
+            raise ValueError(
+                f"the loss of task {problem.names[i]!r} is {problem.losses[i]:g}, below its least "
+                f"possible value of {bounds[i]:g} in min_losses: give a lower one"
+            )
+        return replace(problem, losses=losses_in_range(shifted))
+
+    def _applied(self, problem: Problem, found: Solution) -> Solution:
+        return found

@@ -1,0 +1,130 @@
+"""What methods around another method have in common."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, final
+
+import numpy as np
+
+from gradbalance.numerics import Status
+from gradbalance.numerics.array import Array
+from gradbalance.solvers.solver import (
+    Needs,
+    Problem,
+    Solution,
+    Solver,
+    State,
+    StatelessSolver,
+    Weighs,
+)
+from gradbalance.solvers.state import checked_state
+
+
+class Wrapper(Solver):
+    """A method that holds another one, which solves for it.
+
+    Args:
+        solver: the other one.
+
+    Raises:
+        ValueError: `solver` is not a solver.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        check_solver_instance("solver", solver)
+        self.solver = solver
+
+    @abstractmethod
+    def _seen(self, problem: Problem) -> Problem:
+        """The problem that the wrapped method solves; changes no state."""
+
+    @abstractmethod
+    def _applied(self, problem: Problem, found: Solution) -> Solution:
+        """What is applied of the wrapped method's answer; changes no state."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the wrapped method needs."""
+        return self.solver.needs
+
+    @property
+    def weighs(self) -> Weighs:
+        """What the wrapped method's weights belong to."""
+        return self.solver.weighs
+
+    @property
+    def takes_zero_losses(self) -> bool:
+        """Whether the wrapped method takes losses of exactly 0."""
+        return self.solver.takes_zero_losses
+
+    @final
+    def solve(self, problem: Problem) -> Solution:
+        """The wrapped method's answer, to what it sees, as it is applied."""
+        return self._applied(problem, self.solver.solve(self._seen(problem)))
+
+    def update(self, problem: Problem, solution: Solution) -> None:
+        """Advance the wrapped method by what it saw and answered, if it remembers anything."""
+        if not isinstance(self.solver, StatelessSolver):
+            seen = self._seen(problem)
+            self.solver.update(seen, self.solver.solve(seen))
+
+    def state_dict(self) -> State:
+        """The wrapped method's name and state."""
+        return state_of(self.solver)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the wrapped method's state."""
+        load_state(self, self.solver, checked_state(self, state, HELD))
+
+
+class Reweighted(Wrapper):
+    """A method that changes the weights of another one."""
+
+    @abstractmethod
+    def changed(self, names: tuple[str, ...], weights: Array) -> Array:
+        """Of the wrapped method's weights [t] those that are applied; changes no state."""
+
+    @final
+    def _seen(self, problem: Problem) -> Problem:
+        return problem
+
+    @final
+    def _applied(self, problem: Problem, found: Solution) -> Solution:
+        """The method's weights, changed, without a certificate.
+
+        The status is the method's. Only `STATIONARY` speaks of the direction, not of how it was
+        found, so it goes where the weights changed: a `Balancer` looks at every direction itself.
+        """
+        weights, status = self.changed(problem.names, found.weights), found.status
+        if status is Status.STATIONARY and not np.array_equal(weights, found.weights):
+            status = Status.CONVERGED
+        return replace(found, weights=weights, status=status, certificate=None)
+
+
+HELD = {"solver": object, "state": object}  # The shape of what `state_of` returns.
+
+
+def state_of(solver: Solver) -> State:
+    """The name and the state of a method that another one holds."""
+    return {"solver": solver.name, "state": solver.state_dict()}
+
+
+def load_state(holder: Solver, solver: Solver, state: Mapping[str, Any]) -> None:
+    """Restore what `state_of` returned.
+
+    Raises:
+        ValueError: it is of another method, or does not fit; nothing was changed then.
+    """
+    if state["solver"] != solver.name:
+        raise ValueError(
+            f"the state is of {type(holder).__name__}({state['solver']}), but this one wraps "
+            f"{solver!r}"
+        )
+    solver.load_state_dict(state["state"])
+
+
+def check_solver_instance(argument: str, found: object) -> None:
+    """Raise a ValueError unless an argument is a solver."""
+    if not isinstance(found, Solver):
+        raise ValueError(f"{argument} must be a Solver such as MGDA(); found {found!r}")
