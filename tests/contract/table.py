@@ -151,6 +151,8 @@ CONTRACTS = {
     "CRMOGM-MGDA": Contract(make=lambda: gb.CRMOGM(gb.MGDA()), equivariant=ALL),
     "CRMOGM-GradNorm": Contract(make=lambda: gb.CRMOGM(gb.GradNorm()), equivariant=ALL),
     "AlignedMTL": Contract(make=gb.AlignedMTL, equivariant=ALL, pair=aligned_pair),
+    "AlignedMTL-median": Contract(make=lambda: gb.AlignedMTL(scale_mode="median"), equivariant=ALL),
+    "AlignedMTL-rmse": Contract(make=lambda: gb.AlignedMTL(scale_mode="rmse"), equivariant=ALL),
     "IMTLG": Contract(
         make=gb.IMTLG,
         descends=ALL,

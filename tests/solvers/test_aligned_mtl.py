@@ -56,3 +56,20 @@ def test_all_gradients_zero_is_stationary():
     solution = gb.AlignedMTL().solve(gb.Problem.of(np.zeros((4, 4))))
     assert solution.status is gb.Status.STATIONARY
     assert solution.weights.tolist() == [0.25] * 4
+
+
+@pytest.mark.parametrize(
+    ("scale_mode", "scale"),
+    [("min", lambda v: v[0]), ("median", lambda v: v[1]), ("rmse", lambda v: v.mean())],
+)
+def test_the_system_is_as_long_as_the_mode_says_and_a_task_count_shorter_than_the_codes_sum(
+    scale_mode, scale
+):
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        jac = rng.standard_normal((4, 9)) * rng.uniform(0.1, 10, (4, 1))
+        gram = jac @ jac.T
+        values, vectors = np.linalg.eigh(gram)  # as in the official code, whose sum is over tasks
+        balanced = vectors * np.sqrt(scale(values)) / np.sqrt(values) @ vectors.T
+        weights = gb.AlignedMTL(scale_mode=scale_mode).solve(gb.Problem.of(gram)).weights
+        np.testing.assert_allclose(4 * weights, balanced.sum(axis=1), rtol=1e-9)
