@@ -6,8 +6,10 @@ from gradbalance.numerics.bounded_qp import BoundedMinima, bounded_minima
 from gradbalance.numerics.gramian import as_gramian, gramian_of_rows
 from gradbalance.numerics.max_min import MaxMinVector, max_min_vector
 from gradbalance.numerics.min_norm import MinNormPoint, min_norm_point
+from gradbalance.numerics.nearest import NearestVector, nearest_vector
 from gradbalance.numerics.projections import GivenProjections, given_projections
 from gradbalance.numerics.resolution import relative_length, resolution
+from gradbalance.numerics.simplex import nearest_in_simplex
 from gradbalance.numerics.spectrum import Spectrum, spectrum
 from gradbalance.numerics.status import Status
 
@@ -17,6 +19,7 @@ __all__ = [
     "GivenProjections",
     "MaxMinVector",
     "MinNormPoint",
+    "NearestVector",
     "Spectrum",
     "Status",
     "adam_step",
@@ -27,6 +30,8 @@ __all__ = [
     "gramian_of_rows",
     "max_min_vector",
     "min_norm_point",
+    "nearest_in_simplex",
+    "nearest_vector",
     "relative_length",
     "resolution",
     "spectrum",

@@ -7,7 +7,15 @@ from typing import Literal
 import numpy as np
 
 Interval = Literal[
-    "(-inf, inf)", "[-1, 1]", "[0, inf)", "(0, inf)", "[1, inf)", "[0, 1)", "(0, 1)", "(0, 1]"
+    "(-inf, inf)",
+    "[-1, 1]",
+    "[0, 1]",
+    "[0, inf)",
+    "(0, inf)",
+    "[1, inf)",
+    "[0, 1)",
+    "(0, 1)",
+    "(0, 1]",
 ]
 
 

@@ -45,6 +45,24 @@ def per_task(argument: str, given: PerTask | None, problem: Problem, default: fl
     return np.array([given[name] for name in problem.names], dtype=np.float64)
 
 
+def position_of(argument: str, task: str | None, problem: Problem) -> int | None:
+    """Where a task stands among those of this step; None where it is absent.
+
+    Args:
+        argument: the option's name.
+        task: the task's name; None for the first of all.
+        problem: the step.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+    if task is None:
+        task = problem.tasks[0]
+    if task not in problem.tasks:
+        raise ValueError(f"{argument} must be one of {list(problem.tasks)}; found {task!r}")
+    return problem.names.index(task) if task in problem.names else None
+
+
 def check_preferences(preferences: PerTask | None, *, positive: bool) -> None:
     """Raise a ValueError for preferences that no tasks could have.
 
@@ -83,7 +101,8 @@ def check_losses(problem: Problem, reason: str, *, positive: bool) -> None:
             kind = "positive" if positive else "at least 0"
             raise ValueError(
                 f"{reason}, so the losses must be {kind}; found {loss:g} for task {name!r}. Leave "
-                f"such a task out of the step, by None, or choose another method"
+                f"such a task out of the step, by None; say how low its loss can come, "
+                f"Shifted(solver, min_losses=...); or choose another method"
             )
 
 

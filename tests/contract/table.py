@@ -229,4 +229,16 @@ CONTRACTS = {
         make=lambda: gb.AveragedGramian(gb.MGDA(), decay=0.5), equivariant=ALL
     ),
     "AveragedGramian-GradVac": Contract(make=lambda: gb.AveragedGramian(gb.GradVac())),
+    # With τ = 0 it is the primary's projection; with more the primary itself may rise.
+    "PCD": Contract(make=gb.PCD, equivariant=0, rests=True),
+    "PCD-0": Contract(make=lambda: gb.PCD(tau=0.0, beta=0.0), descends=ALL, rests=True),
+    "MainTask": Contract(make=gb.MainTask, certified=True),
+    "MainTask-0": Contract(make=lambda: gb.MainTask(rate=0.0), certified=True),
+    "GradCosine": Contract(make=gb.GradCosine),
+    "GradCosine-gate": Contract(make=lambda: gb.GradCosine(weighted=False)),
+    "DBGD": Contract(make=lambda: gb.DBGD({}), certified=True, equivariant=ALL),
+    "EPO": Contract(make=gb.EPO),
+    "Krum": Contract(make=gb.Krum),
+    "SDMGrad": Contract(make=gb.SDMGrad, equivariant=ALL),
+    "MoDo": Contract(make=gb.MoDo, equivariant=ALL, scale_exponent=None),
 }

@@ -37,7 +37,7 @@ class Shifted(Wrapper):
         >>> import gradbalance as gb
         >>> solver = gb.Shifted(gb.SI(), min_losses=[-1.0, 0.0])
         >>> solver.solve(gb.Problem.of(losses=[-0.8, 2.0])).weights.round(3)
-        array([2.5 , 0.25])
+        array([5. , 0.5])
 
     References:
         The constant is FAMO's b (Liu et al. 2023, arXiv 2306.03792), for any method.

@@ -1,0 +1,104 @@
+"""The vector nearest to a combination of rows whose products with some of the rows are given."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gradbalance.numerics.array import Array
+from gradbalance.numerics.complementarity import complementary
+from gradbalance.numerics.gramian import rounding_of
+from gradbalance.numerics.status import Status
+
+_MISSED = 1e-6  # of a product that was asked for: more, and there is no vector that has it
+
+
+class NearestVector(NamedTuple):
+    """Weights of the nearest vector with such products, with what certifies them.
+
+    Attributes:
+        weights: The weights v [T], v = p but for the rows whose products are bounded.
+        status: Whether the certificate holds, and whether √(vᵀGv) is zero to rounding; `ILL_POSED`
+            where no vector has these products, and those above zero were taken as zero.
+        num_steps: The number of systems of equations that were solved; 0 where v = p.
+        certificate: The worst of b_i − (Gv)_i, or |b_i − (Gv)_i| where v_i > p_i, over
+            2·T·ε·√G_ii·S, with S = Σ_j |v_j| √G_jj + max b_j/√G_jj and ε the float64 unit. At most
+            1 where certified. Where G has less than float64's accuracy, as much as makes it
+            positive definite takes ε's place.
+    """
+
+    weights: Array
+    status: Status
+    num_steps: int
+    certificate: float
+
+
+def nearest_vector(
+    gram: Array, center: ArrayLike, rows: ArrayLike, least: ArrayLike
+) -> NearestVector:
+    """Move a combination of rows as little as gives some rows the products that they want.
+
+        min_d ‖d − Jᵀp‖²   over ⟨g_i, d⟩ ≥ b_i for i in M:   d = Jᵀv,  v ≥ p on M, v = p elsewhere
+
+    Where b ≤ 0 there always is such a d. Where b > 0 there may be none, with opposed rows; then b
+    is replaced by min(b, 0), and the status says so.
+
+    Args:
+        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
+            that it is one is not checked again.
+        center: The weights p [T].
+        rows: M, as indices.
+        least: The products b, one for each of M, in the units of G; 0 for a zero row.
+
+    Example:
+        >>> from gradbalance.numerics import as_gramian, nearest_vector
+        >>> nearest_vector(as_gramian([[1.0, -2.0], [-2.0, 9.0]]), [1.0, 1.0], [0], [0.5]).weights
+        array([2.5, 1. ])
+    """
+    weights = np.array(center, dtype=np.float64)
+    chosen: NDArray[np.intp] = np.asarray(rows, dtype=np.intp)
+    bounds = np.asarray(least, dtype=np.float64)
+    diagonal = gram.diagonal()
+    exponent = math.frexp(diagonal[diagonal.argmax()])[1]
+    scale = math.ldexp(1.0, min(-exponent, 1000))  # a power of two, so that scaling is exact
+    norms = np.sqrt(diagonal * scale)
+    base = weights * norms
+    norms[norms == 0.0] = 1.0
+    cosines = gram * scale / norms / norms[:, None]
+    damping = rounding_of(cosines)
+    wanted = bounds * scale / norms[chosen]
+    slopes = cosines.dot(base)[chosen]
+    size = float(np.abs(base).sum())
+    block = cosines[np.ix_(chosen, chosen)]
+    block.flat[:: chosen.size + 1] += damping
+
+    def solved(wanted: Array) -> tuple[Array, int, Array, float]:
+        terms = size + float(np.abs(wanted).max(initial=0.0))
+        if not chosen.size:
+            return base, 0, wanted, terms
+        offsets, sizes = (slopes - wanted)[None], np.array([terms])
+        found, num_steps = complementary(block, offsets, sizes, damping)
+        point = base.copy()
+        point[chosen] += found[0]
+        products = cosines.dot(point)
+        missed = wanted - products[chosen]
+        return point, num_steps, missed, terms
+
+    point, num_steps, missed, terms = solved(wanted)
+    feasible = bool((missed <= _MISSED * np.maximum(wanted, 0.0) + 2.0 * damping * terms).all())
+    if not feasible and (wanted > 0.0).any():
+        wanted = np.minimum(wanted, 0.0)
+        point, more, missed, terms = solved(wanted)
+        num_steps += more
+    else:
+        feasible = True
+    excess = (point - base)[chosen]
+    spread = float(np.abs(point).sum())
+    rounding = 2.0 * damping * (terms + spread)
+    worst = np.maximum(missed, -missed * (excess > 0.0)).max(initial=0.0)
+    certificate = float(worst / rounding) if rounding > 0.0 else 0.0
+    square = float(point.dot(cosines.dot(point)))
+    status = Status.of(certificate, stationary=square <= rounding * spread)
+    weights[chosen] += excess / norms[chosen]
+    return NearestVector(weights, status if feasible else Status.ILL_POSED, num_steps, certificate)
