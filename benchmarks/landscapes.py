@@ -154,6 +154,14 @@ LANDSCAPES: dict[str, Landscape] = {
     "pair": Centers("two bowls", _AROUND, (0, 0), _PAIR, (1, 1)),
     "steep pair": Centers("two bowls, one 20 times as steep", _AROUND, (0, 0), _PAIR, (20, 1)),
     "bounded pair": Centers("two bounded losses", _AROUND, (0, 0), _PAIR, (1, 1), bounded=True),
+    "far pair": Centers(
+        "two bounded losses, far apart: a concave front",
+        _AROUND,
+        (0, 0),
+        ((-1.5, 0.0), (1.5, 0.0)),
+        (1, 1),
+        bounded=True,
+    ),
     "ellipses": Ellipses(
         "two elongated bowls",
         _AROUND,

@@ -24,8 +24,8 @@ def capacity_for(tasks: Sequence[str] | None, num_groups: int) -> int:
     if tasks is None:
         return _UNKNOWN_TASKS
     names = sum(len(json.dumps(task)) for task in tasks)
-    # Some states have a number for each pair of tasks, by their names.
-    per_group = 4096 + 1024 * len(tasks) + (16 + len(tasks)) * names + 32 * len(tasks) ** 2
+    # Some states have a number for each pair of tasks by their names, nested ones twice.
+    per_group = 4096 + 1024 * len(tasks) + (16 + 2 * len(tasks)) * names + 64 * len(tasks) ** 2
     return -(-(16384 + max(1, num_groups) * per_group) // 1024) * 1024
 
 

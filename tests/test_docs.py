@@ -1,6 +1,8 @@
 """The code in README and docs runs, block after block of a page in one namespace."""
 
+import ast
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -10,6 +12,8 @@ import types
 from pathlib import Path
 
 import pytest
+
+import gradbalance as gb
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/*.md")))]
@@ -92,3 +96,15 @@ def test_following_the_guide_to_a_new_solver_gives_a_package_that_works(tmp_path
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_defaults_that_are_listed_are_ours():
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", (ROOT / "docs/defaults.md").read_text(), re.M)
+    checked = 0
+    for methods, ours in rows:
+        for method in re.findall(r"`(\w+)`", methods):
+            known = inspect.signature(getattr(gb, method)).parameters
+            for option, value in re.findall(r"`(\w+)=([^`]+)`", ours):
+                assert known[option].default == ast.literal_eval(value), (method, option)
+                checked += 1
+    assert checked > 8

@@ -20,7 +20,10 @@ SOLVERS = (
     *(PLAIN, STATIC, "RLW", "UW", "IMTLL", "SI", "GLS", "STCH", "DWA", "FAMO"),
     *("MGDA", "MGDA(normalization='l2')", "MGDA(normalization='loss+')", "UPGrad", "DualProj"),
     *("CAGrad", "NashMTL", "FairGrad(alpha=2.0)", "ConFIG", "IMTLG", "AlignedMTL", "PCGrad"),
-    *("GradVac", "GradNorm", "DBMTL"),
+    *("GradVac", "GradNorm", "DBMTL", "InverseNorm", "EPO", "SDMGrad", "Krum"),
+    *("Scaled(IMTLG(), by=IMTLL())", "Scaled(UPGrad(), by=UW())"),
+    *("Scaled(UPGrad(), by=InverseNorm())", "Scaled(MoDo(), by=InverseNorm())"),
+    *("AveragedGramian(NashMTL())", "MainTask", "GradCosine", "PCD"),
 )
 QUICK_SUITES = ("digits", "targets-standardised")
 QUICK_SOLVERS = (PLAIN, "RLW", "FAMO", "UPGrad", "NashMTL", "DBMTL")

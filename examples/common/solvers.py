@@ -11,7 +11,7 @@ def build_solver(call: str) -> gb.Solver:
     """Return the solver that a text such as ``PCGrad`` or ``MGDA(normalization='l2')`` calls for.
 
     Args:
-        call: Name of any of gradbalance's solvers, with keyword options as in Python; or of a
+        call: Name of any of gradbalance's solvers, with its options as in Python; or of a
             solver elsewhere, by the module that it can be imported from: ``mypackage.MySolver``.
 
     Raises:
@@ -26,12 +26,12 @@ def build_solver(call: str) -> gb.Solver:
 
 
 def _solver_of(node: ast.expr) -> gb.Solver:
-    keywords = node.keywords if isinstance(node, ast.Call) and not node.args else []
-    name = node.func if isinstance(node, ast.Call) and not node.args else node
-    solver = _class_of(name)
-    options = {str(keyword.arg): _value_of(keyword.value) for keyword in keywords}
+    call = node if isinstance(node, ast.Call) else ast.Call(node, args=[], keywords=[])
+    solver = _class_of(call.func)
+    values = [_value_of(argument) for argument in call.args]
+    options = {str(keyword.arg): _value_of(keyword.value) for keyword in call.keywords}
     try:
-        return solver(**options)
+        return solver(*values, **options)
     except TypeError as error:
         raise ValueError(f"solver {ast.unparse(node)!r}: {error}") from error
 
@@ -54,5 +54,4 @@ def _value_of(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError:
-        assert not (isinstance(node, ast.Call) and node.args)
         return _solver_of(node)

@@ -6,6 +6,7 @@ from gradbalance.numerics.checks import check_choice, check_count, check_number
 INSIDE = {
     "(-inf, inf)": [-1e300, 0, 1e300],
     "[-1, 1]": [-1, 0.0, 1],
+    "[0, 1]": [0, 0.5, 1],
     "[0, inf)": [0, 1e300],
     "(0, inf)": [5e-324, 1],
     "[1, inf)": [1, 1e300],
@@ -16,6 +17,7 @@ INSIDE = {
 OUTSIDE = {
     "(-inf, inf)": [float("inf"), -float("inf")],
     "[-1, 1]": [-1.1, 1.1],
+    "[0, 1]": [-0.1, 1.1],
     "[0, inf)": [-5e-324, float("inf")],
     "(0, inf)": [0, 0.0, float("inf")],
     "[1, inf)": [0.999, float("inf")],

@@ -10,14 +10,19 @@ import gradbalance as gb
 from tests.numerics.test_checks import NO_NUMBERS, OUTSIDE
 
 BOUNDED, CRMOGM = partial(gb.Bounded, gb.MGDA()), partial(gb.CRMOGM, gb.MGDA())
+AVERAGED, DBGD = partial(gb.AveragedGramian, gb.MGDA()), partial(gb.DBGD, {})
 
 NUMBERS = [
     (gb.AlignedMTL, "rank_tol", "(0, 1)"),
+    (AVERAGED, "decay", "[0, 1)"),
     (BOUNDED, "ratio", "[1, inf)"),
     (gb.CAGrad, "c", "[0, inf)"),
     (gb.ConFIG, "rank_tol", "(0, 1)"),
     (CRMOGM, "momentum", "[0, 1)"),
+    (DBGD, "alpha", "(0, inf)"),
+    (DBGD, "beta", "(0, inf)"),
     (gb.DWA, "temperature", "(0, inf)"),
+    (gb.EPO, "tol", "(0, inf)"),
     (gb.FairGrad, "alpha", "(0, inf)"),
     (gb.FairGrad, "tol", "[0, 1)"),
     (gb.FAMO, "lr", "(0, inf)"),
@@ -27,12 +32,21 @@ NUMBERS = [
     (gb.GradVac, "beta", "(0, 1]"),
     (gb.IMTLG, "rank_tol", "(0, 1)"),
     (gb.IMTLL, "lr", "(0, inf)"),
+    (gb.InverseNorm, "decay", "[0, 1)"),
+    (gb.MainTask, "rate", "[0, inf)"),
     (gb.MGDA, "tol", "[0, 1)"),
+    (gb.MoDo, "gamma", "(0, inf)"),
+    (gb.MoDo, "rho", "[0, inf)"),
     (gb.NashMTL, "max_norm", "(0, inf)"),
     (gb.NashMTL, "tol", "[0, 1)"),
+    (gb.PCD, "beta", "[0, 1)"),
+    (gb.PCD, "tau", "[0, 1]"),
     (gb.ReLoBRaLo, "alpha", "[0, 1)"),
     (gb.ReLoBRaLo, "expected_rho", "(0, 1]"),
     (gb.ReLoBRaLo, "temperature", "(0, inf)"),
+    (gb.SDMGrad, "lam", "[0, inf)"),
+    (gb.SDMGrad, "lr", "(0, inf)"),
+    (gb.SDMGrad, "momentum", "[0, 1)"),
     (gb.SoftAdapt, "beta", "(-inf, inf)"),
     (gb.SoftAdapt, "decay", "[0, 1)"),
     (gb.STCH, "mu", "(0, inf)"),
@@ -42,14 +56,20 @@ COUNTS = [
     (gb.DWA, "max_epoch_steps", 1),
     (gb.FairGrad, "max_steps", 0),
     (gb.GradVac, "seed", 0),
+    (gb.Krum, "num_byzantine", 0),
+    (gb.Krum, "num_selected", 1),
     (gb.MGDA, "max_steps", 0),
     (gb.NashMTL, "max_steps", 0),
     (gb.PCGrad, "seed", 0),
     (gb.ReLoBRaLo, "seed", 0),
     (gb.RLW, "seed", 0),
+    (gb.SDMGrad, "num_iters", 1),
 ]
 CHOICES = [
+    (gb.AlignedMTL, "scale_mode"),
     (gb.CAGrad, "rescale"),
+    (gb.GradCosine, "weighted"),
+    (gb.InverseNorm, "normalization"),
     (gb.MGDA, "method"),
     (gb.MGDA, "normalization"),
     (gb.PCGrad, "reduction"),
@@ -60,10 +80,13 @@ PER_TASK = [
     (gb.AlignedMTL, "preferences", "[0, inf)"),
     (gb.CAGrad, "preferences", "[0, inf)"),
     (gb.ConFIG, "preferences", "(0, inf)"),
+    (DBGD, "preferences", "[0, inf)"),
     (gb.DualProj, "preferences", "[0, inf)"),
+    (gb.EPO, "preferences", "(0, inf)"),
     (gb.FairGrad, "preferences", "(0, inf)"),
     (gb.FAMO, "min_losses", "(-inf, inf)"),
     (gb.IMTLG, "preferences", "(0, inf)"),
+    (gb.MainTask, "preferences", "[0, inf)"),
     (gb.MGDA, "preferences", "(0, inf)"),
     (gb.NashMTL, "preferences", "(0, inf)"),
     (gb.SI, "preferences", "[0, inf)"),
@@ -73,6 +96,13 @@ PER_TASK = [
     (gb.UPGrad, "preferences", "[0, inf)"),
 ]
 MAY_BE_NONE = {(gb.MGDA, "max_steps"), (gb.NashMTL, "max_norm")}
+# Methods and names of tasks, whose checks are in the tests of each solver.
+ELSEWHERE = {
+    *((wrapper, "solver") for wrapper in (gb.AveragedGramian, gb.Bounded, gb.CRMOGM, gb.Scaled)),
+    *{(gb.Scaled, "by"), (gb.Shifted, "solver"), (gb.Shifted, "min_losses"), (gb.DBGD, "bounds")},
+    *{(gb.GradCosine, "main"), (gb.MainTask, "main"), (gb.PCD, "primary")},
+    *{(gb.MoDo, "batches"), (gb.SDMGrad, "batches")},
+}
 
 
 def class_of(make):
@@ -87,7 +117,7 @@ def rows(*tables):
 
 def test_no_option_is_left_out():
     listed = {(class_of(row[0]), row[1]) for row in (*NUMBERS, *COUNTS, *CHOICES, *PER_TASK)}
-    listed |= {(gb.Bounded, "solver"), (gb.CRMOGM, "solver")}
+    listed |= ELSEWHERE
     solvers = [getattr(gb, name) for name in gb.__all__]
     solvers = [one for one in solvers if inspect.isclass(one) and issubclass(one, gb.Solver)]
     assert listed == {
