@@ -1,4 +1,4 @@
-"""The page on fronts, its numbers and its script say the same, and the numbers what the page says."""
+"""The page on fronts, its numbers and its script say the same, and these what the page says."""
 
 import importlib.util
 import json
