@@ -86,3 +86,10 @@ def test_numerics_import_no_torch():
         assert "torch" not in path.read_text().split("import")[0] + "".join(
             line for line in path.read_text().splitlines() if line.startswith(("import", "from"))
         ), path.name
+
+
+def test_a_method_is_a_file_that_reads_in_one_sitting():
+    folder = PACKAGE / "solvers"
+    shared = {"solver.py", "__init__.py"}
+    for file in folder.rglob("*.py"):
+        assert file.name in shared or len(file.read_text().splitlines()) <= 150, file

@@ -69,8 +69,7 @@ class GradVac(Solver):
         self.seed = int(seed)
         self._num_steps = 0
         self._goals: dict[str, dict[str, float]] = {}
-        # What the last solve met, so that update need not meet it again; no part of the state.
-        self._met: tuple[Problem, Array] | None = None
+        self._met: tuple[Problem, Array] | None = None  # by the last solve, for update; no state
 
     def solve(self, problem: Problem) -> Solution:
         """Column sums of the corrected coefficients, for this step's random orders."""
@@ -123,12 +122,10 @@ def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tup
         orders: [T, T-1] for each vector the others, in the order in which it meets them.
 
     Returns:
-        The coefficients C [T, T] of the turned vectors, e_i' = Σ_j C_ij e_j, and the cosines φ
-        [T, T] that were met; NaN where there was none.
+        C [T, T] of the turned vectors e_i' = Σ_j C_ij e_j, and the cosines met; NaN where none was.
     """
     num_tasks = len(cosines)
-    rows = np.arange(num_tasks)
-    present = np.diagonal(cosines) > 0
+    rows, present = np.arange(num_tasks), np.diagonal(cosines) > 0
     goals = np.clip(goals[rows[:, None], orders], -_LARGEST_TARGET, _LARGEST_TARGET)
     goal_sines = np.sqrt(1 - goals**2)
     coefficients = np.eye(num_tasks)
