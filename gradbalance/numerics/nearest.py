@@ -26,6 +26,11 @@ class NearestVector(NamedTuple):
             2·T·ε·√G_ii·S, with S = Σ_j |v_j| √G_jj + max b_j/√G_jj and ε the float64 unit. At most
             1 where certified. Where G has less than float64's accuracy, as much as makes it
             positive definite takes ε's place.
+
+    Example:
+        >>> from gradbalance.numerics import as_gramian, nearest_vector
+        >>> nearest_vector(as_gramian([[1.0, -1.0], [-1.0, 1.0]]), [1, 1], [0, 1], [1, 1]).status
+        <Status.ILL_POSED: 'ill-posed'>
     """
 
     weights: Array
