@@ -11,7 +11,9 @@ from gradbalance.numerics.complementarity import complementary
 from gradbalance.numerics.gramian import rounding_of
 from gradbalance.numerics.status import Status
 
-_MISSED = 1e-6  # of a product that was asked for: more, and there is no vector that has it
+_MISSED = 1e-6  # of the largest product that was asked for: more, and no vector has them all
+_LOWEST = -1e150  # of a bound, which nothing near it reaches
+_NUM_REFINEMENTS = 3
 
 
 class NearestVector(NamedTuple):
@@ -20,12 +22,13 @@ class NearestVector(NamedTuple):
     Attributes:
         weights: The weights v [T], v = p but for the rows whose products are bounded.
         status: Whether the certificate holds, and whether √(vᵀGv) is zero to rounding; `ILL_POSED`
-            where no vector has these products, and those above zero were taken as zero.
+            where no vector has these products, as far as rounding lets one tell, and those above
+            zero were taken as zero.
         num_steps: The number of systems of equations that were solved; 0 where v = p.
         certificate: The worst of b_i − (Gv)_i, or |b_i − (Gv)_i| where v_i > p_i, over
-            2·T·ε·√G_ii·S, with S = Σ_j |v_j| √G_jj + max b_j/√G_jj and ε the float64 unit. At most
-            1 where certified. Where G has less than float64's accuracy, as much as makes it
-            positive definite takes ε's place.
+            2·T·ε·√G_ii·S, with S = Σ_j (|p_j| + |v_j|) √G_jj + max_j b_j/√G_jj and ε the float64
+            unit. At most 1 where certified. Where G has less than float64's accuracy, as much as
+            makes it positive definite takes ε's place.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, nearest_vector
@@ -54,7 +57,7 @@ def nearest_vector(
             that it is one is not checked again.
         center: The weights p [T].
         rows: M, as indices.
-        least: The products b, one for each of M, in the units of G; 0 for a zero row.
+        least: The products b, one for each of M, in the units of G; at most 0 for a zero row.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, nearest_vector
@@ -72,36 +75,46 @@ def nearest_vector(
     norms[norms == 0.0] = 1.0
     cosines = gram * scale / norms / norms[:, None]
     damping = rounding_of(cosines)
-    wanted = bounds * scale / norms[chosen]
+    with np.errstate(over="ignore"):
+        wanted = np.maximum(bounds * scale / norms[chosen], _LOWEST)
     slopes = cosines.dot(base)[chosen]
     size = float(np.abs(base).sum())
     block = cosines[np.ix_(chosen, chosen)]
     block.flat[:: chosen.size + 1] += damping
 
-    def solved(wanted: Array) -> tuple[Array, int, Array, float]:
-        terms = size + float(np.abs(wanted).max(initial=0.0))
-        if not chosen.size:
-            return base, 0, wanted, terms
-        offsets, sizes = (slopes - wanted)[None], np.array([terms])
-        found, num_steps = complementary(block, offsets, sizes, damping)
-        point = base.copy()
+    def solved(wanted: Array) -> tuple[Array, int]:
+        """The point above these products, and how many systems that took."""
+        sizes = np.array([size + float(wanted.max(initial=0.0))])
+        found, num_steps = complementary(block, (slopes - wanted)[None], sizes, damping)
+        point, free = base.copy(), found[0] > 0.0
         point[chosen] += found[0]
-        products = cosines.dot(point)
-        missed = wanted - products[chosen]
-        return point, num_steps, missed, terms
+        for _ in range(_NUM_REFINEMENTS * int(free.any())):  # what the damping has moved
+            missed = (wanted - cosines.dot(point)[chosen])[free]
+            step = np.linalg.solve(block[np.ix_(free, free)], missed)
+            finer = point.copy()
+            finer[chosen[free]] += step
+            if (finer[chosen] < base[chosen]).any():
+                break
+            point = finer
+        return point, num_steps
 
-    point, num_steps, missed, terms = solved(wanted)
-    feasible = bool((missed <= _MISSED * np.maximum(wanted, 0.0) + 2.0 * damping * terms).all())
-    if not feasible and (wanted > 0.0).any():
+    if not chosen.size:
+        square, spread = float(base.dot(cosines.dot(base))), size
+        status = Status.of(0.0, stationary=square <= 2.0 * damping * spread**2)
+        return NearestVector(weights, status, 0, 0.0)
+    point, num_steps = solved(wanted)
+    asked = float(wanted.max())
+    missed = float((wanted - cosines.dot(point)[chosen]).max())
+    feasible = missed <= _MISSED * max(asked, 0.0) + 2.0 * damping * size or asked <= 0.0
+    if not feasible:
         wanted = np.minimum(wanted, 0.0)
-        point, more, missed, terms = solved(wanted)
+        point, more = solved(wanted)
         num_steps += more
-    else:
-        feasible = True
     excess = (point - base)[chosen]
     spread = float(np.abs(point).sum())
-    rounding = 2.0 * damping * (terms + spread)
-    worst = np.maximum(missed, -missed * (excess > 0.0)).max(initial=0.0)
+    rounding = 2.0 * damping * (size + max(float(wanted.max()), 0.0) + spread)
+    lacking = wanted - cosines.dot(point)[chosen]
+    worst = np.maximum(lacking, -lacking * (excess > 0.0)).max()
     certificate = float(worst / rounding) if rounding > 0.0 else 0.0
     square = float(point.dot(cosines.dot(point)))
     status = Status.of(certificate, stationary=square <= rounding * spread)

@@ -16,6 +16,8 @@ from gradbalance.solvers.options import (
 )
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
+_LOWEST = -1e300  # of a loss above its bound
+
 
 @final
 class DBGD(StatelessSolver):
@@ -93,5 +95,7 @@ class DBGD(StatelessSolver):
         center = preferences_of(self.preferences, problem)
         if self.preferences is None:
             center[rows] = 0.0
-        least = np.minimum(self.alpha * (losses[rows] - bounds), self.beta * gram.diagonal()[rows])
+        with np.errstate(over="ignore"):
+            falls = np.maximum(self.alpha * (losses[rows] - bounds), _LOWEST)
+        least = np.minimum(falls, self.beta * gram.diagonal()[rows])
         return Solution(*nearest_vector(gram, center, rows, least))

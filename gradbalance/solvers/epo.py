@@ -11,6 +11,8 @@ from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.options import PerTask, check_losses, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
+_NOISE = 1e-12  # of what evens the losses, beside the preferences: less is rounding
+
 
 @final
 class EPO(StatelessSolver):
@@ -27,7 +29,7 @@ class EPO(StatelessSolver):
     to where p_i L_i is the same for all tasks. While the losses are far from that (μ above `tol`),
     the step evens them out: the first objective, under which p_i L_i may rise where it is small,
     but the largest may not, nor a loss more than evening out asks for. Near it all losses fall: the
-    second objective, with (Gw)_i ≥ 0, and evenness is not given up.
+    second objective, with (Gw)_i ≥ 0, and evenness is not given up where that leaves any choice.
 
     Args:
         preferences: p, one positive number a task, by name or in order; ones by default. A task
@@ -49,12 +51,11 @@ class EPO(StatelessSolver):
         Mahapatra & Rajan 2020, Multi-task learning with user preferences: gradient descent with
         controlled ascent in Pareto optimization, ICML 2020; arXiv 2108.00597 is its long version.
 
-    Deviation: gradients are brought to one length for the linear program's constraints, whose
-    tolerance is absolute. Where several weights are best, the shortest list of them that the
-    simplex method ends at is taken, as in the official code; for even losses without a conflict
-    the objective then follows the largest gradient. The official code multiplies by T, takes
-    p/Σp where there is no solution, as is done here with the status ill-posed, and has a further
-    factor for the toys.
+    Deviation: p is brought to the mean 1, for with a the bounds on a rise would grow with it. Each
+    row of the constraints is brought to one size, as the linear program's tolerance is absolute.
+    Where there is no solution, which the official code answers with p/Σp, the bounds are those of
+    a step along which no loss rises, and there always is one. The official code multiplies by T,
+    and by a further factor for the toys.
     """
 
     needs = "gramian"
@@ -71,6 +72,7 @@ class EPO(StatelessSolver):
         """Weights in the simplex, from one linear program."""
         check_losses(problem, "EPO takes logarithms of the losses' shares", positive=True)
         preferences = preferences_of(self.preferences, problem)
+        preferences = preferences / preferences.mean()
         uneven, anchor = anchor_of(problem.losses, preferences)
         gram = problem.gramian
         norms = np.sqrt(gram.diagonal())
@@ -87,10 +89,14 @@ class EPO(StatelessSolver):
             rows, bounds = gram, least
         else:
             objective = gram.sum(axis=0)
-            rows = np.vstack([gram, slopes])
-            bounds = np.append(least, min(float(slopes.max()), 0.0))
+            rows, bounds = gram, least
+            if np.abs(anchor).max() > _NOISE * preferences.max():
+                rows = np.vstack([gram, slopes])
+                bounds = np.append(least, min(float(slopes.max()), 0.0))
         found = _best_in_simplex(objective, rows, bounds)
         if found is None:
+            found = _best_in_simplex(objective, gram, np.zeros(norms.size))
+        if found is None:  # by rounding, where gradients all but balance
             return Solution(preferences / preferences.sum(), Status.ILL_POSED)
         return Solution(found)
 

@@ -17,8 +17,8 @@ class GradCosine(StatelessSolver):
 
     with g_i the rows of J [T, P] and m the main task. A helper that opposes it is left out of the
     shared step; no weighted gradient opposes the main one, so the main task falls at least as fast
-    as alone, to first order. `MainTask` takes out of a helper only what opposes. Two tasks of which
-    one is the other's opposite switch at cosines of 0, which for noisy gradients is often.
+    as alone, to first order. `MainTask` takes out of the helpers only what opposes. The gate
+    switches at a cosine of 0, near which noisy gradients often are.
 
     Args:
         main: the main task's name; the first task by default.

@@ -25,7 +25,9 @@ class SDMGrad(StochasticSolver):
     with p = 1/T, the simplex Δ, J [T, P] the gradients and A the cross Gramian J₁J₂ᵀ of two
     independent batches over the square of the mean norm. v is 0 at first, and w goes on from where
     it was, 1/T in the beginning; `num_iters` such iterations a step. For λ = 0 it aims at MGDA's
-    direction, for large λ at the mean gradient. Promises no task a decrease on any one batch.
+    direction, for large λ at the mean gradient. The products of two batches have no bias; their
+    division by the same batches' norms has one where noise is much of a gradient. Promises no task
+    a decrease on any one batch.
 
     Args:
         batches: the names of the losses on two or three batches, tasks in the same order, such as

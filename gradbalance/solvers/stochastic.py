@@ -35,7 +35,7 @@ class StochasticSolver(Solver):
 
     def __init__(self, batches: Batches | None) -> None:
         if batches is not None:
-            if isinstance(batches, str) or any(isinstance(names, str) for names in batches):
+            if not _are_lists_of_names(batches):
                 raise ValueError(f"batches must be lists of names of losses; found {batches!r}")
             lengths = {len(names) for names in batches}
             names = [name for batch in batches for name in batch]
@@ -116,3 +116,11 @@ class StochasticSolver(Solver):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the saved weights."""
         self._weights = checked_state(self, state, {"weights": {str: "[0, 1]"}})["weights"]
+
+
+def _are_lists_of_names(found: object) -> bool:
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return False
+    lists = [names for names in found if isinstance(names, Sequence) and not isinstance(names, str)]
+    names = [name for names in lists for name in names]
+    return len(lists) == len(found) and all(isinstance(name, str) for name in names)
