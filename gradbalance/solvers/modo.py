@@ -25,8 +25,9 @@ class MoDo(StochasticSolver):
     Args:
         batches: the names of the losses on two or three batches, tasks in the same order, such as
             [["seg 1", "depth 1"], ["seg 2", "depth 2"]]. Halves of one batch will do, and cost no
-            more than the whole. None for one batch, and its bias. With heads, `heads="raw"` sums
-            the halves' gradients where the trunk has their mean.
+            more than the whole. None for one batch, and its bias. A model with heads must name
+            its trunk, `SharedParameters(model.trunk)`: two losses reach each head, which so looks
+            shared. `heads="raw"` sums the halves' gradients, of which the trunk has the mean.
         gamma: γ > 0, the step of the weights.
         rho: ρ ≥ 0, which draws them to even ones.
 

@@ -33,8 +33,9 @@ class SDMGrad(StochasticSolver):
         batches: the names of the losses on two or three batches, tasks in the same order, such as
             [["seg 1", "depth 1"], ["seg 2", "depth 2"]]. Halves of one batch will do, and cost no
             more than the whole; of three batches the third is descended. None for one batch, and
-            its bias. With heads, `heads="raw"` sums the halves' gradients where the trunk has their
-            mean.
+            its bias. A model with heads must name its trunk, `SharedParameters(model.trunk)`: two
+            losses reach each head, which so looks shared. `heads="raw"` sums the halves' gradients,
+            of which the trunk has the mean.
         lam: λ ≥ 0.
         lr: η > 0.
         momentum: m in [0, 1).
