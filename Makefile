@@ -1,12 +1,14 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each makes its own environment.
 PYTHON ?= python3
+LOWEST ?= python3.10
+COVERAGE = 90
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check
 # A published generator, without what it needs for its own training; left out where it does not install.
 FACES = 'gan-face-generate; python_version < "3.13"'
 
-.PHONY: demo test lint types unit smoke wheel test-long format clean
+.PHONY: demo test lint types unit dist sdist-unit smoke wheel site test-long test-lowest format clean
 
 ## Install the examples and run two: a differential equation, and rotation against MP-SSL on built-in data.
 demo: $(VENV)/example
@@ -14,7 +16,7 @@ demo: $(VENV)/example
 	$(BIN)/python -m examples.mpssl
 
 ## Install everything and pass all fast checks; CI runs this.
-test: lint types unit smoke wheel
+test: lint types wheel site sdist-unit smoke
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
@@ -26,6 +28,19 @@ types: $(VENV)/dev
 unit: $(VENV)/dev
 	$(BIN)/python -m pytest -q -n 2 -rs
 
+## The wheel and the sdist, as they are released.
+dist: $(VENV)/dev
+	rm -rf build/lib dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+
+## The same tests as `unit`, on what the sdist holds, from its own folder; with the branches that they cover.
+sdist-unit: dist
+	rm -rf build/sdist && mkdir -p build/sdist
+	tar xzf dist/*.tar.gz -C build/sdist --strip-components 1
+	cd build/sdist && $(abspath $(BIN))/python -m pytest -q -n 2 -rs --durations=25 \
+	  --cov=gradbalance --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
+
 ## The examples on a few images, start to end.
 smoke: $(VENV)/dev
 	rm -rf build/smoke
@@ -34,12 +49,21 @@ smoke: $(VENV)/dev
 	$(BIN)/python -m examples.metapseudo --num-steps 2 --map-steps 2 --batch-size 8 --num-samples 8 --out build/smoke/metapseudo
 
 ## A wheel, installed without extras in a clean environment and used from outside the checkout.
-wheel: $(VENV)/dev
-	rm -rf build/wheel build/lib dist
-	$(BIN)/python -m build --wheel --outdir build/wheel/dist .
+wheel: dist
+	rm -rf build/wheel
 	$(PYTHON) -m venv build/wheel/env
-	build/wheel/env/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt build/wheel/dist/*.whl
+	build/wheel/env/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt dist/*.whl
 	cd build/wheel && env/bin/python -W error ../../.ci/wheel_check.py
+
+## The documentation, in build/site; a warning, or a link that leads nowhere, is an error.
+site: $(VENV)/dev
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+
+## All fast tests with the lowest versions that are claimed, on Python 3.10; the first time it installs gigabytes.
+test-lowest:
+	$(LOWEST) -m venv build/lowest
+	build/lowest/bin/python -m pip --disable-pip-version-check install -q -c constraints-lowest.txt -e '.[test]'
+	build/lowest/bin/python -m pytest -q -n 2 -rs
 
 ## The checks that take minutes.
 test-long: $(VENV)/dev

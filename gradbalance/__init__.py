@@ -63,6 +63,8 @@ from gradbalance.solvers import (
     listeners,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CRMOGM",
     "DBGD",
