@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from examples.common import transforms
-from examples.metapseudo.data import Target
+from examples.metapseudo.data import Labelled, Target
 from examples.metapseudo.generators.generator import Generator
 from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.samples import GeneratedImages
@@ -108,3 +108,29 @@ def _row(images: Tensor) -> Any:
     white = torch.ones(3, images.shape[2], 1)
     parts = [part for image in images for part in (image, white)]
     return torch.cat(parts[:-1], dim=2).permute(1, 2, 0).numpy()
+
+
+def draw_sources(generators: Mapping[str, Generator], real: Labelled, path: Path) -> None:
+    """Samples of generators beside images that they were trained on, a row a class.
+
+    Args:
+        generators: By what they are called.
+        real: Images of the same classes.
+        path: Of the picture.
+    """
+    columns, draws = 6, torch.Generator().manual_seed(0)
+    num_classes = len(real.classes)
+    classes = torch.arange(num_classes).repeat_interleave(columns)
+    shown = {
+        name: generator(torch.randn(len(classes), generator.latent_size, generator=draws), classes)
+        for name, generator in generators.items()
+    }
+    chosen = torch.cat([(real.labels == c).nonzero()[:columns, 0] for c in range(num_classes)])
+    shown["images"] = transforms.to_float(real.images[chosen])
+    figure = Figure(figsize=(3 * len(shown), 2.6), layout="constrained")
+    for axis, (name, images) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+        rows = images.detach().reshape(num_classes, columns, *images.shape[1:])
+        axis.imshow(rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2).numpy())
+        axis.set_title(name)
+        axis.axis("off")
+    figure.savefig(path, dpi=100)

@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 
 from examples.metapseudo.compare import write_results
-from examples.metapseudo.pictures import draw_accuracy
+from examples.metapseudo.data import load_source_images
+from examples.metapseudo.pictures import draw_accuracy, draw_sources
 from examples.metapseudo.runs import Do, Result, find_only, run, run_all
+from examples.metapseudo.source import load_source
 from examples.metapseudo.study import plan
 from examples.metapseudo.study.summary import as_markdown, of_latents
 from examples.metapseudo.variants import RunConfig
@@ -75,6 +77,9 @@ def photographs(
     """The same on real images, by generators that ``train_source`` trained on other classes."""
     found = _study(plan.photographs(seeds, data), "photographs", out, results, jobs)
     draw_accuracy(found, results / "photographs.png")
+    files = {"adversarial": plan.PHOTOGRAPHS_BY[""], "blurred": plan.PHOTOGRAPHS_BY[plan.BLURRED]}
+    generators = {name: load_source(file).generator for name, file in files.items()}
+    draw_sources(generators, load_source_images(data), results / "photographs_samples.png")
 
 
 def _study(

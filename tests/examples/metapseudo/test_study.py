@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from examples.metapseudo import runs
+from examples.metapseudo.data import Labelled
+from examples.metapseudo.generators.adversarial import AdversarialGenerator
+from examples.metapseudo.generators.generator import frozen
 from examples.metapseudo.runs import find_only, run
+from examples.metapseudo.source import Source
+from examples.metapseudo.study import __main__ as command
 from examples.metapseudo.study import plan
 from examples.metapseudo.study.__main__ import app
 from examples.metapseudo.study.summary import as_markdown, of_latents
@@ -116,6 +122,13 @@ def test_the_command_writes_its_tables(
         done.append(do)
         return {config.name: made_up(config, out) for config in configs}
 
+    generator = frozen(AdversarialGenerator(("a", "b"), latent_size=2, width=2))
+    monkeypatch.setattr(
+        command, "load_source", lambda file: Source(generator=generator, classifier=None)
+    )
+    images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
+    real = Labelled(images=images, labels=torch.arange(12) % 2, classes=("a", "b"))
+    monkeypatch.setattr(command, "load_source_images", lambda data: real)
     monkeypatch.setattr(runs, "_do_all", do_all)
     monkeypatch.setattr(runs, "ProcessPoolExecutor", in_this_process)
     folders = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
@@ -129,6 +142,7 @@ def test_the_command_writes_its_tables(
             assert isinstance(do, partial)
             assert (do.func, do.keywords) == (run, {"num_parts": 1})
     drawn = {f"{name}.png"} if name in ("accuracy", "photographs") else set()
+    drawn |= {"photographs_samples.png"} if name == "photographs" else set()
     files = {f"{name}.json", f"{name}.md"} | drawn
     assert {file.name for file in (tmp_path / "results").iterdir()} == files
     found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
