@@ -34,8 +34,8 @@ class PCD(Solver):
     with g_i the rows of J [T, P], g_0 that of the primary task, and v̂_i the running mean of
     ‖g_i‖², v_i ← βv_i + (1 − β)‖g_i‖² over 1 − β^t, as Adam's. The secondary tasks fall along d
     wherever any direction lets all of them. The primary may rise, if it is opposed by a secondary
-    and τ > 0, and so goes on to where the secondary is least; with τ = 0 no loss rises. d is as long
-    as the primary's gradient.
+    and τ > 0, and then it goes on to where the secondary is least; with τ = 0 no loss rises. d has
+    the length of the primary's gradient.
 
     Args:
         primary: the primary task's name; the first task by default.
