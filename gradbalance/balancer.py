@@ -79,7 +79,7 @@ class Balancer(nn.Module):
         scale: None leaves the weights as the method defines them; "sum" rescales them to Σ|w| = T,
             "norm" rescales the direction to the norm of the plain sum. Either makes methods
             comparable at one learning rate.
-        zero_gradients: a task whose gradient is exactly zero is solved around ("absent"), or
+        zero_gradients: a task whose gradient is exactly zero is left out ("absent"), or
             taken as it is ("strict": MGDA then returns 0, by definition). The default is "absent"
             because an exact zero comes from a mask, a satisfied hinge or a zero-initialised head
             and not from convergence: it must not freeze the others. The task's head still gets

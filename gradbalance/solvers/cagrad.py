@@ -45,7 +45,7 @@ class CAGrad(StatelessSolver):
 
     Deviation: the official code adds 1e-8 to the norms and lets a general solver stop early; here
     u is exact and certified, which the promise for c ≥ 1 needs. Where g_u = 0 the paper's formula
-    is 0/0. Solving around zero gradients changes the mean they would have entered; the direction
+    is 0/0. Leaving zero gradients out changes the mean they would have entered; the direction
     only in length.
     """
 

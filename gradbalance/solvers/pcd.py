@@ -55,8 +55,8 @@ class PCD(Solver):
 
     Deviation: no constant is added to the running means. Where no direction lets every secondary
     task fall so far (three or more tasks), none of them may rise instead, and the status is
-    ill-posed; the authors then follow the primary alone, whoever it harms. Where the primary is
-    absent or has no gradient, the weights are zero.
+    ill-posed; the authors then follow the primary alone, whatever that does to the others. Where
+    the primary is absent or has no gradient, the weights are zero.
     """
 
     needs = "gramian"
