@@ -43,7 +43,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Args:
         path: The checkpoint's file. No code in it is run.
+
+    Raises:
+        ValueError: It is empty, damaged, or no checkpoint.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    assert isinstance(state, dict)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        assert isinstance(state, dict)
+    except DAMAGED as error:
+        # Not what torch says of it, which is to load the file with whatever code is in it.
+        raise ValueError(
+            f"{str(path)!r} cannot be read ({type(error).__name__}): it is empty, damaged or no "
+            "checkpoint; put back a copy, or delete it to begin anew"
+        ) from error
     return state

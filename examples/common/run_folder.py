@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import gradbalance as gb
 from examples.common.checkpoint import load_checkpoint, save_checkpoint
 
 # May change between the parts of a run: where it was started from does not decide its result.
-_FREE_TO_CHANGE = {"data", "threads", "device"}
+_FREE_TO_CHANGE = frozenset({"data", "threads", "device"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,8 @@ class RunFolder:
         self.path = path
         self.metrics_file = path / "metrics.jsonl"
         self.results_file = path / "results.json"
-        self._config_file = path / "config.json"
-        self._checkpoint_file = path / "checkpoint.pt"
+        self.config_file = path / "config.json"
+        self.checkpoint_file = path / "checkpoint.pt"
 
     def start(self, config: Config, *, resume: bool) -> dict[str, Any] | None:
         """Begin a run, or continue the one in this folder.
@@ -51,21 +51,87 @@ class RunFolder:
             The checkpoint to continue from, or None.
 
         Raises:
-            ValueError: The run to be resumed has another configuration.
+            ValueError: The run to be resumed has another configuration, or one of its files is
+                damaged; then nothing is changed.
         """
+        state = self.checkpoint(config) if resume else None
         self.path.mkdir(parents=True, exist_ok=True)
-        if resume and self._checkpoint_file.exists():
-            self._check_same(config)
-            state = load_checkpoint(self._checkpoint_file)
+        if state is not None:
             # What was logged after the checkpoint will be done, and logged, again.
             with self.metrics_file.open("r+b") as file:
                 file.truncate(state["metrics_bytes"])
             return state
-        for old in (self._checkpoint_file, self.metrics_file, self.results_file):
+        for old in (self.checkpoint_file, self.metrics_file, self.results_file):
             old.unlink(missing_ok=True)
         self.metrics_file.touch()
-        self._config_file.write_text(json.dumps(config.as_dict(), indent=2) + "\n")
+        self.config_file.write_text(json.dumps(config.as_dict(), indent=2) + "\n")
         return None
+
+    def checkpoint(self, config: Config) -> dict[str, Any] | None:
+        """Return what a run can be continued from, None if there is nothing; and change nothing.
+
+        Args:
+            config: The run.
+
+        Raises:
+            ValueError: As ``start`` does.
+        """
+        if not self.checkpoint_file.exists():
+            return None
+        self.check_same(config)
+        state = load_checkpoint(self.checkpoint_file)
+        logged = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+        if logged < state.get("metrics_bytes", math.inf):
+            raise ValueError(
+                f"{str(self.metrics_file)!r} lacks what was logged before its checkpoint: put back "
+                f"a copy, or delete {str(self.checkpoint_file)!r} to begin anew"
+            )
+        return state
+
+    def difference(
+        self, config: Config, *, free: Collection[str] = _FREE_TO_CHANGE
+    ) -> tuple[str, Any, Any] | None:
+        """Return an option in which the run in this folder is another one, if there is a run.
+
+        Args:
+            config: The run to compare with.
+            free: Options that do not count.
+
+        Returns:
+            Name of the option, its value in the folder and in ``config``; None if there is none.
+
+        Raises:
+            ValueError: The folder's configuration is damaged.
+        """
+        if not self.config_file.exists():
+            return None
+        try:
+            read = dict(json.loads(self.config_file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{str(self.config_file)!r} is empty or damaged: put back a copy, or delete "
+                f"{str(self.path)!r} to begin anew"
+            ) from error
+        # Runs of earlier versions lack the options that have come since.
+        before = {**{option.name: option.default for option in fields(config)}, **read}
+        for key, now in config.as_dict().items():
+            if key not in free and before[key] != now:
+                return key, before[key], now
+        return None
+
+    def check_same(self, config: Config) -> None:
+        """Raise a ValueError that names the option, if the run in this folder is another one.
+
+        Args:
+            config: The run that is to be continued.
+        """
+        found = self.difference(config)
+        if found is not None:
+            key, before, now = found
+            raise ValueError(
+                f"cannot resume {str(self.path)!r}: its {key} was {before!r}, "
+                f"got {now!r}; use the same option, or another folder"
+            )
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append a line to the metrics; NaN and infinity, which JSON lacks, are left out.
@@ -88,7 +154,7 @@ class RunFolder:
             state: Tensors and plain values.
         """
         metrics_bytes = self.metrics_file.stat().st_size
-        save_checkpoint(self._checkpoint_file, {**state, "metrics_bytes": metrics_bytes})
+        save_checkpoint(self.checkpoint_file, {**state, "metrics_bytes": metrics_bytes})
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Yield the logged records."""
@@ -110,17 +176,6 @@ class RunFolder:
             results: Plain values.
         """
         self.results_file.write_text(json.dumps(results, indent=2) + "\n")
-
-    def _check_same(self, config: Config) -> None:
-        # Runs of earlier versions lack the options that have come since.
-        defaults = {option.name: option.default for option in fields(config)}
-        before = {**defaults, **json.loads(self._config_file.read_text())}
-        for key, now in config.as_dict().items():
-            if key not in _FREE_TO_CHANGE and before[key] != now:
-                raise ValueError(
-                    f"cannot resume {str(self.path)!r}: its {key} was {before[key]!r}, "
-                    f"got {now!r}; use the same option, or another folder"
-                )
 
 
 def _report(record: Mapping[str, Any]) -> gb.Report:

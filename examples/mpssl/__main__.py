@@ -1,5 +1,9 @@
 """Runs ``python -m examples.mpssl``."""
 
-from examples.mpssl.cli import app
+from examples.common.extra import needs_the_extra
 
-app(prog_name="python -m examples.mpssl")
+with needs_the_extra():
+    from examples.mpssl.cli import app
+
+if __name__ == "__main__":
+    app(prog_name="python -m examples.mpssl")

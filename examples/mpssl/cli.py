@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,13 @@ import torch
 import typer
 from rich.console import Console
 
+from examples.common.checks import check_device, check_folder
 from examples.common.data.image_set import ImageSet
+from examples.common.only_one import only_one
+from examples.common.run_folder import RunFolder
 from examples.common.trunk import TRUNKS
 from examples.mpssl import ranks
+from examples.mpssl.checks import check_runs_in, try_out
 from examples.mpssl.compare import compare, summarize
 from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, load_images_of, preset_config
 from examples.mpssl.pretext import TASKS
@@ -112,24 +117,27 @@ def main(
             kind: _configs(presets or ["rotation", "mp-ssl"], {**options, **of_kind}, changes)
             for kind, of_kind in kinds.items()
         }
+        command = shlex.join(["python", "-m", "examples.mpssl", *sys.argv[1:]])
+        check_device(device)
         if threads is not None:
             torch.set_num_threads(threads)
         ranks.start(device)
-        command = shlex.join(["python", "-m", "examples.mpssl", *sys.argv[1:]])
-        for kind in kinds:
-            sets = load_images_of(configs[kind][0])
-            if ranks.is_first():
-                _name_unreadable(console, *sets)
-                if len(kinds) > 1:
-                    console.print(f"{kind} images:", highlight=False)
-            results[kind] = compare(
-                configs[kind],
-                *sets,
-                out / kind if len(kinds) > 1 else out,
-                command=command,
-                resume=resume,
-                console=console,
-            )
+        folders = {kind: out / kind if len(kinds) > 1 else out for kind in kinds}
+        sets = _checked(configs, folders, out, resume=resume)
+        with only_one(_made(out)) if ranks.is_first() else nullcontext():
+            for kind in kinds:
+                if ranks.is_first():
+                    _name_unreadable(console, *sets[kind])
+                    if len(kinds) > 1:
+                        console.print(f"{kind} images:", highlight=False)
+                results[kind] = compare(
+                    configs[kind],
+                    *sets[kind],
+                    folders[kind],
+                    command=command,
+                    resume=resume,
+                    console=console,
+                )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if not ranks.is_first():
@@ -163,6 +171,27 @@ def _configs(
     if len(set(presets)) != len(presets):
         raise ValueError(f"each preset can be trained once, got {', '.join(presets)}")
     return [preset_config(preset, **options, **changes) for preset in presets]
+
+
+def _checked(
+    configs: dict[str, list[RunConfig]], folders: dict[str, Path], out: Path, *, resume: bool
+) -> dict[str, tuple[ImageSet, ImageSet]]:
+    """Return each kind's training and test images, if nothing speaks against its runs."""
+    check_folder(out)
+    asked = {folders[kind] / c.name: c for kind, of_kind in configs.items() for c in of_kind}
+    if ranks.is_first() and not resume:
+        check_runs_in(out, BUILT_IN, asked)
+    sets = {kind: load_images_of(of_kind[0]) for kind, of_kind in configs.items()}
+    for kind, of_kind in configs.items():
+        for config in of_kind:
+            folder = RunFolder(folders[kind] / config.name)
+            try_out(config, sets[kind][0], folder, resume=resume)
+    return sets
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _name_unreadable(console: Console, *image_sets: ImageSet) -> None:

@@ -46,7 +46,8 @@ def run(
         return {}
     results = judge(model, config, train_set, test_set)
     folder.save_results(results)
-    draw_inputs(config.pretext_tasks, test_set, folder.path / "inputs.png")
+    if config.pretext_tasks:
+        draw_inputs(config.pretext_tasks, test_set, folder.path / "inputs.png")
     folder.history().plot(folder.path / "history.png")
     return results
 

@@ -57,17 +57,19 @@ def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -
 
 
 def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Draw the probes' accuracy after every block, for each factor, and the pretext accuracies.
+    """Draw the probes' accuracy after every block for each factor, and any pretext accuracies.
 
     Args:
         results: For each run its results, with ``probes`` and ``pretext``.
         path: File of the picture.
     """
     factors = list(next(iter(results.values()))["probes"])
-    figure = Figure(figsize=(3.2 * (len(factors) + 1), 3.6), layout="constrained")
-    *panels, pretext_axes = figure.subplots(1, len(factors) + 1)
+    trained = {name: result for name, result in results.items() if result["pretext"]}
+    num_panels = len(factors) + bool(trained)
+    figure = Figure(figsize=(3.2 * num_panels, 3.6), layout="constrained")
+    panels = figure.subplots(1, num_panels, squeeze=False)[0]
     styles = _styles(list(results))
-    for axes, factor in zip(panels, factors, strict=True):
+    for axes, factor in zip(panels, factors, strict=False):
         for name, result in results.items():
             scores = result["probes"][factor]
             blocks = [key for key in scores if key.startswith("block")]
@@ -78,19 +80,27 @@ def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> Non
         axes.set(xticks=range(1, 5), ylim=(0, 102))
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy (%)")
-
-    tasks = list(dict.fromkeys(task for result in results.values() for task in result["pretext"]))
-    trained = {name: result for name, result in results.items() if result["pretext"]}
-    width = 0.8 / max(1, len(trained))
-    for position, (name, result) in enumerate(trained.items()):
-        places = [tasks.index(task) + (position + 0.5) * width - 0.4 for task in result["pretext"]]
-        heights = [100 * value for value in result["pretext"].values()]
-        pretext_axes.barh(places, heights, width, color=styles[name]["color"])
-    pretext_axes.set(title="pretext accuracy (%)", xlim=(0, 100))
-    pretext_axes.set_yticks(range(len(tasks)), tasks)
-    pretext_axes.invert_yaxis()
+    if trained:
+        accuracies = {name: result["pretext"] for name, result in trained.items()}
+        _draw_pretext(panels[-1], accuracies, styles)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.savefig(path, dpi=100)
+
+
+def _draw_pretext(
+    axes: Axes,
+    accuracies: Mapping[str, Mapping[str, float]],
+    styles: Mapping[str, Mapping[str, Any]],
+) -> None:
+    tasks = list(dict.fromkeys(task for of_run in accuracies.values() for task in of_run))
+    width = 0.8 / len(accuracies)
+    for position, (name, of_run) in enumerate(accuracies.items()):
+        places = [tasks.index(task) + (position + 0.5) * width - 0.4 for task in of_run]
+        heights = [100 * value for value in of_run.values()]
+        axes.barh(places, heights, width, color=styles[name]["color"])
+    axes.set(title="pretext accuracy (%)", xlim=(0, 100))
+    axes.set_yticks(range(len(tasks)), tasks)
+    axes.invert_yaxis()
 
 
 def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import gradbalance as gb
+from examples.common.checks import check_positive, check_seed
 from examples.common.choices import check_one_of
 from examples.common.data.image_set import ImageSet
 from examples.common.data.load import load_data
@@ -83,10 +84,8 @@ class RunConfig(Config):
         check_one_of("precision", self.precision, get_args(Precision))
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\"):
             raise ValueError(f"name must be the name of a folder, got {self.name!r}")
-        for option in ("epochs", "batch_size", "max_train", "max_test", "threads", "lr"):
-            value = getattr(self, option)
-            if value is not None and value <= 0:
-                raise ValueError(f"{option} must be positive, got {value}")
+        check_positive(self, ("epochs", "batch_size", "max_train", "max_test", "threads", "lr"))
+        check_seed(self.seed)
 
     @property
     def recipe(self) -> Recipe:

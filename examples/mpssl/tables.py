@@ -36,6 +36,8 @@ def tables(results: Results) -> list[Rows]:
         f"last ({any_result['num_train']} training and {any_result['num_test']} test images)"
     )
     tasks = list(any_result["pretext"])
+    if not tasks:
+        return [(title, header, rows)]
     pretext_rows = [[name, *_percent(r["pretext"], tasks)] for name, r in results.items()]
     pretext_title = (
         "Accuracy (%) on the pretext tasks, each trunk on the mix of its own tasks (chance: 25)"

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from examples.common.checks import check_folder
 from examples.common.choices import check_one_of
 from examples.pinn.compare import compare as compare_runs
 from examples.pinn.config import RunConfig
@@ -74,6 +75,7 @@ def main(
     }
     try:
         configs = _configs(solvers, solver, scale, [seed], options)
+        check_folder(out)
         started = time.perf_counter()
         with RunsProgress(console, configs) as progress:
             runs = train_side_by_side(configs, progress.show)
@@ -118,6 +120,7 @@ def compare(
     command = shlex.join(["python", "-m", "examples.pinn", *sys.argv[1:]])
     try:
         configs = _configs(solvers, solver, scale, range(seeds), options)
+        check_folder(out)
         file = out / f"{name}.jsonl"
         compare_runs(configs, file, command=command, jobs=jobs, console=Console())
     except ValueError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from examples.common.only_one import only_one
 from examples.pinn.config import RunConfig
 from examples.pinn.pictures import draw_comparison
 from examples.pinn.tables import as_markdown, print_tables
@@ -34,14 +35,25 @@ def compare(
         console: Where to show progress and tables.
 
     Raises:
-        ValueError: The file has runs of another problem or with other options.
+        ValueError: The file has runs of another problem or with other options, or another
+            comparison is at work at it.
     """
-    done = read(file)
-    _check_alike([*(result["config"] for result in done), *(c.as_dict() for c in configs)], file)
-    known = [result["config"] for result in done]
+    _check_alike(read(file), configs, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    with only_one(file):
+        _do_what_is_left(configs, file, jobs, console)
+        results = read(file)
+    file.with_suffix(".md").write_text(as_markdown(results, command))
+    draw_comparison(results, file.with_suffix(".png"))
+    print_tables(results, console)
+    return results
+
+
+def _do_what_is_left(configs: Sequence[RunConfig], file: Path, jobs: int, console: Console) -> None:
+    known = [result["config"] for result in read(file)]
     to_do = [config for config in configs if config.as_dict() not in known]
     console.print(f"{len(configs) - len(to_do)} of {len(configs)} runs are in {file}")
-    file.parent.mkdir(parents=True, exist_ok=True)
     for index, result in enumerate(_done_by_processes(to_do, jobs), 1):
         with file.open("a") as lines:
             lines.write(json.dumps(result) + "\n")
@@ -51,11 +63,6 @@ def compare(
             f"error {_shown(result['error'])}, {result['seconds']:.0f} s",
             highlight=False,
         )
-    results = read(file)
-    file.with_suffix(".md").write_text(as_markdown(results, command))
-    draw_comparison(results, file.with_suffix(".png"))
-    print_tables(results, console)
-    return results
 
 
 def read(file: Path) -> list[Result]:
@@ -92,8 +99,9 @@ def _shown(error: float | None) -> str:
     return "none" if error is None else f"{error:.3g}"
 
 
-def _check_alike(configs: Sequence[dict[str, Any]], file: Path) -> None:
+def _check_alike(done: Sequence[Result], wanted: Sequence[RunConfig], file: Path) -> None:
     """What makes a row of the table may differ, and the seed."""
+    configs = [*(result["config"] for result in done), *(config.as_dict() for config in wanted)]
     own = ("name", "solver", "scale", "factor", "seed")
     for config in configs:
         for option, value in config.items():

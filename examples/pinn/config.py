@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import torch
 
+from examples.common.checks import check_positive, check_seed
 from examples.common.choices import check_one_of
 from examples.common.run_folder import Config
 from examples.pinn.methods import Method, Scale
@@ -56,14 +57,12 @@ class RunConfig(Config):
         for option, least in {
             "adam_steps": 1,
             "lbfgs_steps": 0,
-            "seed": 0,
             "num_points": 4,
         }.items():
             if getattr(self, option) < least:
                 raise ValueError(f"{option} must be at least {least}, got {getattr(self, option)}")
-        for option in ("lr", "width", "depth", "factor"):
-            if getattr(self, option) <= 0:
-                raise ValueError(f"{option} must be positive, got {getattr(self, option)}")
+        check_positive(self, ("lr", "width", "depth", "factor"))
+        check_seed(self.seed)
 
     @property
     def method(self) -> Method:

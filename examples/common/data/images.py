@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from examples.common.data.depth import to_8_bits
 from examples.common.data.image_set import IMAGE_SIZE, ImageSet
 
 SPLITS = ("train", "test")
@@ -29,9 +30,10 @@ _File = tuple[str, str]  # name in the archive or folder, class
 def load_images(
     path: Path, *, max_train: int | None = None, max_test: int | None = None, seed: int = 0
 ) -> tuple[ImageSet, ImageSet]:
-    """Load the training and the test images at 32×32, in colour.
+    """Load the training and the test images at 32×32, in colour and 8 bits a channel.
 
-    A file that cannot be read is left out and named in ``ImageSet.unreadable``.
+    Pixels of 16 bits and floating-point ones in [0, 1] are scaled to 8 bits. A file that cannot be
+    read is left out and named in ``ImageSet.unreadable``.
 
     Args:
         path: A folder or a zip file.
@@ -147,7 +149,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(data)) as file:
             # The camera's orientation tag would otherwise decide what "upright" means.
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = to_8_bits(ImageOps.exif_transpose(file), file).convert("RGB")
     if image.size != (IMAGE_SIZE, IMAGE_SIZE):
         image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     return np.asarray(image)

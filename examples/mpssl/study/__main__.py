@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from examples.common.extra import needs_the_extra
 
-from examples.mpssl.presets import RunConfig
-from examples.mpssl.study import plan
-from examples.mpssl.study.pictures import draw_results, draw_runs, tables_of_both_kinds
-from examples.mpssl.study.runner import run_all
-from examples.mpssl.study.summary import as_markdown
+with needs_the_extra():
+    import typer
+
+    from examples.mpssl.presets import RunConfig
+    from examples.mpssl.study import plan
+    from examples.mpssl.study.pictures import draw_results, draw_runs, tables_of_both_kinds
+    from examples.mpssl.study.runner import run_all
+    from examples.mpssl.study.summary import as_markdown
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -21,8 +24,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 Plan = Callable[[int], Iterable[RunConfig]]
 PlanOfData = Callable[[int, str], Iterable[RunConfig]]
-Seeds = Annotated[int, typer.Option(help="Number of seeds.")]
-Jobs = Annotated[int, typer.Option(help="Processes, one thread each.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes, one thread each.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Results = Annotated[
     Path, typer.Option(help="Results of all runs; what it or another study beside it has is kept.")
@@ -109,7 +112,10 @@ def _study(configs: Sequence[RunConfig], out: Path, results: Path, jobs: int) ->
         for path in sorted(results.parent.glob("study_*.json"))
         for result in json.loads(path.read_text()).values()
     ]
-    found = run_all(configs, out, known, jobs=jobs)
+    try:
+        found = run_all(configs, out, known, jobs=jobs)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     # A line for each run: it can be read, and compared line by line.
     lines = [f"{json.dumps(name)}: {json.dumps(result)}" for name, result in found.items()]
     results.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -12,6 +12,7 @@ import torch
 from rich.progress import Progress
 
 from examples.common.data.image_set import ImageSet
+from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
 from examples.mpssl import evaluate
 from examples.mpssl.block_classifiers import block_classifier_accuracy
@@ -35,7 +36,18 @@ def run_all(
         out: Their folder. A run that was interrupted is continued.
         known: Results of earlier runs; those of the same configuration are taken over.
         jobs: Number of processes, one thread each.
+
+    Raises:
+        ValueError: Another study is at work in the folder.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with only_one(out):
+        return _run_all(configs, out, known, jobs)
+
+
+def _run_all(
+    configs: Sequence[RunConfig], out: Path, known: Sequence[Result], jobs: int
+) -> dict[str, Result]:
     by_kind = {_kind(result): result for result in known}
     results = {c.name: found for c in configs if (found := _done(c, out, by_kind)) is not None}
     todo = [config for config in configs if config.name not in results]

@@ -1,7 +1,6 @@
 """A checkpoint is the old one or the new one, and loading it runs no code."""
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,31 @@ def test_an_interrupted_write_leaves_the_old_checkpoint(
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+class Trap:
+    """Leaves a file where it is loaded as code."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
 def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
-    torch.save({"path": Path("x"), "call": print}, tmp_path / "checkpoint.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    torch.save({"trap": Trap(tmp_path / "trapped")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt.* cannot be read.*UnpicklingError"):
         load_checkpoint(tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_what_is_no_whole_checkpoint_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"epoch": 1, "weights": torch.arange(100.0)})
+    whole = path.read_bytes()
+    torch.save(torch.arange(3), tmp_path / "tensor.pt")
+    tensor = (tmp_path / "tensor.pt").read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:10], b"not a checkpoint", tensor):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"checkpoint\.pt.* put back a copy, or delete it"):
+            load_checkpoint(path)
+        assert path.read_bytes() == damaged

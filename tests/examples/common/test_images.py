@@ -1,8 +1,11 @@
 """Image folders and zips: what is read, what is left out and named, and nothing is written."""
 
 import io
+import re
+import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +163,89 @@ def test_other_sizes_and_modes_become_32_by_32_in_colour(tmp_path: Path) -> None
     assert {(255, 0, 0), (77, 77, 77)} <= middles
     red = next(image for image in train_set.images if tuple(image[:, 16, 16]) == (255, 0, 0))
     assert (red[0] > 200).all()
+
+
+RAMP = np.arange(32 * 32).reshape(32, 32) / (32 * 32 - 1)  # from black to white
+LEVELS = np.rint(255 * RAMP).astype(np.int64)
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def only_cat(path: Path, name: str, data: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
+    members = {**files(1, 1), f"train/cat/{name}": data}
+    del members["train/cat/00.png"]
+    train_set, _ = load_images(as_zip(path, members))
+    assert not train_set.unreadable
+    cat = train_set.images[train_set.labels["class"] == 0][0].numpy().astype(np.int64)
+    return np.moveaxis(cat, 0, -1)
+
+
+def tiff_of_12_bits(values: np.ndarray[Any, np.dtype[Any]]) -> bytes:
+    """A greyscale TIFF file of 12 bits a pixel, which Pillow reads and does not write."""
+    even, odd = values.reshape(-1, 2).T.astype(np.uint16)
+    packed = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], 1).astype(np.uint8)
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: 12, 259: 1, 262: 1, 277: 1, 278: height}
+    tags |= {273: 8 + 2 + 12 * 9 + 4, 279: packed.size}
+    entries = [struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags)]
+    header = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    return header + b"".join(entries) + struct.pack("<I", 0) + packed.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("16.png", encoded(Image.fromarray(np.rint(65535 * RAMP).astype(np.uint16)), "png")),
+        ("16.tif", encoded(Image.fromarray(np.rint(65535 * RAMP).astype(np.uint16)), "tiff")),
+        ("big.tif", encoded(Image.fromarray(np.rint(65535 * RAMP).astype(">u2")), "tiff")),
+        ("12.tif", tiff_of_12_bits(np.rint(4095 * RAMP))),
+        ("float.tif", encoded(Image.fromarray(RAMP.astype(np.float32)), "tiff")),
+        ("16.pgm", b"P5 32 32 65535\n" + np.rint(65535 * RAMP).astype(">u2").tobytes()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_more_than_8_bits_are_scaled_and_not_cut_off(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    found = only_cat(tmp_path / "images.zip", name, data)
+    assert np.abs(found - LEVELS[:, :, None]).max() <= 1
+
+
+def test_16_bits_in_colour_and_turned(tmp_path: Path) -> None:
+    samples = np.rint(65535 * np.stack([RAMP, RAMP[::-1], RAMP.T], axis=2)).astype(">u2")
+    colour = b"P6 32 32 65535\n" + samples.tobytes()
+    found = only_cat(tmp_path / "colour.zip", "16.ppm", colour)
+    expected = np.stack([LEVELS, LEVELS[::-1], LEVELS.T], axis=2)
+    assert np.abs(found - expected).max() <= 1
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    deep = Image.fromarray(np.rint(65535 * np.rot90(RAMP)).astype(np.uint16))
+    deep.save(file, "png", exif=exif)
+    found = only_cat(tmp_path / "turned.zip", "turned.png", file.getvalue())
+    assert np.abs(found - LEVELS[:, :, None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (200 * RAMP.astype(np.float32), r"floating-point pixels must be in \[0, 1\]"),
+        (RAMP.astype(np.float32) - 0.5, r"floating-point pixels must be in \[0, 1\]"),
+        (np.where(RAMP < 0.5, np.nan, RAMP).astype(np.float32), "floating-point pixels"),
+        (np.rint(2**31 * RAMP - 1).astype(np.int32), "save it with 8 or 16 bits"),
+    ],
+)
+def test_pixels_of_unknown_range_are_named_and_not_cut_off(
+    tmp_path: Path, pixels: np.ndarray[Any, np.dtype[Any]], reason: str
+) -> None:
+    members = {**files(), "train/cat/deep.tif": encoded(Image.fromarray(pixels), "tiff")}
+    train_set, _ = load_images(as_zip(tmp_path / "images.zip", members))
+    assert len(train_set) == 18
+    (line,) = train_set.unreadable
+    assert re.match(f"train/cat/deep.tif: .*{reason}", line)
 
 
 def test_a_camera_turned_on_its_side_is_set_upright(tmp_path: Path) -> None:

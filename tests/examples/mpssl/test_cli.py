@@ -16,11 +16,13 @@ import gradbalance as gb
 from examples.common.data import load
 from examples.common.data.image_set import ImageSet
 from examples.common.data.load import load_data
+from examples.common.only_one import only_one
 from examples.mpssl.cli import app
 from examples.mpssl.pictures import draw_comparison, draw_inputs
 from examples.mpssl.pretext import TASKS
 from examples.mpssl.progress import RunProgress
 from examples.mpssl.tables import as_markdown, tables
+from examples.mpssl.train import Training
 
 TINY = ["--max-train", "64", "--max-test", "32", "--epochs", "2", "--batch-size", "32"]
 
@@ -114,6 +116,185 @@ def test_one_kind_of_image_is_shown_in_full(tmp_path: Path) -> None:
     assert [n for n in numbers if n not in result.output] == []
 
 
+FEW = ["--max-train", "32", "--max-test", "32", "--epochs", "1", "--threads", "1"]
+
+
+def said(result: Any) -> str:
+    """What a command printed, without the frames and line breaks of its messages."""
+    return re.sub(r"[\s│]+", " ", result.output)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pictures"),
+    [
+        (["supervised", "--data", "upright"], ["comparison.png"]),
+        (["supervised"], ["summary.png", "turned/comparison.png"]),
+        (["supervised", "rotation", "--data", "upright"], ["rotation/inputs.png"]),
+    ],
+)
+def test_the_supervised_trunk_is_trained_and_shown(
+    tmp_path: Path, arguments: list[str], pictures: list[str]
+) -> None:
+    result = invoke(*arguments, *FEW, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    assert "supervised: labels; Uniform" in said(result)
+    for picture in [*pictures, next(tmp_path.rglob("supervised")) / "history.png"]:
+        with Image.open(tmp_path / picture) as image:
+            assert min(image.size) > 200
+    found = next(tmp_path.rglob("comparison.json")).read_text()
+    assert set(json.loads(found)["results"]["supervised"]["probes"]) == {
+        *("shape", "texture", "colour")
+    }
+    markdown = next(tmp_path.rglob("comparison.md")).read_text()
+    assert ("pretext" in markdown) == ("rotation" in arguments), "no table of no tasks"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rotation", "--seed", "1"], "'rotation' had seed 0, got 1"),
+        (["rotation", "--epochs", "2"], "'rotation' had epochs 1, got 2"),
+        (["ie-rot"], "has 'rotation', which is not among those asked for"),
+    ],
+)
+def test_a_folder_of_other_runs_is_left_as_it_is(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    of_one = [*FEW, "--data", "upright", "--out", str(tmp_path)]
+    assert invoke("rotation", *of_one).exit_code == 0
+    before = contents(tmp_path)
+    result = invoke(arguments[0], *of_one, *arguments[1:])
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "--out" in said(result)
+    assert "--resume" in said(result)
+    assert contents(tmp_path) == before
+
+    result = invoke(*of_one[:-4], "--out", str(tmp_path))  # both kinds of image beside that of one
+    assert result.exit_code == 2
+    assert "has 'rotation'" in said(result)
+    assert contents(tmp_path) == before
+
+    again = invoke("rotation", *of_one)
+    assert again.exit_code == 0, "the same once more is the same"
+    more = invoke("ie-rot", *of_one, "--resume")
+    assert more.exit_code == 0, "asked for"
+    assert (tmp_path / "rotation" / "results.json").read_bytes() == before["rotation/results.json"]
+
+
+def test_a_run_on_other_images_is_another_run(tmp_path: Path) -> None:
+    for data in ("one", "other"):
+        for index in range(8):
+            path = (
+                tmp_path / data / ("train", "test")[index % 2] / "ab"[index // 4] / f"{index}.png"
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((32, 32), 60).save(path)
+    arguments = ["rotation", "--epochs", "1", "--threads", "1", "--out", str(tmp_path / "runs")]
+    result = invoke(*arguments, "--data", str(tmp_path / "one"))
+    assert result.exit_code == 0, result.output
+    before = contents(tmp_path)
+    result = invoke(*arguments, "--data", str(tmp_path / "other"))
+    assert result.exit_code == 2, result.output
+    assert "'rotation' had data" in said(result)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "nan"], "lr must be positive and finite, got nan"),
+        (["--lr", "inf"], "lr must be positive and finite, got inf"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["--seed", "99999999999999999999"], "seed must be at least 0"),
+        (["--epochs", "0"], "epochs must be positive"),
+        (["--device", "abacus"], "abacus"),
+    ],
+)
+def test_all_is_checked_before_anything_is_deleted_or_written(
+    tmp_path: Path, arguments: list[str], message: str, resume: list[str]
+) -> None:
+    options = ["rotation", "mp-ssl", *FEW, "--data", "upright", "--out"]
+    assert invoke(*options, str(tmp_path / "runs")).exit_code == 0
+    before = contents(tmp_path)
+    for out in ("runs", "new"):
+        result = invoke(*options, str(tmp_path / out), *arguments, *resume)
+        assert result.exit_code == 2, result.output
+        assert message in said(result)
+        assert "Traceback" not in result.output
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_last_run_is_checked_before_the_first_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Training.step
+
+    def failing(self: Training, chosen: torch.Tensor) -> gb.Report:
+        if self.config.name == "mp-ssl":
+            raise ValueError("mp-ssl does not go")
+        return step(self, chosen)
+
+    monkeypatch.setattr(Training, "step", failing)
+    result = invoke("rotation", "mp-ssl", *FEW, "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 2
+    assert "mp-ssl does not go" in said(result)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("damaged", ["checkpoint.pt", "config.json", "metrics.jsonl"])
+def test_a_damaged_file_of_a_run_is_named_and_nothing_is_changed(
+    tmp_path: Path, damaged: str
+) -> None:
+    options = ["rotation", "ie-rot", *FEW, "--data", "upright", "--out", str(tmp_path)]
+    assert invoke(*options).exit_code == 0
+    file = tmp_path / "ie-rot" / damaged
+    file.write_bytes(b"")
+    before = contents(tmp_path)
+    result = invoke(*options, "--resume")
+    assert result.exit_code == 2, result.output
+    assert f"ie-rot/{damaged}" in said(result).replace(" ", "")
+    assert "delete" in said(result)
+    assert contents(tmp_path) == before
+    (tmp_path / "ie-rot" / "checkpoint.pt").unlink()
+    if damaged == "config.json":
+        file.unlink()
+    again = invoke(*options, "--resume")
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "ie-rot" / "results.json").read_text())["config"]["seed"] == 0
+
+
+def test_two_commands_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    with only_one(tmp_path):
+        result = invoke("rotation", *FEW, "--data", "upright", "--out", str(tmp_path))
+        assert result.exit_code == 2
+        assert "another command is at work in" in said(result)
+        assert not contents(tmp_path)
+    assert invoke("rotation", *FEW, "--data", "upright", "--out", str(tmp_path)).exit_code == 0
+
+
+def test_seed_0_is_a_seed_like_any_other(tmp_path: Path) -> None:
+    found = []
+    for name, arguments in (("default", []), ("0", ["--seed", "0"]), ("1", ["--seed", "1"])):
+        out = tmp_path / name
+        result = invoke("rotation", *FEW, "--data", "upright", *arguments, "--out", str(out))
+        assert result.exit_code == 0, result.output
+        found.append(json.loads((out / "rotation" / "results.json").read_text()))
+    assert [one["config"]["seed"] for one in found] == [0, 0, 1]
+    assert found[0] == found[1]
+    assert found[0]["probes"] != found[2]["probes"]
+
+
 def test_off_a_terminal_progress_is_a_line_per_epoch(default: tuple[Path, str]) -> None:
     _, printed = default
     lines = [line for line in printed.splitlines() if "epoch" in line]
@@ -177,7 +358,7 @@ def test_a_run_of_ones_own_on_ones_own_images(tmp_path: Path) -> None:
         (["rotation", "rotation"], "once"),
         (["rotation", "mp-ssl", "--solver", "PCGrad"], "--solver changes one preset"),
         (["mp-ssl", "--solver", "Sum"], "no solver 'Sum'"),
-        (["mp-ssl", "--source", "losses"], "Bounded needs the gradients' Gramian"),
+        (["mp-ssl", "--source", "losses"], "Bounded(MGDA) needs the gradients' Gramian"),
         (["--data", "nowhere.zip"], "nowhere.zip"),
         (["--lr", "-1"], "lr must be positive"),
     ],

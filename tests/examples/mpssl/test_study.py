@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from examples.common.only_one import only_one
 from examples.mpssl.study import __main__ as study
 from examples.mpssl.study import plan, runner, summary
 from examples.mpssl.study.summary import as_markdown
@@ -91,6 +92,21 @@ def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pyte
     by_kind = {runner._kind(result): result for result in known}
     for changed in (replace(configs[1], lr=0.1), replace(configs[1], data="cifar10.zip")):
         assert runner._done(changed, tmp_path, by_kind) is None
+
+
+def test_two_studies_at_once_do_not_share_a_folder(tmp_path: Path):
+    with only_one(tmp_path), pytest.raises(ValueError, match="another command is at work in"):
+        runner.run_all(tiny_plan(), tmp_path, [], jobs=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_of_no_seeds_is_refused_and_leaves_the_results(tmp_path: Path):
+    path = tmp_path / "study_this.json"
+    path.write_text("{}")
+    command = ["ablation", "--seeds", "0", "--results", str(path), "--out", str(tmp_path / "runs")]
+    result = CliRunner().invoke(study.app, command)
+    assert result.exit_code == 2, result.output
+    assert path.read_text() == "{}"
 
 
 def test_a_run_that_was_not_trained_stands_for_no_other(tmp_path: Path):

@@ -77,7 +77,7 @@ def test_a_step_goes_through_the_balancer(
     training = Training(preset_config("mp-ssl", **SMALL), train_set)
     report = training.step(torch.arange(32))
     assert report.names == tuple(training.model.heads)
-    assert report.solver == "Bounded"
+    assert report.solver == "Bounded(MGDA)"
     assert report.cosines is not None
     assert report.gram is not None
     length = report.weights @ report.gram @ report.weights

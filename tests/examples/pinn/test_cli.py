@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from examples.common.only_one import only_one
 from examples.pinn import cli, compare, side_by_side
 from examples.pinn.cli import app
 from examples.pinn.config import RunConfig
@@ -124,6 +125,9 @@ def test_five_seeds_are_paired(tmp_path: Path) -> None:
         (["--solver", "MGDA", "--scale", "big"], "scale must be one of"),
         (["--dtype", "float16"], "dtype must be one of"),
         (["--lr", "0"], "lr must be positive"),
+        (["--lr", "nan"], "lr must be positive and finite, got nan"),
+        (["--seed", "-1"], "seed must be at least 0"),
+        (["compare", "--lr", "nan"], "lr must be positive and finite, got nan"),
         (["compare", "--problem", "heat"], "problem must be one of"),
         (["compare", "--seeds", "0"], "seeds"),
     ],
@@ -134,6 +138,31 @@ def test_a_mistake_is_answered_in_words(tmp_path: Path, arguments: list[str], me
     assert message in re.sub(r"[\s│]+", " ", result.output)
     assert "Traceback" not in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_where_no_pictures_can_go_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "train_side_by_side", None)  # who calls it fails
+    (tmp_path / "file").write_text("text")
+    result = invoke(*TINY, "--out", str(tmp_path / "file"))
+    assert result.exit_code == 2
+    assert "--out must be a folder" in re.sub(r"[\s│]+", " ", result.output)
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_two_comparisons_at_once_do_not_share_a_file(tmp_path: Path) -> None:
+    arguments = ["compare", *TINY, "--solvers", "sum", "--seeds", "1", "--out", str(tmp_path)]
+    file = tmp_path / "helmholtz.jsonl"
+    file.touch()
+    with only_one(file):
+        result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert "another command is at work in" in re.sub(r"[\s│]+", " ", result.output)
+    assert file.read_text() == ""
+    assert invoke(*arguments).exit_code == 0
+    (run,) = compare.read(file)
+    assert run["config"]["seed"] == 0
 
 
 RESULTS = sorted(cli.RESULTS.glob("*.md"))

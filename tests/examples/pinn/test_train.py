@@ -138,7 +138,9 @@ def test_annealing_by_hand() -> None:
         ({"solver": "MGDA", "factor": 2.0}, "weights by hand are of a plain sum"),
         ({"adam_steps": 0}, "adam_steps must be at least 1, got 0"),
         ({"lbfgs_steps": -1}, "lbfgs_steps must be at least 0, got -1"),
-        ({"lr": -1.0}, "lr must be positive, got -1.0"),
+        ({"lr": -1.0}, "lr must be positive and finite, got -1.0"),
+        ({"lr": float("nan")}, "lr must be positive and finite, got nan"),
+        ({"seed": -1}, "seed must be at least 0"),
     ],
 )
 def test_a_run_that_is_not_possible_is_refused(options: dict[str, object], message: str) -> None:

@@ -1,0 +1,1 @@
+"""Short scripts, each with one thing to be read, run and pasted."""
