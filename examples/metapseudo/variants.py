@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from examples.common.checks import check_positive, check_seed
 from examples.common.choices import check_one_of
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
@@ -106,13 +107,9 @@ class RunConfig(Config):
         self._check_what_needs_what()
         build_solver(self.solver)
         build_solver(self.meta_solver)
-        for option in (
-            *("labels_per_class", "num_steps", "batch_size", "num_samples", "lr", "meta_lr"),
-            *("map_steps", "weight", "gap_weight", "threads"),
-        ):
-            value = getattr(self, option)
-            if value is not None and value <= 0:
-                raise ValueError(f"{option} must be positive, got {value}")
+        numbers = ("labels_per_class", "num_steps", "batch_size", "num_samples", "lr", "meta_lr")
+        check_positive(self, (*numbers, "map_steps", "weight", "gap_weight", "threads"))
+        check_seed(self.seed)
         if self.map_samples < 2:
             raise ValueError(f"map_samples must be 2 or more, got {self.map_samples}")
         for option in ("validation_share", "warmup"):

@@ -7,17 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from rich.console import Console
+from examples.common.extra import needs_the_extra
 
-from examples.metapseudo.compare import write_results
-from examples.metapseudo.data import load_source_images
-from examples.metapseudo.pictures import draw_accuracy, draw_sources
-from examples.metapseudo.runs import Do, Result, find_only, run, run_all
-from examples.metapseudo.source import load_source
-from examples.metapseudo.study import plan
-from examples.metapseudo.study.summary import as_markdown, of_latents
-from examples.metapseudo.variants import RunConfig
+with needs_the_extra():
+    import typer
+    from rich.console import Console
+
+    from examples.metapseudo.compare import write_results
+    from examples.metapseudo.data import load_source_images
+    from examples.metapseudo.pictures import draw_accuracy, draw_sources
+    from examples.metapseudo.runs import Do, Result, find_only, run, run_all
+    from examples.metapseudo.source import load_source
+    from examples.metapseudo.study import plan
+    from examples.metapseudo.study.summary import as_markdown, of_latents
+    from examples.metapseudo.variants import RunConfig
 
 app = typer.Typer(add_completion=False, help=__doc__)
 

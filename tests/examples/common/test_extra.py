@@ -26,6 +26,7 @@ runpy.run_module(module, run_name="__main__")
         ("examples.pinn", "typer"),
         ("examples.pinn", "matplotlib"),
         ("examples.metapseudo", "typer"),
+        ("examples.metapseudo.study", "typer"),
     ],
 )
 def test_what_is_missing_is_named_and_how_to_install_it(module: str, missing: str) -> None:

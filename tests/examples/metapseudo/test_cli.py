@@ -127,7 +127,7 @@ def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
             "perfect samples need the renderer",
         ),
         (["both", "--meta-gradient", "first"], "meta_gradient must be one of"),
-        (["both", "--lr", "-1"], "lr must be positive, got -1"),
+        (["both", "--lr", "-1"], "lr must be positive and finite, got -1"),
         (["both", "--validation-share", "1"], "validation_share must be in [0, 1), got 1"),
     ],
 )

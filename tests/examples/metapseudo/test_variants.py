@@ -84,7 +84,7 @@ def test_the_paper_variant_is_what_the_paper_states() -> None:
         ({"solver": "Sum"}, "no solver 'Sum'"),
         ({"meta_solver": "Sum"}, "no solver 'Sum'"),
         *(
-            ({option: bad}, f"{option} must be positive, got {bad}")
+            ({option: bad}, f"{option} must be positive.*, got {bad}")
             for option, bad in (
                 *(
                     ("labels_per_class", 0),
@@ -93,10 +93,11 @@ def test_the_paper_variant_is_what_the_paper_states() -> None:
                     ("num_samples", 0),
                 ),
                 *(("lr", 0.0), ("meta_lr", -0.1), ("weight", 0.0), ("gap_weight", 0.0)),
-                ("threads", 0),
+                *(("lr", float("nan")), ("weight", float("inf")), ("threads", 0)),
             )
         ),
         ({"validation_share": 1.0}, r"validation_share must be in \[0, 1\), got 1.0"),
+        ({"seed": -1}, "seed must be at least 0"),
         ({"warmup": 1.0}, r"warmup must be in \[0, 1\), got 1.0"),
         ({"validation_share": -0.1}, r"validation_share must be in \[0, 1\), got -0.1"),
     ],
