@@ -1,6 +1,8 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each makes its own environment.
 PYTHON ?= python3
 LOWEST ?= python3.10
+# What uses the library; all other tests are of the library itself, and must cover so many percent of it.
+USES = tests/distributed tests/examples tests/integrations tests/test_benchmarks.py tests/test_benchmark_tasks.py
 COVERAGE = 90
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -34,11 +36,13 @@ dist: $(VENV)/dev
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
 
-## The same tests as `unit`, on what the sdist holds, from its own folder; with the branches that they cover.
+## The same tests as `unit`, on what the sdist holds, from its own folder; those of the library with the branches that
+## they cover.
 sdist-unit: dist
 	rm -rf build/sdist && mkdir -p build/sdist
 	tar xzf dist/*.tar.gz -C build/sdist --strip-components 1
-	cd build/sdist && $(abspath $(BIN))/python -m pytest -q -n 2 -rs --durations=25 \
+	cd build/sdist && $(abspath $(BIN))/python -m pytest -q -n 2 -rs --durations=15 $(USES)
+	cd build/sdist && $(abspath $(BIN))/python -m pytest -q -n 2 -rs --durations=15 $(USES:%=--ignore=%) \
 	  --cov=gradbalance --cov-branch --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE)
 
 ## The examples on a few images, start to end.

@@ -294,6 +294,7 @@ def test_molecules_and_their_missing_labels():
     assert not any(y.isnan().any() for y in suite._held_out["test"].labels.values())
 
 
+@pytest.mark.long
 def test_the_quick_command_runs_with_several_processes(tmp_path):
     root = Path(__file__).parents[1]
     options = ["--quick", "--num-steps", "2", "--jobs", "2", "--out", str(tmp_path)]

@@ -85,6 +85,7 @@ def test_the_benchmark_of_combinations_runs(tmp_path):
     assert "| tasks | float32, ms |" in text
 
 
+@pytest.mark.long
 def test_the_benchmark_of_the_example_runs(tmp_path):
     data, text = run(tmp_path, "mpssl", "--turns", "1")
     assert data["steps"]["MGDA, shared"]["over_plain"]["median"] > 0
@@ -92,6 +93,7 @@ def test_the_benchmark_of_the_example_runs(tmp_path):
     assert "| MGDA, representation |" in text
 
 
+@pytest.mark.long
 def test_the_benchmark_of_the_second_example_runs(tmp_path):
     data, text = run(tmp_path, "metapseudo", "--turns", "1")
     assert data["steps"]["labelled"]["over_labelled"]["median"] == 1
@@ -99,6 +101,7 @@ def test_the_benchmark_of_the_second_example_runs(tmp_path):
     assert "| meta, finite difference |" in text
 
 
+@pytest.mark.long
 def test_the_benchmark_of_steps_runs(tmp_path):
     options = ["--turns", "1", "--families", "transformer", "--tasks", "2"]
     data, text = run(tmp_path, "step_cost", *options)
@@ -109,6 +112,7 @@ def test_the_benchmark_of_steps_runs(tmp_path):
     assert (tmp_path / "step_cost.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_the_benchmark_of_sketches_runs(tmp_path):
     data, text = run(tmp_path, "sketch_error", "--families", "transformer", "--steps", "1")
     by_size = data["found"]["transformer, random init"]
@@ -117,6 +121,7 @@ def test_the_benchmark_of_sketches_runs(tmp_path):
     assert "| transformer, trained | 65536 |" in text
 
 
+@pytest.mark.long
 def test_the_benchmark_of_ranks_runs(tmp_path):
     options = ["--ranks", "2", "--tasks", "2", "--steps", "1"]
     data, text = run(tmp_path, "scaling", *options)

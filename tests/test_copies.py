@@ -90,6 +90,7 @@ def test_a_copy_knows_what_its_own_model_shares(copied):
             torch.testing.assert_close(grads(other)[name], gradient)
 
 
+@pytest.mark.long
 def test_no_parameter_is_listed_twice_after_many_copies():
     model = Model(gb.MGDA(), SOURCES["found"])
     model.balancer(model.losses()).backward()

@@ -134,7 +134,7 @@ def steps_and_messages() -> tuple[dict[Any, list[Any]], Any]:
     return all_steps(KINDS[2]), refused()
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_any_placement_takes_the_step_of_one_process(size: int, on_two_ranks: list[Any]) -> None:
     results = [s for s, _ in on_two_ranks] if size == 2 else run(4, all_steps, KINDS[4])
     for dtype in DTYPES:

@@ -113,7 +113,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_the_ranks_take_the_step_of_one_process(size: int) -> None:
     results = run(size, train_all, CASES)
     for index, (source, solver, ddp) in enumerate(CASES):

@@ -54,7 +54,8 @@ def test_no_loss_rises_in_many_draws(promise, name):
 def test_every_promise_of_the_docs_is_held_to():
     text = (Path(__file__).parents[2] / "docs/choosing.md").read_text()
     rows = re.findall(r"^\| (`.+?`) \| .+? \| (.+?) \| .+ \|$", text, re.MULTILINE)
-    promised = {name for name, promise in rows if promise not in ("not promised", "–")}
+    of_all_losses = ("always", "for ", "unless ", "with two tasks")  # others are in their own tests
+    promised = {name for name, promise in rows if promise.startswith(of_all_losses)}
     methods = {name for names in promised for name in re.findall(r"`(\w+)`", names)}
     assert {"MGDA", "IMTLG"} <= methods
     methods = {

@@ -250,6 +250,7 @@ def test_a_source_is_known_by_its_name(source_file: Path, monkeypatch: pytest.Mo
     assert published.classifier is None
 
 
+@pytest.mark.long
 def test_adversarial_training_learns_colours_and_classes() -> None:
     images = torch.randint(20, 60, (60, 3, 32, 32), generator=draws(), dtype=torch.uint8)
     labels = torch.arange(60) % 2

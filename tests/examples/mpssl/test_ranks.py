@@ -80,6 +80,7 @@ def test_a_share_must_be_possible(monkeypatch: pytest.MonkeyPatch) -> None:
         ranks.share(Batch(inputs=torch.zeros(3), classes=classes, rows={"a": slice(0, 2)}))
 
 
+@pytest.mark.long
 def test_torchrun_starts_the_example(tmp_path: Path) -> None:
     options = "rotation --data upright --max-train 64 --max-test 64 --epochs 1 --threads 1 --out"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
