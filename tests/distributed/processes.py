@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 import torch.distributed as dist
 
+NEEDS_FSDP2 = pytest.mark.skipif(
+    not hasattr(torch.cpu.Stream, "record_event"),
+    reason="FSDP2 of this torch does not run on a CPU, with or without a Balancer",
+)
 TIMEOUT = 300  # seconds until a test fails; ranks that wait for one another give up earlier
 GROUP_TIMEOUT = 60
 

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 
 import gradbalance as gb
 from tests.contract.table import CONTRACTS
-from tests.distributed.processes import run
+from tests.distributed.processes import NEEDS_FSDP2, run
 from tests.distributed.test_fsdp import full
 from tests.distributed.test_ranks import Model, losses_of, share
 from tests.test_state import Run
@@ -87,6 +87,7 @@ def on_a_rank(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
+@NEEDS_FSDP2
 def test_sharded_models_go_on_as_well(tmp_path: Path) -> None:
     for found in run(2, on_a_rank, tmp_path):
         for weights, (first, second) in found.values():

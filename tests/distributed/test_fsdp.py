@@ -9,12 +9,12 @@ import torch.distributed as dist
 from torch import nn
 
 import gradbalance as gb
-from tests.distributed.processes import run
+from tests.distributed.processes import NEEDS_FSDP2, run
 from tests.distributed.test_odd_ranks import message_of
 from tests.distributed.test_ranks import SOLVERS, Model, losses_of, share, train, values_of
 
 # Warnings of torch's own.
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:torch")
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning:torch"), NEEDS_FSDP2]
 
 
 def sharded_model() -> Any:

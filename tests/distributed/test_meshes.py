@@ -10,11 +10,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import gradbalance as gb
-from tests.distributed.processes import run
+from tests.distributed.processes import NEEDS_FSDP2, run
 from tests.distributed.test_odd_ranks import message_of
 
 # Warnings of torch's own.
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:torch")
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning:torch"), NEEDS_FSDP2]
 
 KINDS = {
     2: ("sharded", "tensor", "sequence"),
