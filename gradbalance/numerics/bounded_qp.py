@@ -1,6 +1,5 @@
 """The least of a quadratic form above lower bounds, for many bounds that share one Gramian."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.complementarity import complementary
-from gradbalance.numerics.gramian import rounding_of
+from gradbalance.numerics.gramian import rounding_of, unit_rows
 from gradbalance.numerics.status import Status
 
 
@@ -69,13 +68,8 @@ def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
             f"lower must hold a finite bound for each of the {len(gram)} rows of gram, in one or "
             f"more rows; got shape {bounds.shape}"
         )
-    diagonal = gram.diagonal()
-    exponent = math.frexp(diagonal[diagonal.argmax()])[1]
-    scale = math.ldexp(1.0, min(-exponent, 1000))  # a power of two, so that scaling is exact
-    norms = np.sqrt(diagonal * scale)
+    _, norms, divisors, cosines = unit_rows(gram)
     bases = bounds * norms
-    norms[norms == 0.0] = 1.0
-    cosines = gram * scale / norms / norms[:, None]
     damping = rounding_of(cosines)
     damped = cosines.copy()
     damped.flat[:: len(cosines) + 1] += damping
@@ -91,4 +85,4 @@ def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
     certificate = max(0.0, ratios.item(ratios.argmax()))
     at_rest = ((points * slopes).dot(ones) <= rounding * sizes).all()
     status = Status.of(certificate, stationary=bool(at_rest))
-    return BoundedMinima(bounds + excess / norms, status, num_steps, certificate)
+    return BoundedMinima(bounds + excess / divisors, status, num_steps, certificate)

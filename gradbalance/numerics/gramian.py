@@ -1,5 +1,8 @@
 """What counts as a Gramian."""
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg.lapack import dpotrf  # type: ignore[import-untyped]
@@ -103,6 +106,43 @@ def _without_lost_rows(matrix: Array) -> Array:
         matrix[lost] = 0.0
         matrix[:, lost] = 0.0
     return matrix
+
+
+class UnitRows(NamedTuple):
+    """A Gramian's rows at length 1.
+
+    Attributes:
+        scale: a power of two, so that it changes no digit, by which G is brought to order 1.
+        norms: [T] of the rows then; 0 for a zero row.
+        divisors: [T] the same with 1 for 0.
+        cosines: [T, T] products of the rows divided by them; 0 for zero rows.
+    """
+
+    scale: float
+    norms: Array
+    divisors: Array
+    cosines: Array
+
+
+def unit_rows(gram: Array) -> UnitRows:
+    """Bring the rows of a Gramian to length 1, without a number that could overflow.
+
+    Args:
+        gram: G [T, T].
+
+    Example:
+        >>> import numpy as np
+        >>> from gradbalance.numerics.gramian import unit_rows
+        >>> unit_rows(np.diag([4.0, 0.0])).norms
+        array([0.70710678, 0.        ])
+    """
+    diagonal = gram.diagonal()
+    exponent = math.frexp(diagonal[diagonal.argmax()])[1]
+    scale = math.ldexp(1.0, min(-exponent, 1000))
+    norms = np.sqrt(diagonal * scale)
+    divisors = norms.copy()
+    divisors[norms == 0.0] = 1.0
+    return UnitRows(scale, norms, divisors, gram * scale / divisors / divisors[:, None])
 
 
 def rounding_of(cosines: Array) -> float:

@@ -1,6 +1,5 @@
 """The vector nearest to a combination of rows whose products with some of the rows are given."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.complementarity import complementary
-from gradbalance.numerics.gramian import rounding_of
+from gradbalance.numerics.gramian import rounding_of, unit_rows
 from gradbalance.numerics.status import Status
 
 _MISSED = 1e-6  # of the largest product that was asked for: more, and no vector has them all
@@ -67,16 +66,11 @@ def nearest_vector(
     weights = np.array(center, dtype=np.float64)
     chosen: NDArray[np.intp] = np.asarray(rows, dtype=np.intp)
     bounds = np.asarray(least, dtype=np.float64)
-    diagonal = gram.diagonal()
-    exponent = math.frexp(diagonal[diagonal.argmax()])[1]
-    scale = math.ldexp(1.0, min(-exponent, 1000))  # a power of two, so that scaling is exact
-    norms = np.sqrt(diagonal * scale)
+    scale, norms, divisors, cosines = unit_rows(gram)
     base = weights * norms
-    norms[norms == 0.0] = 1.0
-    cosines = gram * scale / norms / norms[:, None]
     damping = rounding_of(cosines)
     with np.errstate(over="ignore"):
-        wanted = np.maximum(bounds * scale / norms[chosen], _LOWEST)
+        wanted = np.maximum(bounds * scale / divisors[chosen], _LOWEST)
     slopes = cosines.dot(base)[chosen]
     size = float(np.abs(base).sum())
     block = cosines[np.ix_(chosen, chosen)]
@@ -88,7 +82,7 @@ def nearest_vector(
         found, num_steps = complementary(block, (slopes - wanted)[None], sizes, damping)
         point, free = base.copy(), found[0] > 0.0
         point[chosen] += found[0]
-        for _ in range(_NUM_REFINEMENTS * int(free.any())):  # what the damping has moved
+        for _ in range(_NUM_REFINEMENTS):  # of what the damping has moved
             missed = (wanted - cosines.dot(point)[chosen])[free]
             step = np.linalg.solve(block[np.ix_(free, free)], missed)
             finer = point.copy()
@@ -118,5 +112,5 @@ def nearest_vector(
     certificate = float(worst / rounding) if rounding > 0.0 else 0.0
     square = float(point.dot(cosines.dot(point)))
     status = Status.of(certificate, stationary=square <= rounding * spread)
-    weights[chosen] += excess / norms[chosen]
+    weights[chosen] += excess / divisors[chosen]
     return NearestVector(weights, status if feasible else Status.ILL_POSED, num_steps, certificate)
