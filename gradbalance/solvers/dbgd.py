@@ -16,8 +16,6 @@ from gradbalance.solvers.options import (
 )
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
-_LOWEST = -1e300  # of a loss above its bound
-
 
 @final
 class DBGD(StatelessSolver):
@@ -95,7 +93,7 @@ class DBGD(StatelessSolver):
         center = preferences_of(self.preferences, problem)
         if self.preferences is None:
             center[rows] = 0.0
-        with np.errstate(over="ignore"):
-            falls = np.maximum(self.alpha * (losses[rows] - bounds), _LOWEST)
+        with np.errstate(over="ignore"):  # a bound that is far off may be infinitely far
+            falls = self.alpha * (losses[rows] - bounds)
         least = np.minimum(falls, self.beta * gram.diagonal()[rows])
         return Solution(*nearest_vector(gram, center, rows, least))

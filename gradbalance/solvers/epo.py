@@ -1,6 +1,6 @@
 """EPO: towards the point of the Pareto front where the weighted losses are equal."""
 
-from typing import final
+from typing import cast, final
 
 import numpy as np
 from scipy.optimize import linprog  # type: ignore[import-untyped]
@@ -79,21 +79,19 @@ class EPO(StatelessSolver):
         if not norms.any():
             return Solution(preferences / preferences.sum(), Status.STATIONARY)
         slopes = gram @ anchor
-        least: Array = np.zeros(norms.size)
+        rows, least = gram, cast(Array, np.zeros(norms.size))
         if uneven > self.tol:
             objective = slopes
             if (slopes > 0).any():
                 least = np.where(slopes > 0, -np.inf, slopes)
                 shares = preferences * problem.losses
                 least[shares == shares.max()] = 0.0
-            rows, bounds = gram, least
         else:
             objective = gram.sum(axis=0)
-            rows, bounds = gram, least
             if np.abs(anchor).max() > _NOISE * preferences.max():
                 rows = np.vstack([gram, slopes])
-                bounds = np.append(least, min(float(slopes.max()), 0.0))
-        found = _best_in_simplex(objective, rows, bounds)
+                least = np.append(least, min(float(slopes.max()), 0.0))
+        found = _best_in_simplex(objective, rows, least)
         if found is None:
             found = _best_in_simplex(objective, gram, np.zeros(norms.size))
         if found is None:  # by rounding, where gradients all but balance

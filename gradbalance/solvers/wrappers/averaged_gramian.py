@@ -11,7 +11,7 @@ from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
-from gradbalance.solvers.wrappers.wrapper import HELD, Wrapper
+from gradbalance.solvers.wrappers.wrapper import HELD, Wrapper, check_needs_gramian
 
 
 @final
@@ -57,11 +57,7 @@ class AveragedGramian(Wrapper):
     def __init__(self, solver: Solver, *, decay: float = 0.9) -> None:
         super().__init__(solver)
         check_number("decay", decay, "[0, 1)")
-        if solver.needs == "losses":
-            raise ValueError(
-                f"solver must be a method on the Gramian, such as MGDA(); found {solver!r}, which "
-                f"looks at the losses only"
-            )
+        check_needs_gramian("solver", solver, such_as="MGDA()")
         self.decay = decay
         self._products: dict[str, dict[str, float]] = {}
 
@@ -76,8 +72,9 @@ class AveragedGramian(Wrapper):
     def _seen(self, problem: Problem) -> Problem:
         return replace(problem, gram=gramian_of_rows(_nearest_gramian(self._averaged(problem))))
 
-    def _applied(self, problem: Problem, found: Solution) -> Solution:
+    def solve(self, problem: Problem) -> Solution:
         """The method's weights; what it says of optimality is not about this step's gradients."""
+        found = self.solver.solve(self._seen(problem))
         status = Status.CONVERGED if found.status is Status.STATIONARY else found.status
         return replace(found, status=status, certificate=None)
 

@@ -13,6 +13,7 @@ from gradbalance.solvers.state import checked_state
 from gradbalance.solvers.wrappers.wrapper import (
     HELD,
     Wrapper,
+    check_needs_gramian,
     check_solver_instance,
     load_state,
     state_of,
@@ -61,11 +62,7 @@ class Scaled(Wrapper):
     def __init__(self, solver: Solver, *, by: Solver) -> None:
         super().__init__(solver)
         check_solver_instance("by", by)
-        if solver.needs == "losses":
-            raise ValueError(
-                f"solver must be a method on the Gramian, such as UPGrad(); found {solver!r}, "
-                f"which looks at the losses only"
-            )
+        check_needs_gramian("solver", solver, such_as="UPGrad()")
         self.by = by
 
     @property
@@ -88,11 +85,12 @@ class Scaled(Wrapper):
         return scales
 
     def _seen(self, problem: Problem) -> Problem:
-        scales = self._scales(problem)
-        return scaled(problem, scales) if scales.any() else problem
+        return scaled(problem, self._scales(problem))
 
-    def _applied(self, problem: Problem, found: Solution) -> Solution:
+    def solve(self, problem: Problem) -> Solution:
+        """The method's weights, times the scales, with its certificate."""
         scales = self._scales(problem)
+        found = self.solver.solve(scaled(problem, scales))
         weights = np.zeros(scales.size)
         if scales.any():
             weights[scales > 0] = found.weights * scales[scales > 0]
@@ -120,7 +118,12 @@ class Scaled(Wrapper):
 
 
 def scaled(problem: Problem, scales: Array) -> Problem:
-    """The problem of losses that are multiplied by positive numbers; without those of scale 0."""
+    """The problem of losses that are multiplied by numbers; without those of scale 0.
+
+    Where all scales are 0 it is the problem as it was, for there is none without a task.
+    """
+    if not scales.any():
+        return problem
     gram = gramian_of_rows(problem.gramian * scales * scales[:, None])
     if scales.min() > 0:
         return replace(problem, losses=problem.losses * scales, gram=gram)

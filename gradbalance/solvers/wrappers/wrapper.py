@@ -39,10 +39,6 @@ class Wrapper(Solver):
     def _seen(self, problem: Problem) -> Problem:
         """The problem that the wrapped method solves; changes no state."""
 
-    @abstractmethod
-    def _applied(self, problem: Problem, found: Solution) -> Solution:
-        """What is applied of the wrapped method's answer; changes no state."""
-
     @property
     def needs(self) -> Needs:
         """What the wrapped method needs."""
@@ -57,11 +53,6 @@ class Wrapper(Solver):
     def takes_zero_losses(self) -> bool:
         """Whether the wrapped method takes losses of exactly 0."""
         return self.solver.takes_zero_losses
-
-    @final
-    def solve(self, problem: Problem) -> Solution:
-        """The wrapped method's answer, to what it sees, as it is applied."""
-        return self._applied(problem, self.solver.solve(self._seen(problem)))
 
     def update(self, problem: Problem, solution: Solution) -> None:
         """Advance the wrapped method by what it saw and answered, if it remembers anything."""
@@ -90,12 +81,13 @@ class Reweighted(Wrapper):
         return problem
 
     @final
-    def _applied(self, problem: Problem, found: Solution) -> Solution:
+    def solve(self, problem: Problem) -> Solution:
         """The method's weights, changed, without a certificate.
 
         The status is the method's. Only `STATIONARY` speaks of the direction, not of how it was
         found, so it goes where the weights changed: a `Balancer` looks at every direction itself.
         """
+        found = self.solver.solve(problem)
         weights, status = self.changed(problem.names, found.weights), found.status
         if status is Status.STATIONARY and not np.array_equal(weights, found.weights):
             status = Status.CONVERGED
@@ -128,3 +120,12 @@ def check_solver_instance(argument: str, found: object) -> None:
     """Raise a ValueError unless an argument is a solver."""
     if not isinstance(found, Solver):
         raise ValueError(f"{argument} must be a Solver such as MGDA(); found {found!r}")
+
+
+def check_needs_gramian(argument: str, solver: Solver, *, such_as: str) -> None:
+    """Raise a ValueError unless a solver looks at the Gramian."""
+    if solver.needs == "losses":
+        raise ValueError(
+            f"{argument} must be a method on the Gramian, such as {such_as}; found {solver!r}, "
+            f"which looks at the losses only"
+        )
