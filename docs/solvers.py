@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+import marks  # noqa: E402
 
 import gradbalance as gb  # noqa: E402
 
@@ -413,9 +415,7 @@ def table(group: str) -> str:
 def fill(page: str) -> str:
     """The page with the tables between their marks."""
     for group in (GRADIENTS, LOSSES):
-        marks = f"<!-- {group} -->", f"<!-- end of {group} -->"
-        inside = re.compile(f"{marks[0]}.*?{marks[1]}", re.DOTALL)
-        page = inside.sub(lambda _, m=marks, g=group: f"{m[0]}\n{table(g)}\n{m[1]}", page)
+        page = marks.fill(page, group, table(group))
     return page
 
 

@@ -1,21 +1,19 @@
 """The page on fronts, its numbers and its script say the same, and these what the page says."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.scripts import load
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture
 def fronts():
-    spec = importlib.util.spec_from_file_location("fronts", DOCS / "images" / "fronts.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(DOCS / "images" / "fronts.py")
 
 
 def test_the_table_is_that_of_the_last_run(fronts):

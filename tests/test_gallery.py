@@ -1,6 +1,5 @@
 """The gallery's page, its numbers and its script say the same, and the script runs."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,16 +7,14 @@ import numpy as np
 import pytest
 
 from benchmarks.landscapes import LANDSCAPES
+from tests.scripts import load
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.fixture
 def gallery():
-    spec = importlib.util.spec_from_file_location("gallery", DOCS / "images" / "gallery.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(DOCS / "images" / "gallery.py")
 
 
 def test_the_tables_are_those_of_the_last_run(gallery):

@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import importlib.util
 import inspect
 import io
 import re
@@ -14,6 +13,7 @@ import pytest
 
 import gradbalance as gb
 from gradbalance import agreement, numerics, testing
+from tests.scripts import load
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -24,14 +24,6 @@ SOLVERS = {
     and issubclass(thing, gb.Solver)
     and not inspect.isabstract(thing)
 }
-
-
-def load(file: Path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[file.stem] = module  # where dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

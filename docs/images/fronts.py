@@ -7,7 +7,6 @@ Writes fronts.png and fronts.json beside this file, and the table of docs/fronts
 
 import json
 import platform
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +18,9 @@ from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "fronts.md"
-sys.path.insert(0, str(HERE.parents[1]))  # for the landscapes, which are not installed
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]  # of what is not installed
+
+import marks  # noqa: E402
 
 import gradbalance as gb  # noqa: E402
 from benchmarks.descent import descend  # noqa: E402
@@ -65,9 +66,7 @@ def table(results: dict) -> str:
 
 def fill(page: str, results: dict) -> str:
     """The page with the table of these results between its marks."""
-    marks = "<!-- fronts -->", "<!-- end of fronts -->"
-    inside = re.compile(f"{marks[0]}.*?{marks[1]}", re.DOTALL)
-    return inside.sub(f"{marks[0]}\n{table(results)}\n{marks[1]}", page)
+    return marks.fill(page, "fronts", table(results))
 
 
 def draw(losses: dict[str, np.ndarray]) -> None:

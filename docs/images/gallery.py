@@ -7,7 +7,6 @@ Writes gallery_*.png and gallery.json beside this file, and the tables of docs/g
 
 import json
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +21,9 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "gallery.md"
-sys.path.insert(0, str(HERE.parents[1]))  # for the landscapes, which are not installed
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]  # of what is not installed
+
+import marks  # noqa: E402
 
 import gradbalance as gb  # noqa: E402
 from benchmarks.descent import descend  # noqa: E402
@@ -122,9 +123,7 @@ def table(result: dict) -> str:
 def fill(page: str, results: dict) -> str:
     """The page with the tables of these results between their marks."""
     for name in RUNS:
-        marks = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        inside = re.compile(f"{marks[0]}.*?{marks[1]}", re.DOTALL)
-        page = inside.sub(f"{marks[0]}\n{table(results[name])}\n{marks[1]}", page)
+        page = marks.fill(page, name, table(results[name]))
     return page
 
 
