@@ -32,7 +32,7 @@ unit: $(VENV)/dev
 
 ## The wheel and the sdist, as they are released.
 dist: $(VENV)/dev
-	rm -rf build/lib dist
+	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
 
