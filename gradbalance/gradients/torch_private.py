@@ -207,7 +207,8 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 def parted(vector: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
     """Views of the parts of a vector, in the shapes of these tensors."""
     unflatten = available("_utils._unflatten_dense_tensors")
-    if unflatten is None:
+    # In some releases, 2.6 among them, parts without an entry lose their shape.
+    if unflatten is None or 0 in map(Tensor.numel, like):
         parts = torch.split(vector, [tensor.numel() for tensor in like])
         return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]
     return unflatten(vector, like)  # type: ignore[no-any-return]

@@ -84,13 +84,14 @@ def test_without_a_callback_backward_of_the_balancer_still_works(monkeypatch):
 
 
 def test_vectors_are_joined_and_parted_as_torch_does(monkeypatch):
-    tensors = [torch.randn(2, 3), torch.randn(4), torch.randn(())]
+    tensors = [torch.randn(2, 3), torch.randn(0, 4), torch.randn(4), torch.randn(())]
     expected = torch_private.joined(tensors)
     parts = torch_private.parted(expected, tensors)
     take_away(monkeypatch, *NAMES)
     assert torch.equal(torch_private.joined(tensors), expected)
-    for part, right in zip(torch_private.parted(expected, tensors), parts, strict=True):
-        assert part.shape == right.shape
+    others = torch_private.parted(expected, tensors)
+    for part, right, tensor in zip(others, parts, tensors, strict=True):
+        assert part.shape == right.shape == tensor.shape
         assert torch.equal(part, right)
         assert part._base is expected
 
