@@ -22,6 +22,7 @@ from tests.test_state import Run
 # Warnings of torch's own.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:torch.distributed is (disabled|unavailable)"),
+    pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning:torch"),
 ]
 NUM_STEPS = 3
