@@ -26,17 +26,15 @@ class FAMO(Solver, AfterStep):
         \delta_i = \log(L_i - b_i) - \log(L_i' - b_i)
 
     with L [T] the losses, b [T] their lower bounds, ξ [T] the logits, initially 0, and L' [T] the
-    losses of the same batch after the optimizer's step, which you pass to
-    `balancer.after_step(losses)` after every `optimizer.step()`. The weights w(t) are applied and
-    reported, then ξ is updated. Every step needs its `after_step`, and `measure` raises an error
-    before that; use `balancer.accumulate` for several micro-batches in one step. No task's loss is
+    losses of the same batch after the optimizer's step: after every `optimizer.step()`, call
+    `balancer.after_step(losses)` with them; before that, `measure` raises an error. w(t) is applied
+    and reported, then ξ is updated. For micro-batches, use `balancer.accumulate`. No task's loss is
     guaranteed to decrease.
 
     Args:
         lr: the learning rate of ξ, > 0.
         weight_decay: γ ≥ 0, which pulls the weights back to equal ones.
-        min_losses: b, a lower bound that each loss never reaches, by name or in order; zeros by
-            default.
+        min_losses: b, values that the losses never reach, by name or in order; zeros by default.
 
     Raises:
         ValueError: an option is out of range or does not fit the tasks, a loss is not above its

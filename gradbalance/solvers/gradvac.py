@@ -27,15 +27,14 @@ class GradVac(Solver):
         \quad \text{where } \varphi = \cos(g_i', g_j) < \hat\varphi_{ij}
 
     for j ≠ i in a random order, with g_i the rows of J [T, P]; g_i' starts as g_i, and g_j is
-    always the original gradient. Afterwards cos(g_i', g_j) = φ̂_ij, and finally d = Σ_i g_i'. The
-    target cosines φ̂ [T, T] start at 0 and follow the observed φ, corrected or not, as a moving
-    average: φ̂ ← (1 − β)φ̂ + βφ. Computed from the Gramian alone; all tasks are turned at the same
-    time. No task's loss is guaranteed to decrease.
+    always the original gradient. Afterwards cos(g_i', g_j) = φ̂_ij. Then d = Σ_i g_i'. The target
+    cosines φ̂ [T, T] start at 0 and are moving averages of the observed φ, corrected or not:
+    φ̂ ← (1 − β)φ̂ + βφ. All tasks are turned at the same time, using the Gramian alone. No task's
+    loss is guaranteed to decrease.
 
     Args:
         beta: β in (0, 1], the rate of the moving average.
-        seed: the seed of the random orders, which depend only on the seed and the number of steps
-            taken.
+        seed: the seed of the random orders, which depend only on it and the number of steps taken.
 
     Raises:
         ValueError: an option is out of range.
@@ -115,7 +114,7 @@ class GradVac(Solver):
 
 
 def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Turn unit vectors e_i towards one another.
+    """Turn unit vectors e_i towards each other.
 
     Args:
         cosines: [T, T] ⟨e_i, e_j⟩; zero rows for vectors that are zero.
@@ -123,8 +122,7 @@ def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tup
         orders: [T, T-1] for each vector, the others in the order in which it is turned to them.
 
     Returns:
-        The coefficients C [T, T] of the turned vectors e_i' = Σ_j C_ij e_j, and the cosines that
-        were observed before turning, NaN where there was none.
+        C [T, T] with the turned vectors e_i' = Σ_j C_ij e_j, and the observed cosines, or NaN.
     """
     num_tasks = len(cosines)
     rows, present = np.arange(num_tasks), np.diagonal(cosines) > 0
