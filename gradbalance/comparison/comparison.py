@@ -106,7 +106,7 @@ class Comparison:
             method: the name of the method.
 
         Returns:
-            Δm as defined above; NaN if a metric of the baseline is 0, or any metric is not finite.
+            Δm as defined in the class; NaN if a metric of the baseline is 0, or one is not finite.
 
         Raises:
             ValueError: there is no baseline or no such method.

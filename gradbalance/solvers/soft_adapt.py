@@ -34,7 +34,7 @@ class SoftAdapt(Solver):
             values give more weight to the tasks with the most. In inverse units of the losses,
             unless `normalized`.
         normalized: whether to divide the rates of change by the sum of their absolute values.
-        loss_weighted: whether to multiply by the averaged losses, which must not be negative then.
+        loss_weighted: whether to multiply by the averages m; losses must then not be negative.
         decay: γ in [0, 1), which smooths the losses of mini-batches.
 
     Raises:
