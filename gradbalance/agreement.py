@@ -1,4 +1,4 @@
-"""Where the ranks of a `Balancer` meet: what they must have in common is told before each step."""
+"""The agreement of the ranks of a `Balancer`: what must be equal is compared before each step."""
 
 import re
 import warnings
@@ -42,22 +42,24 @@ _LONGEST_PAUSE = 1024  # Steps from one comparison of the parameters to the next
 
 
 class Agreement:
-    """What the ranks must have in common, and where each of them stands.
+    """What must be equal on all ranks, and how many steps each rank has taken.
 
-    A rank that raised an error alone, and went on, has not counted what the others have; so the
-    next meeting is an error on all of them, and from there on they go together again.
+    If one rank alone raises an error and continues, its counts of steps and errors differ from the
+    others'. Then the next comparison raises an error on all ranks, which resets the counts, so that
+    the ranks are in step again.
 
-    Parameters that were alike at the first step must stay so, or nothing averages the gradients:
-    two sums over them are compared at the second step, after 2, 4, 8 and so on, and after every
-    1024th. Where ranks begin with others, a warning says so, and they are not compared again.
+    Parameters that are equal at the first step must stay equal; otherwise nothing averages the
+    gradients. To check this, two sums over the parameters are compared at the second step, after
+    2, 4, 8, … steps, and after every 1024th. If the ranks start with different parameters, a
+    warning says so, and they are not compared again.
 
     Args:
         distributed: the ranks; see `Balancer`.
-        built: the solver, the source and the options, as a text.
-        stay_alike: whether the parameters are to be the same on all ranks.
+        built: the solver, the source and the options, as text.
+        stay_alike: whether the parameters must be the same on all ranks.
 
     Attributes:
-        tasks: those that the ranks agreed on; None before their first meeting.
+        tasks: the tasks that the ranks agreed on; None before the first comparison.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Agreement:
     ) -> None:
         self.tasks: tuple[str, ...] | None = None
         self._distributed = distributed
-        self._built = re.sub(r" at 0x[0-9a-fA-F]+", "", built)  # an address is each process's own
+        self._built = re.sub(r" at 0x[0-9a-fA-F]+", "", built)  # addresses differ between processes
         self._loaded = ""
         self._num_steps = 0
         self._num_refused = 0
@@ -75,23 +77,23 @@ class Agreement:
 
     @property
     def ranks(self) -> Ranks | None:
-        """The processes over which losses and gradients are means; None where there is but one."""
+        """The processes over which losses and gradients are averaged; None if there is only one."""
         return Ranks.of(self._distributed)
 
     def loads(self, state: object) -> None:
-        """Compare a state that was loaded, at the next meeting."""
+        """Note a state that was loaded, to be compared between the ranks at the next step."""
         self._loaded = f"state {zlib.crc32(repr(state).encode()):08x}"
 
     def alone(self) -> "_Alone":
-        """Count what this rank refuses before it meets the others, who cannot know of it."""
+        """A context that counts errors of this rank alone, of which the others cannot know."""
         return _Alone(self)
 
     def refuses(self) -> None:
-        """Count an error that the other ranks do not see."""
+        """Count an error that only this rank raises."""
         self._num_refused += 1
 
     def step_ends(self) -> None:
-        """Count a step that was taken, once all is written."""
+        """Count a step, once everything is written."""
         self._num_steps += 1
 
     def on_step(
@@ -103,16 +105,18 @@ class Agreement:
         *,
         what: str = "a step",
     ) -> tuple[Mapping[str, Tensor], float | None]:
-        """The losses that count, by task: of this process, or the means over the ranks.
-
-        With them the rounding of the coarsest gradients of any rank; None where there is but one.
+        """Compare the ranks, and average the losses over them.
 
         Args:
-            losses: of this rank, micro-batches added up.
+            losses: the losses of this rank, summed over micro-batches.
             tasks: all T tasks.
-            gradients: of this step.
+            gradients: the gradients of this step.
             factor: the gradient that the balanced loss received.
-            what: is to be done.
+            what: a name for what is done next.
+
+        Returns:
+            The losses by task, averaged over the ranks, and the rounding of the least precise
+            gradients on any rank. With a single process, its own losses and None.
 
         Raises:
             ValueError: on every rank, if they disagree.
@@ -124,7 +128,7 @@ class Agreement:
             shapes = gradients.shapes()
             rounding = gradients.rounding
             sums = self._sums(gradients)
-        except ValueError as error:  # told to the others first, who would wait for this rank
+        except ValueError as error:  # the others learn of it first; they would wait for this rank
             refused, shapes = error, str(error)
         try:
             means, coarsest, told = self._meet(what, losses, tasks, shapes, factor, rounding, sums)
@@ -142,7 +146,7 @@ class Agreement:
         return means, coarsest
 
     def _sums(self, gradients: TaskGradients) -> tuple[float, float]:
-        """Over the parameters, where they are to be compared."""
+        """Two sums over the parameters; zeros at steps that do not compare them."""
         done = self._num_steps
         pauses = done & (done - 1) != 0 and done % _LONGEST_PAUSE != 0
         if not self._compares or self._alike is False or (self._alike and pauses):
@@ -152,17 +156,17 @@ class Agreement:
         return self._replicas.sums()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is of other parameters."""
+        """Leave out what belongs to these parameters: a copy has other ones."""
         return {**vars(self), "_replicas": None, "_alike": None}
 
     def on_losses(
         self, losses: Mapping[str, Tensor], tasks: tuple[str, ...]
     ) -> Mapping[str, Tensor]:
-        """The losses after a step, of this process or the means over the ranks."""
+        """The losses after a step, averaged over the ranks if there are several."""
         return self._meet("after_step()", losses, tasks)[0]
 
     def on_overflow(self, here: bool, losses: Mapping[str, Tensor], tasks: tuple[str, ...]) -> bool:
-        """Whether what a step wrote overflowed on any rank."""
+        """Whether the gradients that a step wrote overflowed on any rank."""
         return self._meet("the end of a step", losses, tasks, number=float(here))[1] > 0
 
     def _meet(
@@ -178,10 +182,10 @@ class Agreement:
         ranks = self.ranks
         if ranks is None:
             return losses, number, [told]
-        if tasks != self.tasks:  # an all-reduce of their own: their number is a length below
+        if tasks != self.tasks:  # needs an all-reduce of its own: lengths below depend on the tasks
             ranks.check_same(Common("the tasks", tasks, _NAME_IT), next(iter(losses.values())))
             self.tasks = tasks
-        # A copy, which has not compared parameters yet, is not at the same point.
+        # A copy that has not compared its parameters yet is in another state.
         where = (
             f"{what} after {self._num_steps} steps and {self._num_refused} refusals, "
             f"parameters {_SEEN[self._alike]}"
@@ -195,12 +199,12 @@ class Agreement:
         try:
             return ranks.agree(losses, tasks, common, number, told)
         except RanksError:
-            self._num_steps = self._num_refused = 0  # on all of them
+            self._num_steps = self._num_refused = 0  # on all ranks
             raise
 
 
 class _Alone:
-    """A context in which errors are counted; a class takes a third of a generator's time."""
+    """A context that counts errors; a class takes a third of the time of a generator."""
 
     def __init__(self, agreement: Agreement) -> None:
         self._agreement = agreement

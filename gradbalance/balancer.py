@@ -1,4 +1,4 @@
-"""`Balancer`: a criterion that stands where `sum(losses)` stood."""
+"""`Balancer`: a criterion that replaces `sum(losses)` in a training loop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ from gradbalance.state import capacity_for, decode, encode
 
 @dataclass(frozen=True)
 class _Call:
-    """What is known when a balanced loss is made, and used when its backward runs."""
+    """What is fixed when a balanced loss is created, and needed when its backward runs."""
 
     losses: Mapping[str, Tensor]
     tasks: tuple[str, ...]
@@ -55,52 +55,60 @@ class _Call:
 
 
 class Balancer(nn.Module):
-    r"""A criterion for several losses: `loss = balancer(losses)`, then `loss.backward()`.
+    r"""Combine several losses into one: `loss = balancer(losses)`, then `loss.backward()`.
 
     .. math:: G = J J^\top, \qquad w = \mathrm{solver}(L, G), \qquad
         \texttt{.grad} \mathrel{+}= u \, J^\top w
 
-    with J [T, P] the gradients of the T losses, as the source obtains them, and u what the loss
-    receives from above: 1, a loss scale, 1/k. Its value is the plain sum of the losses; measuring,
-    solving and writing happen in its backward, so whatever owns that (a `GradScaler`, a trainer, a
-    closure, DDP) works as with any other loss. Under `torch.no_grad()` it is the sum and no more.
+    with L [T] the losses of T tasks, J [T, P] their gradients as the source computes them, and u
+    the gradient that the balanced loss itself receives: 1, a loss scale, or 1/k if you divide the
+    loss by k. The value of the balanced loss is the plain sum of the losses. The gradients are
+    measured, the weights computed and `.grad` written during its backward pass, so it works like
+    any other loss with whatever runs the backward (a `GradScaler`, a trainer, an optimizer's
+    closure, DDP). Under `torch.no_grad()` it is just the sum.
 
-    It is a module, so its state is saved with the model's; it has no parameters and no buffers, so
-    `.to` and `.half` do nothing to it. It keeps no reference that would register the model a second
-    time. Options are read-only.
+    A Balancer is a module, so its state is saved together with the model's. It has no parameters
+    and no buffers, so `.to` and `.half` do not affect it, and it never registers the model as a
+    submodule of its own. Options are read-only.
 
     Args:
-        solver: the method that chooses the weights.
-        source: where the gradients come from. By default what the solver needs: `LossesOnly()`,
-            or `SharedParameters()`, which finds from the graphs what the tasks share.
-        heads: what the tasks do not share gets its "raw" gradients or "weighted" ones. By default
-            raw for solvers that weigh gradients (an exact MGDA gives zero weights, and a weighted
-            head would starve), weighted for those that weigh losses.
-        scale: None leaves the weights as the method defines them; "sum" rescales them to Σ|w| = T,
-            "norm" rescales the direction to the norm of the plain sum. Either makes methods
-            comparable at one learning rate.
-        zero_gradients: a task whose gradient is exactly zero is left out ("absent"), or
-            taken as it is ("strict": MGDA then returns 0, by definition). The default is "absent"
-            because an exact zero comes from a mask, a satisfied hinge or a zero-initialised head
-            and not from convergence: it must not freeze the others. The task's head still gets
-            its raw gradient. Solvers that weigh losses take zeros as they are.
-        nonfinite: a loss or gradient that is NaN or infinite raises ("raise"), or its task is
-            left out of this step, head included, and the report says so ("skip").
-        every: solve at every k-th step only, and reuse the last weights for the k − 1 steps
-            between: one ordinary backward each, status "reused". Heads that stay raw take another
-            one where a weight is 0, several tasks share one, or precision is below float32. Nothing
-            is promised then. A step with a task that has no weight to reuse is solved.
-        distributed: the process group whose ranks train the model together; True is the default
-            group, if there is one, and False is this process alone. The weights are those of the
-            means over the ranks, of losses and of gradients, and the same on all of them; `.grad`
-            gets the rank's own share, for DDP, or whatever else averages gradients, to average.
-        replicas: the parameters that the tasks share are to stay the "same" on all ranks: where
-            they do not, nothing averages the gradients, an error from the second step on. "apart"
-            is for ranks that are meant to differ, as between the averages of local SGD.
+        solver: the method that computes the weights.
+        source: how the gradients are computed. The default depends on the solver: `LossesOnly()`
+            if it needs only the losses, otherwise `SharedParameters()`, which finds the parameters
+            that the tasks share in the autograd graphs.
+        heads: which gradients the heads get, that is the parameters that the tasks do not share:
+            "raw" for the tasks' own gradients, "weighted" for gradients times the weights. The
+            default is "raw" for solvers that weight gradients (exact MGDA can give a task the
+            weight 0, and its head would stop learning) and "weighted" for those that weight losses.
+        scale: None leaves the weights as the method defines them; "sum" rescales them to Σ|w| = T;
+            "norm" rescales the direction to the norm of the plain sum's gradient. "sum" and "norm"
+            make methods comparable at the same learning rate.
+        zero_gradients: what to do with a task whose gradient is exactly zero: leave it out
+            ("absent") or pass it to the solver ("strict"; MGDA then returns 0, by definition). The
+            default is "absent", because an exact zero comes from a mask, a satisfied hinge loss or
+            a zero-initialised head and not from convergence, and must not stop the other tasks.
+            The task's head still gets its raw gradient. Solvers that weight losses always include
+            such tasks.
+        nonfinite: what to do if a loss or gradient is NaN or infinite: "raise" an error, or "skip"
+            its task in this step, head included, and note that in the report.
+        every: solve only at every k-th step, and reuse the last weights for the k − 1 steps in
+            between. These cost one ordinary backward each, have the status "reused", and guarantee
+            nothing. Raw heads need a second backward where a weight is 0, where several tasks use
+            the same head, or where precision is below float32. A step with a task that has no
+            weight to reuse is always solved.
+        distributed: the process group of the ranks that train the model together; True is the
+            default group, if there is one, and False is this process alone. The weights are
+            computed from losses and gradients averaged over the ranks, so they are the same on all
+            ranks. `.grad` gets each rank's own contribution, which DDP (or whatever else averages
+            gradients) then averages.
+        replicas: "same" if the shared parameters must stay equal on all ranks. If they differ,
+            nothing averages the gradients, and an error is raised from the second step on. "apart"
+            is for ranks that are meant to differ, for example between the averages of local SGD.
         tasks: the names of all tasks; by default those of the first call.
 
     Raises:
-        ValueError: an option is unknown, or the solver needs more than the source measures.
+        ValueError: an option is invalid, or the solver needs a Gramian that the source does not
+            measure.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -170,24 +178,26 @@ class Balancer(nn.Module):
         representation: Tensor | Sequence[Tensor] | None = None,
         retain_graph: bool = False,
     ) -> Tensor:
-        """The losses as one: `balancer(losses)`.
+        """Return the balanced loss, on which to call `backward()`; same as `balancer(losses)`.
 
         Args:
-            losses: by name, in order, or as one [T] tensor; each has one element. A task that is
-                not in the mapping, or None, is absent this step.
+            losses: a mapping from task names to losses, a sequence of losses in the order of the
+                tasks, or one tensor [T]; each loss has one element. A task that is None, or missing
+                from the mapping, is absent in this step.
             representation: the shared representation, for a `Representation()` source.
-            retain_graph: keep the graph of the losses for another backward: of a term that is added
-                to the balanced loss, or of another Balancer. What lies behind a representation is
-                kept by `loss.backward(retain_graph=True)`.
+            retain_graph: keep the autograd graph of the losses for another backward: that of a
+                term added to the balanced loss, or of another Balancer. The graph behind a
+                representation is kept by `loss.backward(retain_graph=True)`.
 
         Returns:
-            A scalar: the plain sum of the losses (of the finite ones under `nonfinite="skip"`), in
-            float32 or the losses' higher precision. `report` and the state change in its backward.
+            The plain sum of the losses as a scalar tensor, in float32 or the losses' wider dtype.
+            With `nonfinite="skip"` only finite losses are summed; inside `hold()` the sum is
+            weighted. `report` and the state change when its backward runs.
 
         Raises:
-            ValueError: here, if names, shapes or graphs cannot be used; in the backward, if values
-                cannot. The message names the task and says what would be right. Nothing was
-                written then, and no state was changed.
+            ValueError: in this call if names, shapes or graphs cannot be used, and in the backward
+                if values cannot. The message names the task and says what would be right. Nothing
+                is written then, and no state changes.
         """
         if not torch.is_grad_enabled():
             named, _ = named_losses(losses, self._known_tasks, differentiable=False)
@@ -209,12 +219,15 @@ class Balancer(nn.Module):
         representation: Tensor | Sequence[Tensor] | None = None,
         retain_graph: bool = False,
     ) -> Report:
-        """`balancer(losses).backward()` in one call, which returns the report.
+        """Run `balancer(losses).backward()` in one call, and return the report.
 
         Args:
-            losses: as for the call, as is the next argument.
-            representation: the shared representation.
-            retain_graph: keep the graph of the losses for another backward.
+            losses: as for `forward`.
+            representation: as for `forward`.
+            retain_graph: keep the autograd graph of the losses for another backward.
+
+        Returns:
+            The property `report` after this step.
 
         Raises:
             ValueError: the losses or gradients cannot be used.
@@ -236,18 +249,20 @@ class Balancer(nn.Module):
 
     @eager
     def accumulate(self, losses: Losses, *, loss_scale: float = 1.0) -> None:
-        """Add a micro-batch to the step that the next balanced loss takes; frees its graph.
+        """Add a micro-batch to the step of the next balanced loss, and free its graph.
 
-        Rows are summed, and with them losses and the heads' gradients, as `.grad` is by several
-        backwards: divide the losses as you would there. One Gramian of the sums is solved, so that
-        the step is that of the whole batch. Nothing is written until then; such a step is always
-        solved, whatever `every` says. A step that is refused drops what was accumulated. One
-        gradient of every parameter is kept for each task, also for `LossesOnly`.
+        Losses and gradients (those of the heads too) are summed over the micro-batches, as `.grad`
+        is summed over several backwards: divide the losses as you would for ordinary gradient
+        accumulation. The weights are computed once, from the Gramian of the summed gradients, so
+        the step equals that on the whole batch. Nothing is written to `.grad` before the next
+        balanced loss, and its step is always solved, whatever `every` is. If that step raises an
+        error, the accumulated micro-batches are dropped. Memory holds one gradient of every
+        parameter per task, also for `LossesOnly`.
 
         Args:
-            losses: as for the call.
-            loss_scale: what gradients are computed with, so that float16 does not underflow:
-                `scaler.get_scale()`. They are kept without it.
+            losses: as for `forward`.
+            loss_scale: the factor that gradients are computed with, so that they do not underflow
+                in float16: `scaler.get_scale()`. They are stored without it.
 
         Raises:
             ValueError: the losses cannot be used, or the source keeps no gradients of parameters.
@@ -284,7 +299,20 @@ class Balancer(nn.Module):
     def measure(
         self, losses: Losses, *, representation: Tensor | Sequence[Tensor] | None = None
     ) -> Report:
-        """The report of a step solved now; touches no state, graph or parameter's `.grad`."""
+        """Compute the report of a step on these losses without taking it.
+
+        The weights are always solved for, whatever `every` is. No state, graph or `.grad` changes.
+
+        Args:
+            losses: as for `forward`.
+            representation: as for `forward`.
+
+        Returns:
+            The report of that step; the property `report` stays as it is.
+
+        Raises:
+            ValueError: the losses or gradients cannot be used.
+        """
         with self._agreement.alone():
             named, tasks = named_losses(losses, self._known_tasks)
             request = Request(
@@ -310,15 +338,16 @@ class Balancer(nn.Module):
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        r"""Hold the weights: inside, the loss is Σ w_i L_i itself, value, gradient and graph.
+        r"""Keep the weights fixed inside a `with` block; the balanced loss is then Σ w_i L_i.
 
-        For closures that an optimizer evaluates several times a step (L-BFGS, SAM), and to
-        differentiate twice. The weights are those of the last step that was solved, and act on
-        whole losses, heads included; a task that took no part in it takes none. Nothing is
-        measured and no state changes, `report` included.
+        Its value, gradient and graph are those of the weighted sum. Use it for closures that an
+        optimizer evaluates several times per step (L-BFGS, SAM), and for second derivatives. The
+        weights are those of the last solved step, and apply to whole losses, heads included; a task
+        that took no part in that step is left out. Nothing is measured and no state changes, nor
+        does `report`.
 
         Raises:
-            ValueError: no step was solved yet, or groups of parameters have weights of their own.
+            ValueError: no step was solved yet, or each group of parameters has its own weights.
 
         Example:
             >>> import torch, gradbalance as gb
@@ -350,16 +379,16 @@ class Balancer(nn.Module):
             self._holds = before
 
     def after_step(self, losses: LossValues) -> None:
-        """Tell the solver the losses of the same batch after the optimizer's step.
+        """Pass the solver the losses of the same batch, computed again after the optimizer's step.
 
-        Needed by `FAMO`. Does nothing where `wants_after_step` is False, so that a loop may always
+        Needed by `FAMO`. Does nothing if `wants_after_step` is False, so a training loop can always
         call it.
 
         Args:
-            losses: as for the call, or floats; no graph is needed.
+            losses: as for `forward`, or as floats; no graph is needed.
 
         Raises:
-            ValueError: the losses cannot be used; no state was changed then.
+            ValueError: the losses cannot be used; no state changes then.
         """
         if not self.wants_after_step:
             return
@@ -380,7 +409,7 @@ class Balancer(nn.Module):
     def end_epoch(self) -> None:
         """Tell the solver that an epoch has ended.
 
-        Needed by `DWA`; does nothing for solvers that do not need it.
+        Needed by `DWA`; has no effect on solvers that do not use epochs.
 
         Raises:
             ValueError: no step was taken since the last call.
@@ -389,7 +418,7 @@ class Balancer(nn.Module):
 
     @property
     def report(self) -> Report:
-        """What the last step saw and did.
+        """The report of the last step: losses, weights, Gramian and status.
 
         Raises:
             ValueError: no step was taken yet.
@@ -400,16 +429,16 @@ class Balancer(nn.Module):
 
     @property
     def wants_after_step(self) -> bool:
-        """Whether the solver wants `after_step` for the step that was taken last."""
+        """Whether the solver needs `after_step` for the last step."""
         skipped = self._report is not None and self._report.status is Status.SKIPPED
         return self._memory.wants_after_step and not skipped
 
     @property
     def solver(self) -> Solver:
-        """The method.
+        """The solver, that is the method that computes the weights.
 
         Raises:
-            ValueError: each group of parameters has its own; see `solvers`.
+            ValueError: each group of parameters has its own solver; see `solvers`.
         """
         if self._memory.groups:
             raise ValueError(
@@ -420,22 +449,26 @@ class Balancer(nn.Module):
 
     @property
     def solvers(self) -> dict[str, Solver]:
-        """The solvers of the groups by their names; none where there are no groups."""
+        """The solver of each group of parameters, by group name; empty without groups."""
         return dict(zip(self._memory.groups, self._memory.solvers, strict=False))
 
     @property
     def source(self) -> Source:
-        """Where the gradients come from."""
+        """The source that computes the gradients."""
         return self._source
 
     @property
     def tasks(self) -> tuple[str, ...] | None:
-        """The names of all tasks; None before the first step, if they were not given."""
+        """The names of all tasks; None before the first step if they were not given."""
         return self._tasks
 
     @property
     def options(self) -> Policy:
-        """`heads`, `scale`, `zero_gradients`, `nonfinite`, `every`, `distributed`, `replicas`."""
+        """The options that the Balancer was built with, defaults filled in.
+
+        These are `heads`, `scale`, `zero_gradients`, `nonfinite`, `every`, `distributed` and
+        `replicas`.
+        """
         return self._policy
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -446,7 +479,7 @@ class Balancer(nn.Module):
         super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
-        """The solver, the source and the options that are not at their defaults."""
+        """The solver, the source and all options that differ from their defaults."""
         parts = [repr(self._memory.solvers[0]), repr(self._source)]
         chosen = {k: v for k, v in vars(self._policy).items() if v != _DEFAULTS.get(k, v)}
         return ", ".join(parts + [f"{name}={value!r}" for name, value in chosen.items()])
@@ -467,9 +500,9 @@ class Balancer(nn.Module):
         *,
         retain_graph: bool,
     ) -> _Call:
-        # They belong to this step, whatever becomes of it.
+        # The micro-batches belong to this step, even if it fails.
         earlier = self._micro_batches
-        if earlier is not None:  # to set what is set takes longer than to look
+        if earlier is not None:  # setting an attribute of a module takes longer than this check
             self._micro_batches = None
         request = Request(
             self._policy.heads,
@@ -486,12 +519,12 @@ class Balancer(nn.Module):
     def _take_step(
         self, call: _Call, factor: float, kept: bool
     ) -> tuple[list[Tensor | None], Callable[[], None]]:
-        """Look and decide: the gradient of each end, and what commits the step once it is written.
+        """Measure and decide: return the gradient of each end, and a callback that commits.
 
         Args:
-            call: of the balanced loss.
-            factor: the gradient that it received.
-            kept: whether the graph must outlive the backward.
+            call: what was fixed when the balanced loss was created.
+            factor: the gradient that the balanced loss received.
+            kept: whether the graph is kept after the backward.
         """
         if self._tasks not in (None, call.tasks):
             raise ValueError(
@@ -501,7 +534,7 @@ class Balancer(nn.Module):
         retain_graph = call.retain_graph or kept
         total = call.earlier.total(call.losses) if call.earlier else call.losses
         gradients, memory = call.gradients, self._memory
-        # Micro-batches are always solved for, which the others must know where they might not be.
+        # A step of micro-batches is always solved; with `every`, the other ranks must know that.
         solves = self._policy.every > 1 and call.earlier is not None
         what = "a step of micro-batches" if solves else "a step"
         present, rounding = self._agreement.on_step(total, call.tasks, gradients, factor, what=what)
@@ -518,7 +551,7 @@ class Balancer(nn.Module):
         )
         parts = (measured, memory, self._policy)
         if factor == 0 or measured.overflows:
-            decision = skip(*parts, written=1.0)  # as it is, for a loss scaler to find
+            decision = skip(*parts, written=1.0)  # so that a loss scaler sees the overflow
         else:
             decision = (reuse if reuses else solve)(*parts)
             carried = gradients.carried(decision.weights, factor)
@@ -536,7 +569,7 @@ class Balancer(nn.Module):
         measured: Measured,
         retain_graph: bool,
     ) -> None:
-        """Once all is written: what lies behind the ends may have failed, or overflowed."""
+        """Commit the step once everything is written, unless the written gradients overflowed."""
         if abs(measured.factor) > 1 and not decision.skipped:
             overflows = _overflowed(call.losses)
             if self._agreement.on_overflow(overflows, call.losses, call.tasks):
@@ -568,9 +601,9 @@ class Balancer(nn.Module):
         return self._tasks or self._agreement.tasks or waiting or None
 
     def get_extra_state(self) -> Tensor:
-        """Tasks, the solver's and the source's state and the last weights, as one uint8 tensor.
+        """The tasks, the states of solver and source, and the last weights, as one uint8 tensor.
 
-        Its length depends on the configuration alone: on `tasks=`, else it is 64 KiB.
+        Training does not change its length: it depends on `tasks=`, and is 64 KiB without.
         """
         state = {
             "tasks": None if self._tasks is None else list(self._tasks),
@@ -581,13 +614,16 @@ class Balancer(nn.Module):
         return encode(state, self._capacity)
 
     def set_extra_state(self, state: object) -> None:
-        """Restore what `get_extra_state` returned; micro-batches are dropped.
+        """Restore what `get_extra_state` returned; accumulated micro-batches are dropped.
 
-        A Balancer may have been built with more tasks than the state has: those start afresh.
+        The Balancer may have more tasks than the state: the additional ones start afresh.
+
+        Args:
+            state: the tensor.
 
         Raises:
-            ValueError: the state is damaged, or of another solver, other tasks or another version;
-                nothing was changed then.
+            ValueError: the state is damaged, or belongs to another solver, other tasks or another
+                version; nothing changes then.
         """
         found = decode(state)
         if set(found) != {"tasks", "solver", "memory", "source"}:
@@ -622,7 +658,7 @@ _DEFAULTS = {"scale": None, "zero_gradients": "absent", "nonfinite": "raise", "e
 
 @torch.no_grad()
 def _overflowed(losses: Mapping[str, Tensor]) -> bool:
-    """Whether a leaf behind the losses holds a `.grad` that is not finite."""
+    """Whether any leaf that the losses depend on has a `.grad` that is not finite."""
     grads = [leaf.grad for leaf in Graph(losses).reached_by if leaf.grad is not None]
     values = [grad.coalesce().values() if grad.is_sparse else grad for grad in grads]
     return not all(bool(torch.isfinite(value).all()) for value in values)

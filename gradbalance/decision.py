@@ -1,4 +1,4 @@
-"""Decide: from what was measured to weights and a report, by solving, reusing or skipping."""
+"""Decide: turn a step's measurements into weights and a report, by solving, reusing or skipping."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ from gradbalance.solvers.solver import losses_in_range
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be written and remembered.
+    """What a step writes to `.grad` and what is remembered of it.
 
     Attributes:
         report: for the user.
-        steps: of each group; None for one that no loss reaches.
-        skipped: whether the optimizer will leave the step out, so that nothing is remembered.
+        steps: one per group; None for a group that no loss reaches.
+        skipped: whether the optimizer will skip the step, so that nothing is remembered.
     """
 
     report: Report
@@ -34,20 +34,20 @@ class Decision:
 
     @cached_property
     def weights(self) -> list[dict[str, float] | None]:
-        """By group, those that are written."""
+        """The weights that are written, by group."""
         return [None if step is None else step.weights for step in self.steps]
 
     @property
     def cancels(self) -> bool:
-        """Whether the weighted gradients may cancel to less than an eighth of their lengths."""
+        """Whether the weighted gradients may cancel to an eighth of their total length, or less."""
         return any(step is not None and step.relative_length <= 1 / 8 for step in self.steps)
 
 
 def solve(measured: Measured, memory: Memory, policy: Policy) -> Decision:
-    """Weights from the solvers, whose states are read and not changed.
+    """Solve for the weights; the solvers' states are read but not changed.
 
     Raises:
-        ValueError: a loss or gradient is not finite under "raise", or a solver refuses.
+        ValueError: a loss or gradient is not finite under "raise", or a solver raises it.
     """
     usable, left_out = _usable(measured, measured.square_norms, policy.nonfinite)
     measures = any(gram is not None for gram in measured.grams)
@@ -61,7 +61,7 @@ def solve(measured: Measured, memory: Memory, policy: Policy) -> Decision:
 
 
 def reuse(measured: Measured, memory: Memory, policy: Policy) -> Decision:
-    """The weights of the last step that was solved.
+    """Reuse the weights of the last solved step.
 
     Raises:
         ValueError: a loss is not finite under "raise".
@@ -79,7 +79,7 @@ def reuse(measured: Measured, memory: Memory, policy: Policy) -> Decision:
 def as_carried(
     decision: Decision, carried: Weights, measured: Measured, memory: Memory, policy: Policy
 ) -> Decision:
-    """The same with the weights as they act; skipped where the loss scale makes one infinite."""
+    """The decision with weights rounded as they act; skipped if the loss scale overflows one."""
     if carried is decision.weights or carried == decision.weights:
         return decision
     values = [w for of_group in carried for w in (of_group or {}).values()]
@@ -98,13 +98,13 @@ def _with_weights(step: Step, weights: Mapping[str, float]) -> Step:
 
 
 def skip(measured: Measured, memory: Memory, policy: Policy, *, written: float) -> Decision:
-    """A step that teaches nothing: its gradients overflowed, or it was multiplied by zero.
+    """Skip a step of which nothing can be learned: it overflowed, or was multiplied by zero.
 
     Args:
-        measured: what was seen.
-        memory: what would have solved.
+        measured: the step's measurements.
+        memory: the solvers.
         policy: the options.
-        written: the weight that is written, so that a loss scaler finds what overflowed.
+        written: the weight that is written, so that a loss scaler sees the overflow.
 
     Raises:
         ValueError: a loss is not finite under "raise".
@@ -127,7 +127,7 @@ def _decision(steps: Sequence[Step | None], memory: Memory, *, skipped: bool = F
 def _usable(
     measured: Measured, squares: Array | None, nonfinite: NonFinite
 ) -> tuple[list[int], dict[str, str]]:
-    """The tasks that are finite, as indices, and why each other one is left out."""
+    """The indices of the tasks that are finite, and why each other task is left out."""
     usable = []
     left_out = {task: "absent" for task in measured.tasks if task not in measured.names}
     values = measured.losses.tolist() + ([] if squares is None else squares.tolist())
@@ -158,7 +158,7 @@ def _solved(
     left_out: Mapping[str, str],
     policy: Policy,
 ) -> Step:
-    """Apply the policies for zero losses and gradients, solve for the rest, and report on all."""
+    """Apply the options for zero losses and gradients, solve for the rest, and report on all."""
     if not usable:
         return Step(_report(measured, solver, gram, {}, None, left_out, policy), {})
     losses = losses_in_range(measured.losses)
@@ -184,7 +184,7 @@ def _solved(
 
 
 def _problem(measured: Measured, losses: Array, gram: Array | None, solved: list[int]) -> Problem:
-    """Of the tasks with these indices; a Gramian of rows needs no check."""
+    """The problem of the tasks with these indices; a Gramian computed from rows needs no check."""
     names = measured.names
     if len(solved) < len(names):
         names, losses = tuple(names[i] for i in solved), losses[solved]
@@ -205,10 +205,10 @@ def _checked(solver: Solver, solution: Solution, problem: Problem) -> Solution:
 
 
 def _settled(solution: Solution, length: float, solver: Solver, problem: Problem) -> Solution:
-    """The one check of all methods: what is shorter than the rounding of its parts is stationary.
+    """Mark the solution as stationary if its direction is below the rounding error; any method.
 
-    The parts are then made no longer than those of the plain sum, for what is left of them is
-    noise; weights of whole losses stay, for the heads' sake.
+    The weighted gradients are then scaled down to at most the total length of the plain sum's,
+    because what is left of them is noise. Weights of whole losses stay, for the heads' sake.
     """
     gram, weights = problem.gram, solution.weights
     if gram is None or solution.status is Status.STATIONARY:
@@ -222,9 +222,9 @@ def _settled(solution: Solution, length: float, solver: Solver, problem: Problem
 
 
 def _rescaled(solution: Solution, problem: Problem, policy: Policy) -> Array:
-    """Weights at the common scale; as they are where there is nothing to rescale but noise.
+    """The weights at the common scale; unchanged where there is only noise to rescale.
 
-    Ill-posed weights were bounded by their solver, and stay so.
+    Under "sum", ill-posed weights stay as their solver bounded them.
     """
     weights, status = solution.weights, solution.status
     if policy.scale == "sum" and status is not Status.ILL_POSED:

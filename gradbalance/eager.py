@@ -1,4 +1,4 @@
-"""Functions that `torch.compile` leaves alone: it breaks the graph there, and traces nothing."""
+"""Exclude functions from `torch.compile`: it breaks the graph there and does not trace them."""
 
 import functools
 import sys
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 def eager(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """The function, never traced; as `torch.compiler.disable`, which would import the compiler."""
+    """Like `torch.compiler.disable`, but without importing the compiler."""
     disabled: list[Callable[_P, _T]] = []
 
     @functools.wraps(function)

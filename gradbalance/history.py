@@ -1,4 +1,4 @@
-"""Many reports: weights, cosines, conflicts and losses over steps, as arrays and as a plot."""
+"""The reports of a run: weights, cosines, conflicts and losses over steps, as arrays and a plot."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 
 
 class History:
-    """Reports of one run in the order of its steps; a notebook shows the plot.
+    """The reports of one run, in the order of its steps; shown as a plot in a notebook.
 
     Args:
-        max_reports: keep only so many in memory, the latest; None keeps all.
-        path: a new file, its folder is made: each report that is appended is written as one line
-            of JSON, for `pandas.read_json(path, lines=True)` or `History.read`: its step, counted
-            from 0, solver, status, resolution and the finite floats of `Report.as_dict`. A history
-            that was copied or pickled goes on in the same file.
+        max_reports: how many reports to keep in memory, the latest ones; None keeps all.
+        path: a new file to which each appended report is written as one line of JSON; its folder
+            is created if needed. A line has the step, counted from 0, the solver, the status, the
+            resolution and the finite floats of `Report.as_dict`. Read the file with
+            `pandas.read_json(path, lines=True)` or `History.read`. A copied or unpickled history
+            continues in the same file.
 
     Raises:
         ValueError: `max_reports` is less than 1.
-        FileExistsError: there is a file at `path`; each run, and each process, has its own.
+        FileExistsError: there already is a file at `path`; each run and each process needs its own.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -71,18 +72,22 @@ class History:
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> History:
-        """The history of a run from the file that `History(path=path)` wrote.
+        """Read the history of a run from the file that `History(path=path)` wrote.
 
-        Gramians come from the norms and cosines in it, to rounding. What a file lacks: the solver's
-        iterations, losses that were not finite (their tasks count as absent), and why else a task
-        was left out. The new history writes to no file. A last line that a crash cut off is left
-        out.
+        Gramians are computed from the norms and cosines in the file, up to rounding. A file does
+        not contain the solver's iterations, losses that were not finite (their tasks count as
+        absent), or other reasons why a task was left out. The new history writes to no file. An
+        incomplete last line, as a crash leaves it, is ignored.
 
         Args:
             path: the file.
 
+        Returns:
+            A new history with all reports of the file.
+
         Raises:
-            ValueError: it is empty or of another kind, or groups of parameters were balanced.
+            ValueError: the file is empty or not of this kind, or is of a run that balanced groups
+                of parameters.
             FileNotFoundError: there is no such file.
         """
         history = cls()
@@ -93,8 +98,11 @@ class History:
     def append(self, report: Report) -> None:
         """Add the report of the next step.
 
+        Args:
+            report: what `Balancer.backward` returned, or the property `report` of the Balancer.
+
         Raises:
-            ValueError: the report is of other tasks than those before.
+            ValueError: the report has other tasks than the earlier ones.
         """
         if self._reports and report.names != self.names:
             raise ValueError(
@@ -102,7 +110,7 @@ class History:
             )
         if self._path is not None:
             record = as_record(report, self._num_appended)
-            with self._path.open("a") as file:  # closed each time: nothing is lost in a crash
+            with self._path.open("a") as file:  # closed each time, so that a crash loses nothing
                 file.write(json.dumps(record, allow_nan=False) + "\n")
         self._reports.append(report)
         self._num_appended += 1
@@ -118,22 +126,22 @@ class History:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tasks; none before the first report."""
+        """The names of the tasks; empty before the first report."""
         return self._reports[0].names if self._reports else ()
 
     @property
     def losses(self) -> Array:
-        """[steps, T] the losses, NaN where a task was absent."""
+        """[steps, T] the losses; NaN where a task was absent."""
         return np.array([report.losses for report in self._reports])
 
     @property
     def weights(self) -> Array:
-        """[steps, T] the weights; NaN where there are groups, see `group_weights`."""
+        """[steps, T] the weights; NaN for groups of parameters, see `group_weights`."""
         return np.array([report.weights for report in self._reports])
 
     @property
     def group_weights(self) -> dict[str, Array]:
-        """[steps, T] the weights by group, NaN where no loss reached it; empty without groups."""
+        """By group, [steps, T] its weights; NaN where no loss reached it; empty without groups."""
         unknown = np.full(len(self.names), np.nan)
         return {
             group: np.array(
@@ -144,13 +152,13 @@ class History:
 
     @property
     def cosines(self) -> Array:
-        """[steps, T, T] the cosines, NaN where they were not measured."""
+        """[steps, T, T] the cosines between the gradients; NaN where they were not measured."""
         unknown = np.full((len(self.names), len(self.names)), np.nan)
         return np.array([unknown if r.cosines is None else r.cosines for r in self._reports])
 
     @property
     def num_conflicts(self) -> Array:
-        """[steps] how many pairs of tasks conflicted, NaN where it was not measured."""
+        """[steps] the number of pairs of tasks in conflict; NaN where it was not measured."""
         return np.array([np.nan if r.gram is None else len(r.conflicts) for r in self._reports])
 
     def replay(
@@ -161,25 +169,29 @@ class History:
         epoch_steps: int | None = None,
         group: str | None = None,
     ) -> Replay:
-        """What other solvers would have done with the Gramians of this run; no model is needed.
+        """Compute what other solvers would have done with this run's Gramians; needs no model.
 
-        Each solver goes through the recorded steps in order, as a `Balancer` with its default
-        options would take them; what it remembers, it learns on the way. It is what it would have
-        done at the places where this run was: with it, the run would have gone elsewhere.
+        Each solver solves the recorded steps in order, as in a `Balancer` with default options, and
+        its state develops along the way. The result says what it would have done at the points of
+        this run; had it been used for training, the run would have taken another path.
 
-        The copies of the solvers start with what the solvers remember now, so pass new ones. A
-        task whose loss or gradient was not finite is left out of its step. `FAMO` cannot be
-        replayed, for it needs the losses after each step; the table says so.
+        Copies of the solvers are used, and they start with the solvers' present state, so pass new
+        solvers. A task whose loss or gradient was not finite is left out of that step. `FAMO`
+        cannot be replayed, because it needs the losses after each step; the table says so.
 
         Args:
-            solvers: in a sequence, or by the names that the table shows.
-            scale: of the weights, as of a `Balancer`: "sum" makes the weights of different solvers
-                comparable.
-            epoch_steps: how many steps an epoch has, for `DWA`.
-            group: the group of parameters to look at, where each was balanced for itself.
+            solvers: a sequence of solvers, or a mapping from names, for the table, to solvers.
+            scale: how weights are rescaled, as in a `Balancer`: "sum" makes the weights of
+                different solvers comparable.
+            epoch_steps: the number of steps in an epoch, for `DWA`.
+            group: the group of parameters to replay, if groups were balanced separately.
+
+        Returns:
+            The weights and directions of each solver at every recorded step.
 
         Raises:
-            ValueError: there are no reports, or none has a Gramian; an argument cannot be used.
+            ValueError: there are no reports, none of them has a Gramian, or an argument cannot be
+                used.
         """
         if not self._reports:
             raise ValueError("there is nothing to replay; append reports first")
@@ -192,19 +204,19 @@ class History:
 
     @property
     def _steps(self) -> Array:
-        """[steps] their numbers."""
+        """[steps] the step numbers of the reports."""
         return np.arange(self._num_appended - len(self), self._num_appended, dtype=np.float64)
 
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
-        """Draw losses, weights, cosines and conflicts over steps, smoothed to 50 points a line.
+        """Draw losses, weights, cosines and conflicts over steps, smoothed to 50 points per line.
 
-        Of more than 8 tasks or pairs, a panel shows the range, the middle half and the median, and
-        the two that are highest (red) and lowest (blue) on average. Losses and weights have a log
-        axis where all are positive and spread over more than 1.5 decades; what was absent is left
-        out, and each group has its weights in a panel of its own.
+        With more than 8 tasks or pairs, a panel shows the range, the middle half and the median of
+        them, and the two with the highest (red) and the lowest (blue) mean. Losses and weights have
+        a log axis if all values are positive and span more than 1.5 decades. Absent tasks are left
+        out. The weights of each group of parameters have their own panel.
 
         Args:
-            path: where to save the figure; its suffix gives the format.
+            path: where to save the figure; the suffix determines the format. None does not save.
 
         Returns:
             The figure, independent of any global plotting state.

@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, as training scripts write them."""
+"""Files with one JSON object per line, as training scripts write them."""
 
 import json
 from os import PathLike
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def read_rows(path: str | PathLike[str]) -> list[dict[str, Any]]:
-    """The objects of a file, in order; empty lines count for nothing.
+    """Read the objects of a file, in order; empty lines are skipped.
 
-    A last line that does not end was cut off by a crash, and is left out.
+    An incomplete last line, as a crash leaves it, is ignored.
 
     Raises:
-        ValueError: there is no object in it, or a line is none.
+        ValueError: the file has no object, or a line is not one.
         FileNotFoundError: there is no such file.
     """
     lines = Path(path).read_bytes().split(b"\n")

@@ -1,4 +1,4 @@
-"""Write: a scalar whose ordinary backward takes the balanced step, or the step at once."""
+"""Write `.grad`: in the backward of a scalar loss, or at once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,33 +15,33 @@ from gradbalance.gradients.torch_private import (
     running_backward_retains,
 )
 
-# From the gradient that the scalar receives, and whether the graph is kept, to that of each end,
-# and what is to be called once all is written.
+# Called with the gradient that the scalar receives, and whether the graph is kept. Returns the
+# gradient of each end, and a callback for when everything is written.
 TakeStep = Callable[[float, bool], tuple[Sequence[Tensor | None], Callable[[], None]]]
-# Entries: a gradient that the engine was handed is copied to `.grad`, and one that a node returns
-# is not; for fewer than this a node costs more.
+# In entries. Gradients passed to the engine are copied to `.grad`, those that a node returns are
+# not; below this size, a node costs more than the copy.
 _WORTH_NO_COPY = 1 << 17
 
 
 def balanced_loss(value: Tensor, ends: Sequence[Tensor], take_step: TakeStep) -> Tensor:
-    """A scalar of this value, whose backward takes the step and hands on what it gives.
+    """Create a scalar with this value, whose backward takes the step and passes on its gradients.
 
     Args:
         value: a scalar without a graph.
-        ends: the tensors that autograd carries on from.
-        take_step: is called once a backward.
+        ends: the tensors from which autograd continues.
+        take_step: called once per backward.
     """
     loss: Tensor = _BalancedLoss.apply(value, take_step, *ends)  # type: ignore[no-untyped-call]
     return loss
 
 
 def write(ends: Sequence[Tensor], take_step: TakeStep, *, retain_graph: bool) -> None:
-    """What the backward of a balanced loss does, at once.
+    """Do at once what the backward of a balanced loss does.
 
     Args:
-        ends: the tensors that autograd carries on from.
-        take_step: is called once.
-        retain_graph: whether the graph must outlive this.
+        ends: the tensors from which autograd continues.
+        take_step: called once.
+        retain_graph: whether the graph is kept afterwards.
     """
     if sum(map(Tensor.numel, ends)) <= _WORTH_NO_COPY:
         with torch.no_grad():
@@ -51,7 +51,7 @@ def write(ends: Sequence[Tensor], take_step: TakeStep, *, retain_graph: bool) ->
                 carry_on(ends, known, retain_graph=retain_graph)
                 commit()
                 return
-        # DDP waits to hear of each end, and only a node tells of one that has no gradient.
+        # DDP waits for each end, and only a node reports an end without a gradient.
         taken = gradients, commit
         take_step = lambda factor, kept: taken  # noqa: E731
     with torch.enable_grad():
@@ -69,7 +69,7 @@ class _BalancedLoss(torch.autograd.Function):
     @staticmethod
     @eager
     def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
-        ctx.saved_tensors  # noqa: B018 - once it was freed, torch's own error
+        ctx.saved_tensors  # noqa: B018 - raises torch's own error if the graph was freed
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "the gradients of a balanced loss have no graph of their own: its weights come "
@@ -80,14 +80,14 @@ class _BalancedLoss(torch.autograd.Function):
         of_ends, commit = ctx.take_step(float(factor), retains)
         after_running_backward(commit)
         gradients = _with_zeros(ctx.ends, of_ends)
-        of_ends = None  # torch copies what something else holds
+        of_ends = None  # torch copies gradients that are referenced elsewhere
         if not retains:
             ctx.take_step = ctx.ends = None
         return None, None, *gradients
 
 
 def _with_zeros(ends: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The gradients, with zeros for None where hooks would be called with it."""
+    """The gradients, with zeros in place of None where hooks would otherwise receive None."""
     return [
         torch.zeros_like(end) if found is None and _has_hooks(end) else found
         for end, found in zip(ends, gradients, strict=True)

@@ -1,4 +1,4 @@
-"""The losses as users pass them, checked and named."""
+"""Check the losses that users pass, and give them names."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -13,13 +13,13 @@ LossValues = Mapping[str, Tensor | float | None] | Sequence[Tensor | float | Non
 def named_losses(
     losses: Losses, tasks: tuple[str, ...] | None, *, differentiable: bool = True
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The losses of the tasks that are present, by name, and the names of all tasks.
+    """Return the losses of the present tasks by name, and the names of all tasks.
 
     Args:
-        losses: by name, in order (then the names are "0", "1", …), or one [T] tensor; None is an
-            absent task.
+        losses: a mapping by task name, a sequence (names default to "0", "1", …), or one tensor
+            [T]; None stands for an absent task.
         tasks: the names of all tasks, or None at the first call.
-        differentiable: whether each must have a graph.
+        differentiable: whether each loss must have an autograd graph.
 
     Raises:
         ValueError: no task is present, a task is unknown, or a loss cannot be differentiated.
@@ -33,14 +33,16 @@ def named_losses(
 
 
 def named_values(losses: LossValues, tasks: tuple[str, ...] | None) -> dict[str, Tensor]:
-    """The losses of the tasks that are present, by name; numbers will do, and no graph is needed.
+    """Return the losses of the present tasks by name; they may be numbers, and need no graph.
 
     Args:
-        losses: tensors or numbers by name, in order, or one [T] tensor; None is an absent task.
+        losses: a mapping by task name, a sequence, or one tensor [T], of tensors or numbers; None
+            stands for an absent task.
         tasks: the names of all tasks, or None before the first step.
 
     Raises:
-        ValueError: no step was taken, no task is present, a task is unknown or a loss no number.
+        ValueError: no step was taken, no task is present, a task is unknown, or a loss is not a
+            number.
     """
     if tasks is None:
         raise ValueError("call balancer.backward(losses) first: no step was taken yet")
@@ -60,7 +62,7 @@ def named_values(losses: LossValues, tasks: tuple[str, ...] | None) -> dict[str,
 
 
 def check_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
-    """The names of the tasks, or a ValueError if they are not distinct strings."""
+    """Return the names of the tasks; ValueError if they are not distinct strings."""
     wrong = [task for task in tasks if not isinstance(task, str)]
     if wrong or isinstance(tasks, str):
         raise ValueError(f"tasks must be named by strings; found {wrong or tasks!r}")
@@ -72,7 +74,7 @@ def check_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
 def _present(
     given: Mapping[str, Tensor | float | None], tasks: tuple[str, ...]
 ) -> dict[str, Tensor | float]:
-    """Those that are given, in the order of all tasks; ValueError if one is unknown."""
+    """The losses that are given, in the order of all tasks; ValueError if a task is unknown."""
     unknown = [name for name in given if name not in tasks]
     if unknown:
         raise ValueError(

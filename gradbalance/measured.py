@@ -1,4 +1,4 @@
-"""Look: the losses and Gramians of one step as numbers, the same on all ranks; one frozen value."""
+"""Measure: the losses and Gramians of one step as numbers, the same on all ranks."""
 
 import functools
 import math
@@ -20,17 +20,17 @@ from gradbalance.numerics.array import Array
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What one step sees.
+    """The measurements of one step.
 
     Attributes:
         tasks: all T tasks of the run.
-        names: the t tasks that have a loss this step, on any rank.
-        losses: [t] means over the ranks.
-        grams: [t, t] of each group, of the gradients without the factor; None where a group was
-            not measured, or reached by no loss.
+        names: the t tasks that have a loss in this step, on any rank.
+        losses: [t] the losses, averaged over the ranks.
+        grams: the Gramian [t, t] of each group, of gradients without the factor; None for a group
+            that was not measured, or that no loss reaches.
         factor: the gradient that the balanced loss received.
-        resolution: how exactly directions are known; see `numerics.resolution`.
-        needs_check: whether the Gramians come from a source that may give something else.
+        resolution: how precisely directions are known; see `numerics.resolution`.
+        needs_check: whether the source may return matrices that are not Gramians.
     """
 
     tasks: tuple[str, ...]
@@ -43,13 +43,13 @@ class Measured:
 
     @cached_property
     def square_norms(self) -> Array | None:
-        """[t] the squared norms of the gradients over all groups, or None without a Gramian."""
+        """[t] the squared gradient norms, summed over all groups; None without a Gramian."""
         squares = [gram.diagonal() for gram in self.grams if gram is not None]
         return sum(squares[1:], squares[0]) if squares else None
 
     @property
     def overflows(self) -> bool:
-        """Whether the factor, a loss scale, made gradients of finite losses infinite."""
+        """Whether the factor (a loss scale) made gradients of finite losses overflow."""
         if not math.isfinite(self.factor):
             return True
         if abs(self.factor) <= 1 or self.square_norms is None:
@@ -68,17 +68,18 @@ def look(
     factor: float = 1.0,
     retain_graph: bool = False,
 ) -> Measured:
-    """Differentiate, and bring losses and Gramians to the host in one copy; under `no_grad`.
+    """Differentiate, and copy losses and Gramians to the host at once; runs under `no_grad`.
 
     Args:
-        losses: those that count, by task.
+        losses: the losses of the tasks that take part, by task.
         tasks: all T tasks.
-        gradients: of this step; None where none are measured.
-        num_groups: how many groups of parameters there are.
-        ranks: the processes over which losses and gradients are means.
-        rounding: of the coarsest gradients of any rank; None for that of `gradients`.
+        gradients: the gradients of this step; None if none are measured.
+        num_groups: the number of groups of parameters.
+        ranks: the processes over which losses and gradients are averaged.
+        rounding: the relative rounding error of the least precise gradients on any rank; None for
+            that of `gradients`.
         factor: the gradient that each loss receives.
-        retain_graph: whether the graph must outlive the step.
+        retain_graph: whether the graph is kept after the step.
 
     Raises:
         ValueError: the gradients cannot be measured, here or on another rank.
@@ -89,7 +90,7 @@ def look(
         try:
             gradients.measure(factor, retain_graph=retain_graph)
         except Exception:
-            if ranks is not None:  # which wait for this one
+            if ranks is not None:  # the other ranks wait for this one
                 ranks.failed = True
                 with suppress(RanksError):
                     gradients.grams(names, ranks)
@@ -114,7 +115,7 @@ def look(
 
 
 def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, list[Array]]:
-    """The losses [t] and the Gramians as float64 arrays; from another device, in one copy."""
+    """The losses [t] and the Gramians as float64 arrays, copied from another device at once."""
     like = (grams or losses)[0]
     if like.device.type == "cpu":
         values = np.array([loss.item() for loss in losses])
@@ -126,7 +127,7 @@ def _on_host(losses: Sequence[Tensor], grams: Sequence[Tensor]) -> tuple[Array, 
 
 
 def widest_of(tensors: Iterable[Tensor]) -> torch.dtype:
-    """The widest of their dtypes, float32 at least: a float16 sum overflows at a loss scale."""
+    """The widest dtype of the tensors, at least float32: float16 sums overflow at a loss scale."""
     return functools.reduce(torch.promote_types, {t.dtype for t in tensors}, torch.float32)
 
 
@@ -135,7 +136,7 @@ def plain_sum(losses: Mapping[str, Tensor], *, finite_only: bool) -> Tensor:
 
     Args:
         losses: by task.
-        finite_only: whether those that are not finite are left out.
+        finite_only: whether losses that are not finite are left out.
     """
     first, dtype = next(iter(losses.values())), widest_of(losses.values())
     device = first.device

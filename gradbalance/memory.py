@@ -1,4 +1,4 @@
-"""Commit: what passes from one step to the next, the solvers' states and the last weights."""
+"""Commit: what is kept from one step to the next, the solvers' states and the last weights."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from gradbalance.solvers.hooks import listeners
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be written and remembered for one group of parameters.
+    """What a step writes and remembers for one group of parameters.
 
     Attributes:
         report: for the user.
-        weights: of the tasks that are to be written; those left out are not in it.
-        problem: what was solved; None where nothing was.
-        solution: the solver's answer to it.
-        relative_length: of the direction, beside the terms that it is the sum of; 0 if not known.
+        weights: the weights that are written, by task; without the tasks that are left out.
+        problem: the problem that was solved; None if there was none.
+        solution: the solver's solution of it.
+        relative_length: the norm of the direction over the summed norms of its terms; 0 if unknown.
     """
 
     report: Report
@@ -32,12 +32,12 @@ class Step:
 
 
 class Memory:
-    """The solvers of all groups of parameters, and the weights that they gave last.
+    """The solvers of all groups of parameters, and their last weights.
 
     Args:
-        solver: of the only group, or what each group gets a copy of, for it has a state of its own.
-        groups: the names of the groups; none where all parameters are balanced together.
-        every: how many steps the weights of one serve.
+        solver: the solver; with groups, each gets a copy of it, with a state of its own.
+        groups: the names of the groups; empty if all parameters are balanced together.
+        every: for how many steps the weights of a solved step are used.
     """
 
     def __init__(self, solver: Solver, groups: Sequence[str], *, every: int) -> None:
@@ -48,13 +48,13 @@ class Memory:
         self._num_reused = 0
 
     def can_reuse(self, names: Mapping[str, object]) -> bool:
-        """Whether the last weights serve for a step of these tasks."""
+        """Whether the last weights can be reused for a step of these tasks."""
         if self._num_reused + 1 >= self._every:
             return False
         return all(known and known.keys() >= names.keys() for known in self.weights)
 
     def commit(self, steps: Sequence[Step | None]) -> None:
-        """Advance the solvers that solved, and keep their weights; called once they are applied."""
+        """Update the solvers that solved, and keep their weights; called once these are applied."""
         if any(step is not None and step.weights for step in steps):
             self._num_reused += 1
         for index, step in enumerate(steps):
@@ -65,12 +65,12 @@ class Memory:
 
     @property
     def wants_after_step(self) -> bool:
-        """Whether the weights in use were solved for, by a method that wants `after_step`."""
+        """Whether the last step was solved, by a method that needs `after_step`."""
         listening = any(True for solver in self.solvers for _ in listeners(solver, AfterStep))
         return listening and self._num_reused == 0
 
     def after_step(self, losses: Mapping[str, float]) -> None:
-        """Tell the solvers the losses of the same batch after the optimizer's step."""
+        """Pass the solvers the losses of the same batch after the optimizer's step."""
         for solver in self.solvers:
             for listener in listeners(solver, AfterStep):
                 listener.after_step(losses)
@@ -91,10 +91,10 @@ class Memory:
         }
 
     def checked(self, state: Mapping[str, Any]) -> "Memory":
-        """Another memory with what `state_dict` returned; this one stays as it is.
+        """A copy of this memory that has loaded the state; this one does not change.
 
         Raises:
-            ValueError: the state is of other groups, damaged, or does not fit a solver.
+            ValueError: the state has other groups, is damaged, or does not fit a solver.
         """
         if set(state) != {"groups", "solvers", "weights", "num_reused"}:
             raise ValueError(f"not a state of a Balancer; found {sorted(state)}")

@@ -1,4 +1,4 @@
-"""Panels of lines over steps, in one figure that stays readable with any number of lines."""
+"""A figure with panels of lines over steps, readable with any number of lines."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_POINTS = 50  # a line has at most so many, each the mean of its share of the steps
-_LINES = 8  # are drawn at most one by one; of more, how they are spread and which are extreme
-_DECADES = 1.5  # positive values that spread further are drawn on a log axis
+_POINTS = 50  # the most points of a line; each is the mean over an equal share of the steps
+_LINES = 8  # the most lines drawn one by one; of more, the distribution and the extremes are drawn
+_DECADES = 1.5  # positive values that span more than this are drawn on a log axis
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines `values` [steps, lines], NaN where there is nothing to draw."""
+    """One panel, with lines `values` [steps, lines]; NaN where there is nothing to draw."""
 
     title: str
     values: Array
     labels: Sequence[str]
-    log: bool = False  # may have a log axis
+    log: bool = False  # whether a log axis is allowed
 
 
 def draw(steps: Array, panels: Sequence[Panel]) -> Figure:
-    """The figure of all panels.
+    """Draw all panels in one figure.
 
     Args:
-        steps: [steps] where the values stand.
-        panels: at least one.
+        steps: [steps] the step numbers, on the x axis.
+        panels: at least one panel.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -57,7 +57,7 @@ def draw(steps: Array, panels: Sequence[Panel]) -> Figure:
 
 
 def new_figure(num_rows: int, num_columns: int) -> Figure:
-    """An empty figure for so many panels.
+    """Create an empty figure for this many rows and columns of panels.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -70,20 +70,20 @@ def new_figure(num_rows: int, num_columns: int) -> Figure:
 
 
 def saved(figure: Figure, path: str | PathLike[str] | None) -> Figure:
-    """The figure, also written to a file, whose suffix gives the format, if there is a path."""
+    """Save the figure if there is a path, whose suffix determines the format, and return it."""
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
 
 
 def spans_decades(values: Array) -> bool:
-    """Whether values, one of them finite, are positive and want a log axis."""
+    """Whether values (at least one finite) are all positive and span enough for a log axis."""
     low, high = np.nanmin(values), np.nanmax(values)
     return bool(low > 0 and high > low * 10**_DECADES)
 
 
 def use_log_axis(axes: Axes) -> None:
-    """With labels between the powers of ten too, where those are few."""
+    """Use a log axis, with labels between the powers of ten if these are few."""
     from matplotlib.ticker import LogFormatterSciNotation
 
     axes.set_yscale("log")
@@ -117,12 +117,12 @@ def _spread(axes: Axes, steps: Array, points: Array) -> None:
 
 
 def _line(axes: Axes, steps: Array, line: Array, label: str, color: str, style: str) -> None:
-    known = np.isfinite(line)  # the line goes on over absences; its dots tell them
+    known = np.isfinite(line)  # the line bridges gaps, where it has no dots
     axes.plot(steps[known], line[known], f".{style}", color=color, label=label, markersize=4)
 
 
 def smooth(values: Array) -> Array:
-    """Means over equal shares of the first axis; NaN where a share has nothing finite."""
+    """Means over equal shares of the first axis; NaN for a share without finite values."""
     shares = np.array_split(np.arange(len(values)), min(_POINTS, len(values)))
     starts = [share[0] for share in shares]
     finite = np.isfinite(values)

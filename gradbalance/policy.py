@@ -1,4 +1,4 @@
-"""The options of a `Balancer`: checked once, frozen, and the same for all that comes below."""
+"""The options of a `Balancer`, checked once and then frozen."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,10 +16,10 @@ RanksHold = Literal["same", "apart"]
 
 @dataclass(frozen=True)
 class Policy:
-    """How steps are taken; see `Balancer` for each option.
+    """The options that determine how steps are taken; see `Balancer` for each.
 
     Attributes:
-        measures_gramian: whether the source does, at the steps that are solved.
+        measures_gramian: whether the source measures the Gramian at steps that are solved.
     """
 
     heads: Heads
@@ -44,10 +44,10 @@ def checked_policy(
     distributed: bool | ProcessGroup,
     replicas: RanksHold = "same",
 ) -> Policy:
-    """The options with their defaults filled in.
+    """Check the options, and fill in their defaults.
 
     Raises:
-        ValueError: an option is unknown, or does not fit the solver and the source.
+        ValueError: an option is invalid, or does not fit the solver and the source.
     """
     name = type(source).__name__
     if solver.needs == "gramian" and not source.measures_gramian:

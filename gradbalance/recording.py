@@ -1,4 +1,4 @@
-"""A report as a line of JSON, and back."""
+"""Convert a report to a line of JSON, and back."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _STATUSES: dict[str | None, Status | None] = {None: None} | {s.value: s for s in
 
 
 def as_record(report: Report, step: int) -> dict[str, Any]:
-    """Plain values for one line: what cannot be written in JSON, NaN and infinity, is left out."""
+    """The report as plain values for one line; NaN and infinity, which JSON lacks, are left out."""
     floats = {key: value for key, value in report.as_dict().items() if math.isfinite(value)}
     status = report.status and report.status.value
     about = {"step": step, "solver": report.solver, "status": status}
@@ -22,10 +22,11 @@ def as_record(report: Report, step: int) -> dict[str, Any]:
 
 
 def as_reports(records: Sequence[Mapping[str, Any]]) -> list[Report]:
-    """The reports of a run from its lines, their Gramians from norms and cosines.
+    """The reports of a run from its lines; Gramians are computed from norms and cosines.
 
     Raises:
-        ValueError: they are not lines of a `History`, or of groups, whose Gramians they lack.
+        ValueError: they are not lines of a `History`, or are of a run with groups of parameters,
+            whose Gramians are not recorded.
     """
     start = "weight/"
     names = tuple(key.removeprefix(start) for key in records[0] if key.startswith(start))

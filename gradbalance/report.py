@@ -1,4 +1,4 @@
-"""What one step saw and did: losses, weights, Gramian, conflicts, certificate."""
+"""The report of one step: losses, weights, Gramian, conflicts, certificate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,30 +12,33 @@ from gradbalance.table import as_html, as_text
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    r"""What `Balancer.backward` and `Balancer.measure` return; shows as a small table.
+    r"""The losses, weights and gradient statistics of one step; prints as a small table.
 
     .. math:: G = J J^\top, \qquad \cos_{ij} = \frac{G_{ij}}{\sqrt{G_{ii} G_{jj}}}, \qquad
         \langle g_i, d \rangle = (G w)_i
 
-    Arrays are float64, in the order of `names` (T tasks); gradients are in the units of a loss
-    over a parameter. A task that took no part has weight 0 and NaN where nothing was measured.
+    with g_i the rows of the Jacobian J [T, P], w the weights and d = Jᵀw the direction.
+    `Balancer.backward` and `Balancer.measure` return a report. Arrays are float64, in the order of
+    `names` (T tasks). Gradients have the unit of a loss divided by that of a parameter. A task that
+    took no part has the weight 0, and NaN for whatever was not measured.
 
     Attributes:
         names: the tasks.
-        losses: [T].
-        weights: [T], as they acted on the raw gradients (or losses, see the solver's `weighs`).
-        gram: [T, T] inner products of the gradients, or None where they were not measured: by a
-            source that does not, or at a step that reused weights or was skipped.
-        solver: the name of the method, as in "UPGrad" or "Bounded(MGDA)".
-        status: see `Solution.status`; None where no task took part.
-        num_steps: the solver's iterations.
+        losses: [T] the losses.
+        weights: [T] the weights as applied to the raw gradients (or to the losses; see the
+            attribute `weighs` of the solver).
+        gram: [T, T] the inner products of the gradients; None if they were not measured, because
+            the source does not measure them, or the step reused weights or was skipped.
+        solver: the name of the method, for example "UPGrad" or "Bounded(MGDA)".
+        status: see `Solution.status`; None if no task took part.
+        num_steps: the number of iterations of the solver.
         certificate: see `Solution.certificate`.
-        left_out: why a task was left out of the solving: "absent", "zero gradient", "zero loss" or
+        left_out: by task, why it was left out of solving: "absent", "zero gradient", "zero loss" or
             "not finite".
-        groups: where groups of parameters are balanced each for itself, the report of each by its
-            name; this one is then of all parameters together, and its weights are NaN.
-        resolution: how exactly directions were known, see `Problem`; 0 without a Gramian.
-        measures_gramian: whether the source measures the Gramian, at the steps that are solved.
+        groups: the report of each group by name, if groups of parameters are balanced separately.
+            This report then covers all parameters together, and its weights are NaN.
+        resolution: how precisely directions were known, see `Problem`; 0 without a Gramian.
+        measures_gramian: whether the source measures the Gramian at steps that are solved.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -66,12 +69,12 @@ class Report:
 
     @property
     def norms(self) -> Array | None:
-        """[T] the norms ‖g_i‖ of the gradients, or None without a Gramian."""
+        """[T] the gradient norms ‖g_i‖; None without a Gramian."""
         return None if self.gram is None else np.sqrt(np.maximum(np.diagonal(self.gram), 0.0))
 
     @property
     def cosines(self) -> Array | None:
-        """[T, T] the cosines between the gradients (0 with a zero gradient), or None."""
+        """[T, T] the gradients' cosines (0 for a zero gradient); None without a Gramian."""
         if self.gram is None or self.norms is None:
             return None
         scale: Array = np.where(self.norms == 0, 1.0, self.norms)
@@ -80,7 +83,7 @@ class Report:
 
     @property
     def descent(self) -> Array | None:
-        """[T] ⟨g_i, d⟩, the first-order decrease of each loss per unit step, or None."""
+        """[T] ⟨g_i, d⟩, each loss's first-order decrease per unit step; None without a Gramian."""
         if self.groups:
             parts = [part for r in self.groups.values() if (part := r.descent) is not None]
             return sum(parts[1:], parts[0]) if parts else None
@@ -95,21 +98,24 @@ class Report:
         return tuple((self.names[i], self.names[j]) for i, j in zip(rows, columns, strict=True))
 
     def _known(self, gram: Array) -> Array:
-        """The Gramian with zeros where a task without a weight was not measured."""
+        """The Gramian with zeros in the columns of tasks that were not measured."""
         known = np.where(np.isnan(gram), 0.0, gram)
         known[np.isnan(np.diagonal(gram))] = np.nan
         return known
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Floats under flat names such as "weight/depth", for any logger.
+        """Return all numbers as floats under flat names such as "weight/depth", for any logger.
 
-        The names are the same at every step of a run, as loggers want them; what was not measured
-        is NaN: losses of absent tasks, and gradients at a step that reused weights or was skipped.
-        "status_code" is the status as a number, its `severity`: 0 stationary, 1 reused,
-        2 converged, 3 step limit, 4 ill-posed, 5 ascent, 6 skipped; NaN where no task took part.
+        The names are the same at every step of a run, as loggers require. Values that were not
+        measured are NaN: losses of absent tasks, and gradients at a step that reused weights or was
+        skipped. "status_code" is the status as a number, its `severity`: 0 stationary, 1 reused,
+        2 converged, 3 step limit, 4 ill-posed, 5 ascent, 6 skipped; NaN if no task took part.
 
         Args:
-            prefix: stands in front of every name: "train/" gives "train/weight/depth".
+            prefix: text in front of every name: "train/" gives "train/weight/depth".
+
+        Returns:
+            The numbers by name.
         """
         num_tasks = len(self.names)
         entries = {f"loss/{name}": loss for name, loss in zip(self.names, self.losses, strict=True)}
@@ -137,7 +143,7 @@ class Report:
         return as_html(self._headline(), self._rows())
 
     def _rows(self) -> list[list[str]]:
-        """The table's cells, its heading first."""
+        """The cells of the table, header row first."""
         of_groups = {f"weight/{group}": report.weights for group, report in self.groups.items()}
         columns = {"loss": self.losses, **(of_groups or {"weight": self.weights})}
         if self.norms is not None and self.descent is not None:
@@ -168,10 +174,10 @@ class Report:
 
 
 def join_groups(reports: Mapping[str, Report]) -> Report:
-    """The report of a step from those of its groups: Gramians add up, and the worst status counts.
+    """Join the reports of a step's groups: Gramians add up, and the worst status counts.
 
     Args:
-        reports: by group, at least one, all of the same losses.
+        reports: the reports by group, at least one, all of the same losses.
     """
     parts = list(reports.values())
     grams = [report.gram for report in parts if report.gram is not None]

@@ -1,4 +1,4 @@
-"""A state as one tensor of bytes, as checkpoints, averages and safetensors want it."""
+"""Store a state as one tensor of bytes, which checkpoints, averages and safetensors can hold."""
 
 import json
 import zlib
@@ -15,25 +15,25 @@ _UNKNOWN_TASKS = 1 << 16
 
 
 def capacity_for(tasks: Sequence[str] | None, num_groups: int) -> int:
-    """The bytes that a state may take; they depend on nothing that training changes.
+    """The number of bytes reserved for a state; training does not change it.
 
     Args:
-        tasks: the names, where they were given at construction.
-        num_groups: how many groups of parameters have a solver of their own.
+        tasks: the names of the tasks, if they were given at construction.
+        num_groups: the number of groups of parameters that have a solver of their own.
     """
     if tasks is None:
         return _UNKNOWN_TASKS
     names = sum(len(json.dumps(task)) for task in tasks)
-    # Some states have a number for each pair of tasks by their names, nested ones twice.
+    # Some states have a number for each pair of task names; nested solvers have it twice.
     per_group = 4096 + 1024 * len(tasks) + (16 + 2 * len(tasks)) * names + 64 * len(tasks) ** 2
     return -(-(16384 + max(1, num_groups) * per_group) // 1024) * 1024
 
 
 def encode(state: dict[str, Any], capacity: int) -> Tensor:
-    """A state of plain Python values as a fresh uint8 tensor [capacity], padded with zeros.
+    """Encode a state of plain Python values as a new uint8 tensor [capacity], padded with zeros.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: the state does not fit.
     """
     payload = json.dumps(state, allow_nan=False, separators=(",", ":")).encode()
     if _HEADER + len(payload) > capacity:
@@ -48,10 +48,10 @@ def encode(state: dict[str, Any], capacity: int) -> Tensor:
 
 
 def decode(found: object) -> dict[str, Any]:
-    """What `encode` was given, from a tensor of any real dtype.
+    """Decode a tensor that `encode` returned; its dtype may have been changed to any real one.
 
     Raises:
-        ValueError: the tensor is none of these, or was changed since.
+        ValueError: the tensor is not such a state, or its values were changed.
     """
     if not isinstance(found, Tensor) or found.is_complex() or found.numel() < _HEADER:
         raise ValueError(f"the state of a Balancer is a tensor of bytes; found {found!r}")

@@ -1,11 +1,11 @@
-"""Rows of text as a table, in a terminal and in a notebook."""
+"""Format rows of text as a table, for a terminal or a notebook."""
 
 from collections.abc import Sequence
 from html import escape
 
 
 def as_text(headline: str, rows: Sequence[Sequence[str]]) -> str:
-    """The headline and the rows, the first cell of each to the left, numbers to the right."""
+    """The headline and the rows as text: first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [headline]
     for name, *cells in rows:
@@ -15,7 +15,7 @@ def as_text(headline: str, rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_html(headline: str, rows: Sequence[Sequence[str]]) -> str:
-    """The same as HTML. It sets no colours, so those of the notebook's theme hold."""
+    """The same as HTML, without colours, so that those of the notebook's theme apply."""
     lines: list[str] = []
     for row in rows:
         tag = "td" if lines else "th"

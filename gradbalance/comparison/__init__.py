@@ -1,4 +1,4 @@
-"""Runs of several methods side by side, from their metrics."""
+"""Compare the runs of several methods by their metrics."""
 
 from gradbalance.comparison.comparison import Comparison
 from gradbalance.comparison.runs import compare

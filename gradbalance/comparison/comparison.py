@@ -1,4 +1,4 @@
-"""Several methods side by side: a table of their metrics, learning curves and a Pareto front."""
+"""The comparison of several methods: a table of metrics, learning curves and a Pareto front."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Path = str | PathLike[str]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    r"""What `compare` returns: the metrics of several methods; shows as a table.
+    r"""The metrics of several methods, as returned by `compare`; prints as a table.
 
     .. math:: \Delta_m = \frac{100}{M} \sum_{k=1}^{M} \pm \frac{m_k - b_k}{|b_k|}
 
-    with m_k the mean over the seeds of metric k of M, b_k that of the baseline, and the sign
-    chosen so that positive is better. Differences are in the units of the metrics.
+    with M the number of metrics, m_k the mean of metric k over the seeds, b_k that of the baseline,
+    and the sign chosen so that positive is better. Differences are in the units of the metrics.
 
     Attributes:
-        values: [seeds] by method and metric, the last or the best value of each run.
+        values: by method and metric, an array [seeds] with the last or best value of each run.
         better: by metric, whether "higher" or "lower" is better.
         baseline: the method that the others are compared with, or None.
-        value: "last" or "best".
-        curves: by method and metric, of each run its steps and its values, both [points].
+        value: which value of each run is used, "last" or "best".
+        curves: by method and metric, for each run its steps and its values, both [points].
 
     Example:
         >>> import gradbalance as gb, json, pathlib, tempfile
@@ -78,17 +78,19 @@ class Comparison:
         return tuple(self.better)
 
     def difference(self, method: str, metric: str) -> Difference:
-        r"""How far a method's mean is from the baseline's, with Student's 95 % interval.
+        r"""Compute the difference of a method's mean to the baseline's, with a 95 % interval.
 
         .. math:: \bar\delta \pm t_{0.975, n-1} \frac{s_\delta}{\sqrt n}, \qquad
             \delta_k = m_k - b_k
 
-        over n pairs of runs, the k-th of the one with the k-th of the other. Where the methods
-        have different numbers of runs nothing is paired, and the interval is Welch's.
+        with m_k and b_k the values of the k-th run of the method and of the baseline, for n pairs
+        of runs (Student's interval). If the methods have different numbers of runs, they are not
+        paired, and the interval is Welch's. The result has the attributes `mean`, `low`, `high`
+        (the ends of the interval) and `paired`.
 
         Args:
-            method: its name.
-            metric: its name.
+            method: the name of the method.
+            metric: the name of the metric.
 
         Raises:
             ValueError: there is no baseline, no such method or no such metric.
@@ -98,13 +100,13 @@ class Comparison:
         return difference(self._of(method, metric), self._of(self.baseline, metric))
 
     def delta_m(self, method: str) -> float:
-        """Δm in percent: how much better than the baseline on average over the metrics.
-
-        NaN where a metric of the baseline is 0, for nothing is a percentage of that, or where one
-        is not finite.
+        """Compute Δm: the improvement over the baseline in percent, averaged over the metrics.
 
         Args:
-            method: its name.
+            method: the name of the method.
+
+        Returns:
+            Δm as defined in the class; NaN if a metric of the baseline is 0, or one is not finite.
 
         Raises:
             ValueError: there is no baseline or no such method.
@@ -119,13 +121,17 @@ class Comparison:
         return 100 * float(np.mean(changes))
 
     def front(self, x: str, y: str) -> tuple[str, ...]:
-        """The methods on the Pareto front of two metrics, by their means.
+        """Find the methods on the Pareto front of two metrics, by their means.
 
-        No other method is at least as good in both metrics, and better in one.
+        A method is on the front if no other method is at least as good in both metrics and better
+        in one.
 
         Args:
             x: a metric.
-            y: another.
+            y: another metric.
+
+        Returns:
+            The names of the methods on the front.
 
         Raises:
             ValueError: there is no such metric.
@@ -142,14 +148,14 @@ class Comparison:
         )
 
     def plot(self, path: Path | None = None) -> Figure:
-        """Draw the learning curves: the mean over the seeds, and a band of one sd around it.
+        """Draw the learning curves: the mean over the seeds, with a band of one sd around it.
 
-        Of the steps that all runs of a method have, between which values are interpolated; smoothed
-        to 50 points a line. Runs without common steps are drawn one by one. A metric has a log axis
-        where it is positive and spread over more than 1.5 decades.
+        Curves cover the range of steps that all runs of a method have, interpolated where a run has
+        no value, and smoothed to 50 points per line. Runs without a common range are drawn one by
+        one. A metric has a log axis if it is positive and spans more than 1.5 decades.
 
         Args:
-            path: where to save the figure; its suffix gives the format.
+            path: where to save the figure; the suffix determines the format. None does not save.
 
         Returns:
             The figure, independent of any global plotting state.
@@ -164,15 +170,15 @@ class Comparison:
         return saved(draw_curves(panels), path)
 
     def pareto(self, x: str, y: str, path: Path | None = None) -> Figure:
-        """Draw two metrics against each other: faint dots are runs, large ones their means.
+        """Draw two metrics against each other: faint dots are runs, large dots are their means.
 
-        Error bars are one sd over the seeds each way. The methods on the front are ringed, and
-        joined by a dashed line. A method whose mean is not finite is left out.
+        Error bars are one sd over the seeds in each direction. The methods on the Pareto front have
+        a ring, and are connected by a dashed line. A method whose mean is not finite is left out.
 
         Args:
             x: the metric of the horizontal axis.
-            y: that of the vertical axis.
-            path: where to save the figure; its suffix gives the format.
+            y: the metric of the vertical axis.
+            path: where to save the figure; the suffix determines the format. None does not save.
 
         Returns:
             The figure, independent of any global plotting state.
@@ -186,10 +192,15 @@ class Comparison:
         return saved(draw_pareto(runs, self.front(x, y), labels), path)
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Floats under names such as "UPGrad/accuracy/mean", "…/sd" and "UPGrad/delta_m"; no NaN.
+        """Return all numbers as floats, for any logger; values that are NaN are left out.
+
+        Names are such as "UPGrad/accuracy/mean", "UPGrad/accuracy/sd" and "UPGrad/delta_m".
 
         Args:
-            prefix: stands in front of every name.
+            prefix: text in front of every name.
+
+        Returns:
+            The numbers by name.
         """
         entries: dict[str, float] = {}
         for method in self.methods:
@@ -227,7 +238,7 @@ class Comparison:
         return f"{self.value} values, mean ± sd over the seeds{base if self.baseline else ''}"
 
     def _rows(self) -> list[list[str]]:
-        """The table's cells, its heading first."""
+        """The cells of the table, header row first."""
         header = ["method", "metric", "seeds", "mean ± sd"]
         rows = [header + (["difference", "Δm %"] if self.baseline else [])]
         width = max(len(self._label(metric)) for metric in self.metrics)

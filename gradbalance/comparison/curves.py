@@ -1,4 +1,4 @@
-"""Drawings of several methods: learning curves, and two metrics against each other."""
+"""Plots of several methods: learning curves, and two metrics against each other."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Curve = tuple[Array, Array]  # steps and values, both [points], in the order of 
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
-    """Steps, means and standard deviations over the runs, all [points].
+    """The steps, and the means and standard deviations over the runs, all [points].
 
-    On the steps that lie within all runs, with each run interpolated where it has none; empty where
-    there is no such step.
+    The steps are those within the range of all runs; runs are interpolated where they have no
+    value. Empty if there is no such step.
     """
     first = max(steps[0] for steps, _ in curves)
     last = min(steps[-1] for steps, _ in curves)
@@ -33,10 +33,10 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[Array, Array, Array]:
 
 
 def draw_curves(panels: Mapping[str, Mapping[str, Sequence[Curve]]]) -> Figure:
-    """A panel for each metric, with the mean of each method and a band of one sd.
+    """Draw a panel for each metric, with the mean of each method and a band of one sd.
 
     Args:
-        panels: the curves of the runs by title and method.
+        panels: the curves of the runs, by title of the panel and method.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -77,12 +77,12 @@ def _draw_method(
 
 
 def draw_pareto(runs: Mapping[str, Array], front: Sequence[str], labels: tuple[str, str]) -> Figure:
-    """Runs as faint dots and methods as means with error bars, those on the front ringed.
+    """Draw runs as faint dots, and methods as means with error bars; those on the front ringed.
 
     Args:
-        runs: [seeds, 2] by method.
-        front: the methods that no other one dominates.
-        labels: of the axes.
+        runs: by method, [seeds, 2] the two metrics.
+        front: the methods that no other method dominates.
+        labels: the labels of the axes.
 
     Raises:
         ImportError: matplotlib is missing.

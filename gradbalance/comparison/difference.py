@@ -1,4 +1,4 @@
-"""How far two sets of values differ, and how surely."""
+"""The difference between two sets of values, with a confidence interval."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -12,13 +12,13 @@ from gradbalance.numerics.intervals import half_width
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of a method minus that of the baseline.
+    """The difference of a metric between a method and the baseline.
 
     Attributes:
-        mean: in the unit of the metric.
-        low: the lower end of the 95 % confidence interval, NaN where there are too few seeds.
-        high: its upper end.
-        paired: whether it is of the same seeds, taken in pairs.
+        mean: the mean difference, in the unit of the metric.
+        low: the lower end of the 95 % confidence interval; NaN with too few seeds.
+        high: the upper end of the interval.
+        paired: whether runs were compared in pairs with the same seed.
     """
 
     mean: float
@@ -33,13 +33,13 @@ class Difference:
 
 
 def difference(ours: Array, theirs: Array) -> Difference:
-    """The mean of the one minus that of the other, with Student's 95 % interval.
+    """The difference of two means, with Student's 95 % interval.
 
-    Paired where there are as many of both; else the interval is Welch's.
+    The values are paired if there are equally many of both; else the interval is Welch's.
 
     Args:
-        ours: [n].
-        theirs: [m].
+        ours: [n] the values of the method.
+        theirs: [m] the values of the baseline.
     """
     if len(ours) == len(theirs):
         changes = ours - theirs
@@ -57,5 +57,5 @@ def difference(ours: Array, theirs: Array) -> Difference:
 
 
 def sample_sd(values: Array) -> float:
-    """With n − 1 in the denominator; NaN of a single value."""
+    """The standard deviation with n − 1 in the denominator; NaN for a single value."""
     return float(values.std(ddof=1)) if len(values) > 1 else float("nan")

@@ -1,4 +1,4 @@
-"""Runs from the files of any training script: `compare` reads them."""
+"""`compare`: read the metrics of runs from the files of any training script."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -19,25 +19,30 @@ def compare(
     baseline: str | None = None,
     value: Value = "last",
 ) -> Comparison:
-    r"""Put the runs of several methods side by side, from the metrics that they wrote.
+    r"""Compare the runs of several methods by the metrics in their files.
 
-    Each file is one run: a JSON object a line, with metrics and, if it knows it, its "step" (else
-    lines are counted from 0). A line may lack a metric, or have null for it. Of two values for one
-    step the later counts, as after a restart. A last line that a crash cut off is left out.
+    Each file is one run, with one JSON object per line. An object has metrics and, optionally, a
+    "step" (otherwise lines are counted from 0); a metric may be missing or null. If a step occurs
+    twice, as after a restart, the later value counts. An incomplete last line, as a crash leaves
+    it, is ignored.
 
-    Runs are paired by their places: list the same seeds in the same order for every method. See
-    `Comparison` for what is computed.
+    Runs are paired by their position, so list the same seeds in the same order for every method.
+    See `Comparison` for the equations.
 
     Args:
-        runs: the files of each method; one path is one run.
+        runs: by method, the paths of its files, one file per run.
         better: the metrics to compare, and whether "higher" or "lower" is better.
         baseline: the method that the others are compared with; None for no comparison.
-        value: which value of a run counts, its "last" or its "best". The best one of a noisy curve
-            flatters; take it only where it was chosen on other data than it is reported for.
+        value: which value of a run is used, its "last" or its "best". The best value of a noisy
+            curve is too optimistic; use it only if it was selected on other data than those that it
+            is reported for.
+
+    Returns:
+        The metrics of all methods, with differences, plots and a table.
 
     Raises:
-        ValueError: a method has no runs, a file is empty or not such lines, a metric is in none of
-            them or not a number, or an argument cannot be used.
+        ValueError: a method has no runs, a file is empty or has other lines, a metric is missing in
+            a file or is not a number, or an argument cannot be used.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -75,14 +80,14 @@ def compare(
 
 
 def _curves(path: str | PathLike[str], metrics: Sequence[str]) -> dict[str, Curve]:
-    """The curves of one run, by metric.
+    """Read the curves of one run, by metric.
 
     Args:
-        path: a file of one JSON object a line.
-        metrics: which to read.
+        path: a file with one JSON object per line.
+        metrics: the metrics to read.
 
     Raises:
-        ValueError: the file is empty or not such lines, or a metric is missing or not a number.
+        ValueError: the file is empty or has other lines, or a metric is missing or not a number.
     """
     rows = read_rows(path)
     with_step = sum("step" in row for row in rows)

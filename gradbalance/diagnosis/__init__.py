@@ -1,4 +1,4 @@
-"""What balancing would change on a model."""
+"""Diagnose what balancing would change for a model."""
 
 from gradbalance.diagnosis.findings import Diagnosis
 from gradbalance.diagnosis.look import diagnose

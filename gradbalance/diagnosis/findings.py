@@ -1,4 +1,4 @@
-"""`Diagnosis`: what many batches say about the tasks of a model, as numbers and as tables."""
+"""`Diagnosis`: statistics of a model's task gradients over many batches, as numbers and tables."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gradbalance.numerics.array import Array
 from gradbalance.numerics.intervals import half_width, share_interval
 from gradbalance.table import as_html, as_text
 
-_MAX_PAIRS = 8  # a longer table of pairs nobody reads
+_MAX_PAIRS = 8  # the most rows in the table of pairs, to keep it readable
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    r"""What `gb.diagnose` found on B batches of T tasks; `print` shows tables and the verdict.
+    r"""The result of `gb.diagnose` on B batches with T tasks; prints as tables and a verdict.
 
     With g_i^a the gradient of task i on batch a, and a, b the two batches of a pair:
 
@@ -24,41 +24,42 @@ class Diagnosis:
         c_{ij} = \frac{\langle g_i^a, g_j^b \rangle}{\|g_i^a\| \|g_j^b\|}, \qquad
         \rho_{ij} = \frac{\bar c_{ij}}{\sqrt{\bar c_{ii} \bar c_{jj}}}
 
-    A batch shows a gradient and its noise; that of another batch has other noise. So c_ii is the
-    part of a squared norm that is no noise, and ρ the cosine that endless batches would show.
+    The gradients of two batches have independent noise. Therefore c_ii is the fraction of a squared
+    norm that is not noise, and ρ estimates the cosine between the gradients without noise, as of an
+    infinitely large batch.
 
-    Shares are between 0 and 1. Errors are half of a 95 % interval, by Student's t over the pairs of
-    batches, with Bonferroni's correction so that those of one array hold together. Arrays are
-    float64, in the order of `names`.
+    Shares are fractions between 0 and 1. Errors are half the width of a 95 % interval (Student's t
+    over the pairs of batches), with Bonferroni's correction, so that the intervals of one array
+    hold together. Arrays are float64, in the order of `names`.
 
     Attributes:
-        names: the tasks.
-        num_batches: B, how many batches were looked at.
-        losses: [T] their means.
-        norms: [T] the medians of the gradients' norms.
-        shares: [T] how much of the squared norms of all gradients is a task's, on average.
-        cosines: [T, T] the means of the cosines within a batch.
-        spreads: [T, T] their standard deviations from batch to batch.
+        names: the names of the tasks.
+        num_batches: B, the number of batches.
+        losses: [T] the mean losses.
+        norms: [T] the median gradient norms.
+        shares: [T] the mean share of each task in the sum of all squared gradient norms.
+        cosines: [T, T] the mean cosines within a batch.
+        spreads: [T, T] the standard deviations of these cosines over the batches.
         cross_cosines: [T, T] the means of c; its diagonal is `agreement`.
         cross_errors: [T, T] the errors of these means.
-        conflicts: [T, T] the share of the batches in which two gradients conflict: cos < 0.
-        conflict_share: the share of all pairs of tasks, over all batches, that conflict.
-        conflict_interval: its 95 % interval (Wilson's; batches count as independent, pairs of tasks
-            within one do not).
-        raised: [T] the share of the batches on which a step along the plain sum's gradient, of that
-            same batch, raises the task's loss to first order.
-        raised_elsewhere: [T] the same for the step of one batch of a pair, and the loss of the
+        conflicts: [T, T] the share of batches in which two gradients conflict: cos < 0.
+        conflict_share: the share of pairs of tasks that conflict, over all batches.
+        conflict_interval: the 95 % interval of `conflict_share` (Wilson's; batches count as
+            independent, pairs of tasks within a batch do not).
+        raised: [T] the share of batches on which a step along the gradient of the plain sum, on the
+            same batch, raises the task's loss, to first order.
+        raised_elsewhere: [T] the same for the step from one batch of a pair, and the loss on the
             other batch.
-        sum_cosines: [T] the mean cosine of the plain sum's gradient and the task's, on another
-            batch: below 0, the plain sum raises the task.
+        sum_cosines: [T] the mean cosine between the gradient of the plain sum and that of the task
+            on another batch; if it is below 0, the plain sum raises the task's loss.
         sum_errors: [T] the errors of these means.
-        correlation: for each of the compared sources, how its cosines of two tasks correlate with
-            the exact ones over pairs and batches; NaN where one of them never changes.
-        same_sign: for each, the share of its cosines that have the sign of the exact one, among
-            those whose exact one is larger than its spread; NaN if none is.
+        correlation: by compared source, the correlation of its cosines between tasks with the exact
+            ones, over pairs and batches; NaN if either never changes.
+        same_sign: by compared source, the share of its cosines with the sign of the exact one,
+            among those whose exact value is larger than its spread; NaN if there are none.
         milliseconds: the median time of the "forward pass", of `sum(losses).backward()` ("plain
-            sum"), of a balanced backward ("exact") and of one with each compared source.
-        verdict: what it comes to, sentence by sentence; the last one says what to try.
+            sum"), of a balanced backward ("exact"), and of one with each compared source.
+        verdict: the conclusions, one sentence each; the last sentence says what to try.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -93,12 +94,12 @@ class Diagnosis:
 
     @property
     def agreement(self) -> Array:
-        """[T] the mean cosine of a task's gradient with that of another batch: 1 without noise."""
+        """[T] the mean cosine of a task's gradients on two batches; 1 without noise."""
         return np.diagonal(self.cross_cosines)
 
     @property
     def signal_cosines(self) -> Array:
-        """[T, T] ρ, the cosines without the noise; NaN for tasks whose agreement may be 0."""
+        """[T, T] ρ, the estimated cosines without noise; NaN for tasks whose agreement may be 0."""
         clear = self.agreement > np.diagonal(self.cross_errors)
         known = np.sqrt(np.where(clear, self.agreement, np.nan))
         cosines: Array = np.clip(self.cross_cosines / known[:, None] / known, -1.0, 1.0)
@@ -106,16 +107,21 @@ class Diagnosis:
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
-        """The pairs of tasks as indices, those that conflict most often first."""
+        """The pairs of tasks as indices, most frequent conflicts first."""
         i, j = np.triu_indices(len(self.names), k=1)
         order = np.lexsort((self.cosines[i, j], -self.conflicts[i, j]))
         return tuple((int(i[k]), int(j[k])) for k in order)
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Floats under flat names such as "share/depth", for any logger; nothing that is NaN.
+        """Return all numbers as floats under flat names, for any logger; NaN values are left out.
+
+        Names are such as "share/depth" and "cosine/depth/segmentation".
 
         Args:
-            prefix: stands in front of every name.
+            prefix: text in front of every name.
+
+        Returns:
+            The numbers by name.
         """
         of_tasks = {"loss": self.losses, "norm": self.norms, "share": self.shares,
                     "agreement": self.agreement, "raised": self.raised,
@@ -147,7 +153,7 @@ class Diagnosis:
         return "\n".join([*tables, as_html("Verdict", [[sentence] for sentence in self.verdict])])
 
     def _tables(self) -> list[tuple[str, list[list[str]]]]:
-        """The headline and the cells of each table."""
+        """The headline and the rows of each table."""
         tasks = [["task", "loss", "|gradient|", "share", "agrees", "sum raises", "elsewhere"]]
         for i, name in enumerate(self.names):
             tasks.append([name, f"{self.losses[i]:.3g}", f"{self.norms[i]:.3g}",
@@ -181,20 +187,20 @@ def from_gramians(
     compared: Mapping[str, Array],
     milliseconds: Mapping[str, float],
 ) -> Diagnosis:
-    """The diagnosis without its verdict.
+    """Compute the diagnosis without its verdict.
 
     Args:
         names: the T tasks.
-        losses: [2N, T] of all batches, those of one pair beside each other.
-        grams: [N, 2T, 2T] of the gradients of both batches of each pair.
-        compared: for each source [2N, T, T] the cosines that it saw.
+        losses: [2N, T] the losses of all batches, those of one pair next to each other.
+        grams: [N, 2T, 2T] the Gramian of the gradients of both batches, for each pair.
+        compared: by source, [2N, T, T] the cosines that it measured.
         milliseconds: see `Diagnosis`.
     """
     num, count = len(names), len(losses)
     first, second = slice(0, num), slice(num, 2 * num)
 
     def by_batch(of_pairs: Array) -> Array:
-        """[2N, T, T] from [N, 2T, 2T]: what stands within each batch."""
+        """[2N, T, T] from [N, 2T, 2T]: the blocks within each batch."""
         parts = [of_pairs[:, first, first], of_pairs[:, second, second]]
         return np.stack(parts, axis=1).reshape(count, num, num)
 
@@ -247,7 +253,7 @@ def from_gramians(
 
 
 def percent(share: float) -> str:
-    """A share in percent; none that is not all is written as 100 %, or as 0 %."""
+    """A share in percent; only exact values are written as 0 % or 100 %."""
     if np.isnan(share):
         return "–"
     value = 100 * share
@@ -270,8 +276,8 @@ def _mean(found: Array) -> float:
 
 
 def _correlation(first: Array, second: Array) -> float:
-    """Pearson's, or NaN where one of them is constant but for rounding."""
+    """Pearson's correlation; NaN if either is constant up to rounding."""
     first, second = first.ravel(), second.ravel()
-    if min(first.std(), second.std()) < 1e-6:  # cosines of float32
+    if min(first.std(), second.std()) < 1e-6:  # the rounding of cosines in float32
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])

@@ -1,4 +1,4 @@
-"""`diagnose`: look at the gradients of a model's tasks on some batches, and change nothing."""
+"""`diagnose`: measure the task gradients of a model on some batches, without changing anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gradbalance.solvers import Uniform, UPGrad
 
 Batch = TypeVar("Batch")
 
-_MIN_BATCHES = 4  # two pairs: with one there is no spread
+_MIN_BATCHES = 4  # two pairs; a single pair has no standard deviation
 _FORWARD, _PLAIN, _EXACT = "forward pass", "plain sum", "exact"
 
 
@@ -37,31 +37,39 @@ def diagnose(
     compared: Mapping[str, Source] | None = None,
     num_batches: int = 32,
 ) -> Diagnosis:
-    r"""What would balancing change on this model? Looks at some batches, and writes nothing.
+    r"""Measure on some batches what balancing would change for a model; changes no `.grad`.
 
     .. math:: G = J J^\top, \qquad J = \begin{pmatrix} J^a \\ J^b \end{pmatrix} [2T, P]
 
-    Batches are taken in pairs a, b, and the gradients of both stand in one Gramian G [2T, 2T]. What
-    two batches agree on is the tasks'; what they do not is noise. The answer says which tasks carry
-    the gradient, which conflict and how sure that is, whether the plain sum of the losses raises
-    one, what a cheaper source of gradients would see, what each costs, and what to try.
+    Batches are used in pairs a, b, with the gradients J^a and J^b [T, P] of the T tasks on both in
+    one Gramian G [2T, 2T]. What two batches have in common is signal; the rest is noise. The
+    diagnosis says which tasks dominate the gradient, which tasks conflict and how certain that is,
+    whether the plain sum raises the loss of any task, how well cheaper sources approximate the
+    gradients, what each source costs, and what to try.
 
-    No `.grad` changes, and no parameter. The forward passes are your own: they draw random numbers
-    (dropout) and move running statistics (batch normalisation), as any forward pass in the model's
-    mode does. The model is looked at where it stands: ask again after some training.
-    It keeps 2T rows of the shared parameters, and runs 3 forward passes a batch and one more for
-    each compared source. Steps are not timed where a hook on a parameter acts on a finished
-    `.grad`, as an optimizer in the backward does. Each process looks at its own batches.
+    Neither parameters nor `.grad` change. But the forward passes are your own: they draw random
+    numbers (dropout) and update running statistics (batch normalisation), as any forward pass in
+    the model's present mode does. The result is for the present state of the model, so repeat it
+    after some training.
+
+    The memory needed is 2T rows of the shared parameters; the time, 3 forward passes per batch, and
+    one more for each compared source. Steps are not timed if a parameter has a hook on the finished
+    `.grad`, such as an optimizer that runs in the backward. Each process uses its own batches.
 
     Args:
-        losses: the forward pass: a batch to the losses, by name, in order or as one [T] tensor. A
-            batch is whatever you pass on, so tasks with data of their own take a tuple of batches.
-        batches: different draws of the training data, at least 4, of the size that you train with:
-            your `DataLoader` will do. With an odd number the last one is left out.
-        source: what the tasks share, `SharedParameters(model.trunk)`; by default it is found.
-        compared: other sources by name, to be held against the exact gradients, for example
+        losses: the forward pass: a function from a batch to its losses, as a mapping from task
+            names, a sequence, or one tensor [T]. A batch can be any object; if tasks have their own
+            data, use a tuple with one batch per task.
+        batches: different samples of the training data, at least 4, with the batch size that you
+            train with, for example your `DataLoader`. If the number is odd, the last batch is not
+            used.
+        source: the shared parameters, `SharedParameters(model.trunk)`; by default they are found.
+        compared: other sources by name, to compare with the exact gradients, for example
             `{"last layer": SharedParameters(model.trunk, measure=model.trunk[-1])}`.
-        num_batches: take so many from `batches`, at most.
+        num_batches: the largest number of batches to use.
+
+    Returns:
+        The statistics, which print as tables and a verdict.
 
     Raises:
         ValueError: there are fewer than 4 batches or 2 tasks, the tasks change from batch to batch,
@@ -103,26 +111,26 @@ def diagnose(
         np.array(model.losses),
         np.array(model.grams),
         {name: np.array(cosines) for name, cosines in model.cosines.items()},
-        # The first step of each is a warm-up.
+        # The first step of each kind is a warm-up.
         {name: 1e3 * float(np.median(times[1:])) for name, times in model.seconds.items()},
     )
     return replace(found, verdict=verdict_on(found))
 
 
 class _Model:
-    """The user's losses, and what was seen of them so far.
+    """The user's function for the losses, and the measurements so far.
 
     Args:
-        forward: from a batch to its losses.
-        source: what the tasks share; None to find it.
+        forward: the function from a batch to its losses.
+        source: the source with the shared parameters; None to find them.
         compared: other sources.
 
     Attributes:
-        names: the tasks, once a batch was seen.
-        losses: of each batch [T].
-        grams: of each pair of batches [2T, 2T].
-        cosines: by compared source, of each batch [T, T].
-        seconds: by what was timed, of each batch.
+        names: the tasks, after the first batch.
+        losses: [T] for each batch.
+        grams: [2T, 2T] for each pair of batches.
+        cosines: by compared source, [T, T] for each batch.
+        seconds: by kind of step, the time for each batch.
     """
 
     def __init__(
@@ -146,7 +154,7 @@ class _Model:
         }
 
     def look(self, first: object, second: object, index: int) -> None:
-        """Measure a pair of batches, the first of which has this index."""
+        """Measure a pair of batches; `index` is that of the first one."""
         joined: dict[str, Tensor] = {}
         for number, batch in enumerate((first, second), start=index):
             named = self._losses_of(batch)
@@ -155,7 +163,7 @@ class _Model:
                 cosines = balancer.measure(named).cosines
                 assert cosines is not None
                 self.cosines[name].append(cosines)
-            # Told apart by their ends, so that they cannot collide; an error names the batch.
+            # The suffix makes the names unique, and errors name the batch.
             joined |= {f"{task} (batch {number})": loss for task, loss in named.items()}
         report = Balancer(Uniform(), self._exact(), heads="raw", distributed=False).measure(joined)
         assert report.gram is not None
@@ -163,7 +171,7 @@ class _Model:
         self.losses += np.split(report.losses, 2)
 
     def time(self, batch: object) -> None:
-        """Take every kind of step on a batch, one beside the other."""
+        """Time every kind of step on a batch, one after the other."""
         exact = Balancer(UPGrad(), self._exact(), distributed=False)
         steps: dict[str, Callable[[dict[str, Tensor]], object]] = {
             _PLAIN: lambda named: torch.autograd.backward(list(named.values())),
@@ -185,7 +193,7 @@ class _Model:
                 self.seconds[name].append(_clock() - start)
 
     def release(self) -> None:
-        """Let sources go of what they captured from earlier forward passes."""
+        """Release what sources captured from earlier forward passes."""
         for balancer in self._compared.values():
             balancer.source.commit(None, freed=True)
 
@@ -205,10 +213,10 @@ class _Model:
         return {task: named[task] for task in self.names}
 
     def _find(self, named: dict[str, Tensor]) -> None:
-        """What the losses of one batch share; those of two would reach every head twice."""
+        """Find what the losses of one batch share; those of two batches reach every head twice."""
         request = Request("raw", tasks=tuple(named))
         shared = self._source.open(named, request).shared
-        if shared.found is None:  # it is named
+        if shared.found is None:  # the user named it
             return
         if repr(self._source) != "SharedParameters()":
             raise ValueError(
@@ -247,7 +255,7 @@ def _check(
 
 @contextmanager
 def _grads_put_aside(leaves: list[Tensor]) -> Iterator[None]:
-    """Inside, the leaves have no `.grad`; afterwards each has the very one that it had."""
+    """A context in which leaves have no `.grad`; afterwards each has the same tensor as before."""
     kept = [leaf.grad for leaf in leaves]
     try:
         for leaf in leaves:
@@ -259,7 +267,7 @@ def _grads_put_aside(leaves: list[Tensor]) -> Iterator[None]:
 
 
 def _clock() -> float:
-    """Seconds, once all work on an accelerator is done."""
+    """The time in seconds, after all work on an accelerator is done."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return time.perf_counter()

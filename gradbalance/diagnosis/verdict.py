@@ -1,4 +1,4 @@
-"""What a `Diagnosis` comes to, in words: a list of rules, each a sentence with its reason."""
+"""The verdict of a `Diagnosis` in words: a list of rules, each of which may give sentences."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,16 +10,16 @@ from gradbalance.numerics.array import Array
 
 Flags = NDArray[np.bool_]  # [T]
 
-CARRIES_ALL = 0.9  # of the squared norms of all gradients
-UNEQUAL = 10.0  # times the smallest norm
+CARRIES_ALL = 0.9  # share of the squared norms of all gradients
+UNEQUAL = 10.0  # ratio of the largest to the smallest norm
 MOSTLY_NOISE = 0.1  # cosine of a gradient with that of another batch
-SELDOM = 0.05  # of the batches
-OFTEN = 0.1
-ALIKE = 0.9  # correlation with the exact cosines, and share of their signs
+SELDOM = 0.05  # share of pairs that conflict
+OFTEN = 0.1  # share of batches
+ALIKE = 0.9  # correlation with the exact cosines, and share of equal signs
 
 
 def verdict_on(found: Diagnosis) -> tuple[str, ...]:
-    """The sentences of all rules that have something to say; the last one says what to try."""
+    """The sentences of all rules that apply; the last sentence says what to try."""
     rules: tuple[Callable[[Diagnosis], Iterable[str]], ...] = (
         _zeros, _sizes, _noise, _conflicts, _sum, _sources, _advice
     )  # fmt: skip
@@ -116,10 +116,10 @@ def _sources(found: Diagnosis) -> Iterable[str]:
 
 
 def _advice(found: Diagnosis) -> Iterable[str]:
-    """Consistent with docs/choosing.md, "Which solver first"."""
+    """What to try; consistent with docs/choosing.md, "Which solver first"."""
     conflicts = bool(_clear_conflicts(found))
     raises = bool((_clearly_raised(found) | (found.raised >= OFTEN)).any())
-    positive = bool((found.losses > 0).all())  # for methods of logarithms and ratios
+    positive = bool((found.losses > 0).all())  # as methods with logarithms and ratios need
     if _ratio(found) >= UNEQUAL:
         by_gradients = "`NashMTL()`" + (" or `DBMTL()`" if positive else " or `ConFIG()`")
         cheap = ", or `SI()`" if positive else ""
@@ -147,7 +147,7 @@ def _advice(found: Diagnosis) -> Iterable[str]:
 
 
 def _smallest(found: Diagnosis) -> int:
-    """The task with the smallest gradient that is not zero."""
+    """The index of the task with the smallest nonzero gradient."""
     return int(np.where(found.norms > 0, found.norms, np.inf).argmin())
 
 
@@ -161,7 +161,7 @@ def _noisy(found: Diagnosis) -> Flags:
 
 
 def _clear_conflicts(found: Diagnosis) -> list[tuple[int, int]]:
-    """The pairs whose gradients conflict from one batch to another, beyond the noise."""
+    """The pairs whose gradients conflict across batches too, beyond the noise."""
     clear = found.cross_cosines + found.cross_errors < 0
     return [pair for pair in found.pairs if clear[pair]]
 

@@ -1,4 +1,4 @@
-"""Where the task gradients come from: losses to a Gramian, weights to directions."""
+"""The sources of gradients: from losses to a Gramian, and from weights to directions."""
 
 from gradbalance.gradients.losses_only import LossesOnly
 from gradbalance.gradients.representation import Representation

@@ -1,4 +1,4 @@
-"""The ways in which gradients are obtained from autograd: task by task, or of a weighted sum."""
+"""Compute gradients with autograd: task by task, or of a weighted sum."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +19,7 @@ from gradbalance.gradients.torch_private import (
 )
 
 Gradients = dict[Tensor, Tensor]
-# Bytes of activations: to free less of them early is not worth one more run of the engine a task.
+# In bytes of activations: freeing less early is not worth one more engine run per task.
 _WORTH_FREEING = 1 << 20
 
 
@@ -32,16 +32,16 @@ def differentiate_each(
     retain_graph: bool,
     chunk_size: int = 1,
 ) -> Iterator[tuple[str, Gradients]]:
-    """Each task with the gradients of its loss, times a factor; of those inputs that it reaches.
+    """Yield each task with the gradients of its loss, times a factor, for the inputs it reaches.
 
-    What only one task needs of the graph is freed at once, as far as the graph allows.
+    Parts of the graph that only one task needs are freed at once, as far as the graph allows.
 
     Args:
         losses: by task.
-        graph: behind them.
-        inputs: what each task is differentiated by.
+        graph: the autograd graph of the losses.
+        inputs: for each task, the tensors with respect to which it is differentiated.
         factor: the gradient that the losses receive.
-        retain_graph: whether the graph must outlive the last of them.
+        retain_graph: whether the graph is kept after the last task.
         chunk_size: how many tasks are differentiated together.
     """
     wanted = list({id(tensor): tensor for some in inputs.values() for tensor in some}.values())
@@ -73,9 +73,9 @@ def weighted_gradients(
     *,
     retain_graph: bool,
 ) -> Gradients:
-    """The gradients of Σ w_i L_i, of those inputs that it reaches, in one backward.
+    """The gradients of Σ w_i L_i in one backward, for the inputs that it reaches.
 
-    A task with a weight and no loss is one of other ranks.
+    A task with a weight but no loss is present on other ranks only.
     """
     wanted = list(inputs)
     known = [task for task in weights if task in losses]
@@ -106,10 +106,10 @@ def _in_two(
     graph: Graph,
     task: str,
 ) -> Gradients:
-    """The part of the graph that only this task needs, which is freed, and then what lies behind.
+    """Differentiate in two runs: the part that only this task needs, which is freed, then the rest.
 
-    Hooks of a tensor between the two fire in both; what the second time makes of the gradient is
-    put aside.
+    Hooks of a tensor between the two parts fire in both runs; their result in the second run is
+    discarded.
     """
     own = graph.last_leaves(task)
     near = [tensor for tensor in inputs if tensor in own]
@@ -144,7 +144,7 @@ def _in_chunks(
     retain_graph: bool,
     chunk_size: int,
 ) -> Iterator[tuple[str, Gradients]]:
-    """Each task with its gradients, several of them differentiated together."""
+    """Yield each task with its gradients; several tasks are differentiated together."""
     tasks = list(losses)
     for start in range(0, len(tasks), chunk_size):
         chunk = tasks[start : start + chunk_size]
@@ -192,7 +192,7 @@ def _together(
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A context in which errors are explained."""
+    """A context in which `explain` is applied to errors."""
     try:
         yield
     except RuntimeError as error:
@@ -200,7 +200,7 @@ def explained() -> Iterator[None]:
 
 
 def explain(error: RuntimeError, where: str = "") -> NoReturn:
-    """Raise the error; one that says what to do, where the graph was freed before."""
+    """Raise the error again, or, if the graph was freed before, one that says what to do."""
     if "donated buffers" in str(error):
         raise ValueError(
             "torch.compile made this graph for one backward only, and balancing takes one a task; "
@@ -217,10 +217,10 @@ def explain(error: RuntimeError, where: str = "") -> NoReturn:
 
 
 def check_outer_backward(graph: Graph) -> None:
-    """Raise torch's error of a second backward where the one that is running needs the graph too.
+    """Raise torch's error of a second backward if the running backward still needs the graph.
 
-    What is differentiated here is freed here; a term that was added to the balanced loss, and
-    shares its graph, would find nothing left.
+    The graph is freed here; a term that was added to the balanced loss and shares its graph could
+    not be differentiated any more.
     """
     if running_backward() != -1 and running_backward_needs(graph.next_to_leaves):
         raise RuntimeError(
@@ -231,10 +231,10 @@ def check_outer_backward(graph: Graph) -> None:
 
 
 def _hooks_suspended(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
-    """Keep the hooks of tensors from firing while gradients are only measured, and `retain_grad`.
+    """Suspend tensor hooks and `retain_grad` while gradients are only measured.
 
-    They fire once, on what is written, as they do in `Tensor.backward`; otherwise they would be
-    applied to every row and then again to the sum.
+    Hooks should fire once, on the gradient that is written, as in `Tensor.backward`. Otherwise they
+    would apply to every row, and then again to the sum.
     """
     known = [tensor for tensor in tensors if hooks_of(tensor) or tensor.retains_grad]
     return _suspended(known) if known else nullcontext()

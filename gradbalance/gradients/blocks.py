@@ -1,4 +1,4 @@
-"""Products and sums of rows, block by block of their columns, in the widest dtype."""
+"""Inner products and weighted sums of rows, in blocks of columns and in the widest dtype."""
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,18 +14,18 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 # Legend: T tasks, C columns of the Jacobian at once.
 
-# From so many tasks on, half of a product takes less time than all of it.
+# From this many tasks on, computing half of a symmetric product is faster than all of it.
 _MANY_TASKS = 8
 
 
 def _buffer_bytes(device: torch.device) -> int:
-    """What a CPU's cache holds; elsewhere a few long products are faster than many short ones."""
+    """The size of a CPU's cache; on accelerators, a few large products are faster than many."""
     return 2 << 20 if device.type == "cpu" else 256 << 20
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the rows have of one tensor: for each task its flat entries, None for zeros."""
+    """The columns of one tensor: for each task its flat entries, or None for zeros."""
 
     length: int
     dtype: torch.dtype
@@ -33,7 +33,7 @@ class Columns:
 
 
 def columns_of(tensor: Tensor, parts: Sequence[Tensor | None], *, compact: bool) -> Columns:
-    """The gradients of a tensor, flat; of sparse ones only what any of them touches."""
+    """The flat gradients of a tensor; of sparse ones only entries that any of them has."""
     given = [part for part in parts if part is not None]
     if compact and given and all(part.layout == torch.sparse_coo for part in given):
         parts = _touched([None if part is None else part.coalesce() for part in parts])
@@ -45,7 +45,7 @@ def columns_of(tensor: Tensor, parts: Sequence[Tensor | None], *, compact: bool)
 
 
 def _touched(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Coalesced sparse gradients, dense over the places that any of them touches."""
+    """Coalesced sparse gradients as dense tensors, over the indices that any of them has."""
     numbers = torch.cat([_numbered(part) for part in parts if part is not None])
     places, where = torch.unique(numbers, return_inverse=True)
     found: list[Tensor | None] = []
@@ -62,7 +62,7 @@ def _touched(parts: Sequence[Tensor | None]) -> list[Tensor | None]:
 
 
 def _numbered(part: Tensor) -> Tensor:
-    """A number for each place of a sparse tensor: they are found far faster than pairs."""
+    """One number per index tuple of a sparse tensor; numbers are matched far faster than tuples."""
     numbers = part.indices()[0]
     for size, index in zip(part.shape[1:], part.indices()[1:], strict=False):
         numbers = numbers * size + index
@@ -70,7 +70,7 @@ def _numbered(part: Tensor) -> Tensor:
 
 
 def gram_of(columns: Sequence[Columns], device: torch.device, ranks: Ranks | None) -> Tensor:
-    """The Gramian [T, T] over these columns; with ranks, of the rows' mean over them."""
+    """The Gramian [T, T] over these columns; with ranks, of rows averaged over them."""
     wide = widest_dtype(device)
     num_tasks = len(columns[0].parts)
     gram_TT = torch.zeros(num_tasks, num_tasks, dtype=wide, device=device)
@@ -83,7 +83,7 @@ def gram_of(columns: Sequence[Columns], device: torch.device, ranks: Ranks | Non
         return gram_TT
     narrow = functools.reduce(torch.promote_types, (c.dtype for c in columns), torch.float32)
     for block_TC in _blocks(columns, device, narrow):
-        # What is sent is no wider than the rows; zeros make the columns divisible.
+        # Sent in a dtype no wider than the rows'; padded so that N divides the number of columns.
         padding = -block_TC.shape[1] % ranks.size
         shard = ranks.mean_shard(functional.pad(block_TC, (0, padding))).to(wide)
         gram_TT.addmm_(shard, shard.T)
@@ -91,7 +91,7 @@ def gram_of(columns: Sequence[Columns], device: torch.device, ranks: Ranks | Non
 
 
 def _gram_by_halves(blocks: Iterable[Tensor], num_tasks: int) -> Tensor:
-    """What is above the diagonal, summed by BLAS, which torch has no call for; and its mirror."""
+    """The Gramian from its upper half, summed by a BLAS function that torch does not offer."""
     upper_TT = np.zeros((num_tasks, num_tasks), order="F")
     for block_TC in blocks:
         columns_CT = block_TC.numpy().T
@@ -119,7 +119,7 @@ def _blocks(
 
 
 def _pieces(columns: Sequence[Columns], limit: int) -> Iterator[tuple[int, list[Tensor | None]]]:
-    """The same entries of all rows, up to `limit` of them, and how many they are."""
+    """The same columns of all rows, up to `limit` at a time, with their number."""
     for found in columns:
         for start in range(0, found.length, limit):
             end = min(start + limit, found.length)
@@ -127,9 +127,9 @@ def _pieces(columns: Sequence[Columns], limit: int) -> Iterator[tuple[int, list[
 
 
 def flattened(gradient: Tensor) -> Tensor:
-    """A gradient as one dense row of real numbers; complex ones are pairs of them.
+    """A gradient as one dense row of real numbers; complex numbers become pairs.
 
-    So the inner product of complex gradients is Re⟨g_i, g_j⟩.
+    The inner product of complex gradients is therefore Re⟨g_i, g_j⟩.
     """
     dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
     real = torch.view_as_real(dense.resolve_conj()) if dense.is_complex() else dense
@@ -137,7 +137,7 @@ def flattened(gradient: Tensor) -> Tensor:
 
 
 def combination(weighted: Sequence[tuple[Tensor, float]], like: Tensor, wide: bool) -> Tensor:
-    """Σ w_i part_i in at least float32; what is wider than the sum only piece by piece."""
+    """Σ w_i part_i, in at least float32; a buffer wider than the result is used piece by piece."""
     real = like.dtype.to_real()
     dtype = torch.promote_types(real, widest_dtype(like.device) if wide else torch.float32)
     if all(part.is_sparse for part, _ in weighted):

@@ -1,4 +1,4 @@
-"""What a custom function may do in its backward: run another one, or give out one buffer again."""
+"""Custom functions whose backward runs another backward, or returns the same buffer again."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,10 +11,10 @@ from gradbalance.gradients.torch_private import backwards_told, holders_of, runn
 
 
 def no_backward_inside(graph: Graph) -> AbstractContextManager[None]:
-    """Refuse the backwards that a custom function runs while gradients are only measured.
+    """Stop backwards that a custom function runs while gradients are only measured.
 
-    They would write `.grad`, of parameters that the graph does not show. Only torch's engine sees
-    them coming, and only where they begin is nothing written yet.
+    They would write the `.grad` of parameters that are not visible in the graph. They can only be
+    seen in torch's engine, and must be stopped at their start, before anything is written.
     """
     if not graph.custom:
         return nullcontext()
@@ -35,7 +35,7 @@ def no_backward_inside(graph: Graph) -> AbstractContextManager[None]:
 
 
 def kept_apart(gradients: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-    """The gradients, copied where something else holds their memory.
+    """The gradients, copied if anything else refers to their memory.
 
     A function that keeps a buffer for its gradients, as CUDA-graphed callables do, overwrites it
     in the next backward.

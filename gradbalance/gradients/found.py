@@ -1,4 +1,4 @@
-"""The parameters that were found to be shared: what a later step, or a resumed run, builds on."""
+"""The parameters that were found to be shared, for later steps and resumed runs."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,13 +11,13 @@ from gradbalance.gradients.micro_batches import Reached
 
 
 class Found:
-    """Parameters that at least two tasks reached at some step, held weakly.
+    """Parameters that at least two tasks reached at some step, as weak references.
 
-    A copy, by `copy.deepcopy` or pickle, holds those of the model that is copied with it. A saved
-    state can only say what their shapes were.
+    A copy (`copy.deepcopy` or pickle) refers to the parameters of the model that is copied with it.
+    A saved state contains only their shapes.
 
     Attributes:
-        complete: whether a step with all tasks was seen, so that steps without some can follow.
+        complete: whether there was a step with all tasks, so that later steps may lack some.
     """
 
     def __init__(self, parameters: Iterable[Tensor] = (), *, complete: bool = False) -> None:
@@ -30,11 +30,11 @@ class Found:
         return parameter in self._known
 
     def __iter__(self) -> Iterator[Tensor]:
-        """In the order in which they were found."""
+        """Iterate over the parameters in the order in which they were found."""
         return iter(list(self._known))
 
     def add(self, parameters: Iterable[Tensor], *, complete: bool) -> None:
-        """Remember parameters of a step that was written.
+        """Remember the shared parameters of a step that was written.
 
         Args:
             parameters: those that at least two tasks reach.
@@ -47,11 +47,11 @@ class Found:
             self._expected.clear()
 
     def misses(self, shared: Iterable[Tensor], reached: Reached) -> bool:
-        """Whether the run whose state was loaded may have shared what is a task's own here.
+        """Whether the saved run may have shared parameters that only one task reaches here.
 
         Args:
-            shared: what two tasks reach at the first step after loading.
-            reached: all that each task reaches.
+            shared: the parameters that two tasks reach at the first step after loading.
+            reached: for each leaf, the tasks that reach it.
         """
         missing = self._expected - Counter(map(_shape, shared))
         known = set(shared)
@@ -63,12 +63,12 @@ class Found:
         return {"shapes": dict(sorted(shapes.items()))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Expect what the saved run had found; what is known here stays where it is the same.
+        """Expect what the saved run had found; parameters known here stay if the shapes agree.
 
         Raises:
-            ValueError: not such a state.
+            ValueError: this is not such a state.
         """
-        shapes = state.get("shapes", {})  # none where the saved run named what is shared
+        shapes = state.get("shapes", {})  # missing if the saved run named its shared parameters
         if set(state) > {"shapes"} or not isinstance(shapes, Mapping):
             raise ValueError(f"a state of SharedParameters has shapes; found {dict(state)}")
         if not all(isinstance(count, int) and count > 0 for count in shapes.values()):

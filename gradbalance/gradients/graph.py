@@ -1,4 +1,4 @@
-"""Walks of the autograd graph: which leaves a loss reaches, and which part is its own."""
+"""Traverse the autograd graph: which leaves a loss reaches, and which part only one task needs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from gradbalance.gradients.torch_private import outputs_of
 _LEAF = "AccumulateGrad"
 _CPP_FUNCTION = "CppFunction"
 _CAST = "ToCopy"
-# What a module's full backward hooks put around it: its outputs are its inputs.
+# The node that full backward hooks put around a module; its outputs are its inputs.
 _IDENTITY = "BackwardHookFunctionBackward"
 
-# Where a release of torch does not tell the shapes of a node's outputs.
+# Used if a release of torch does not tell the shapes of a node's outputs.
 _UNKNOWN = (SimpleNamespace(shape=(1 << 62,), dtype=torch.float32),)
 
 Edge = tuple[Node, int]
@@ -26,22 +26,22 @@ _NOWHERE: Any = (None, 0)  # the edge to an input without a gradient
 
 
 class Graph:
-    """The autograd graph behind some losses: one walk for all of them.
+    """The autograd graph of some losses, from one traversal for all of them.
 
     Args:
         losses: by task.
-        stop: tensors that the walk does not go past.
+        stop: tensors at which the traversal stops.
 
     Attributes:
-        reached_by: for each leaf the tasks that reach it.
-        reached: for each task the indices into `stop` of the tensors it reaches.
-        bits: for each task the bit that stands for it.
-        roots: for each task the edge that its loss comes from; None for a leaf.
-        children: the edges on which a node passes gradients on.
-        tasks_of_node: which tasks reach a node, one bit each.
-        leaf_of: the leaf behind a node that has one.
-        custom: the nodes whose inside is not visible: custom functions in Python, among them
-            compiled code, and in C++, among them scripted code.
+        reached_by: for each leaf, the tasks that reach it.
+        reached: for each task, the indices into `stop` of the tensors it reaches.
+        bits: for each task, the bit that represents it.
+        roots: for each task, the edge to the node that computed its loss; None for a leaf.
+        children: for each node, the edges along which it passes gradients on.
+        tasks_of_node: for each node, the tasks that reach it, one bit each.
+        leaf_of: for each node that accumulates into a leaf, this leaf.
+        custom: the nodes whose inside is not visible: custom functions in Python (including
+            compiled code) and in C++ (including scripted code).
         casts: the nodes that change the dtype of a tensor.
     """
 
@@ -79,7 +79,7 @@ class Graph:
                 tasks_of_node[root[0]] = tasks_of_node.get(root[0], 0) | bit
         for node in nodes:
             tasks = tasks_of_node.get(node)
-            if tasks is None:  # an identity, or behind one at which the walk stops
+            if tasks is None:  # an identity, or behind one at which the traversal stops
                 continue
             for edge in self.children[node]:
                 end = stops.get(edge) if stops else None
@@ -105,11 +105,11 @@ class Graph:
         }
 
     def _from_losses_to_leaves(self) -> list[Node]:
-        """All nodes but leaves, each before those it leads to: the reverse of their post-order."""
+        """All nodes except leaves, each before its children: in reverse post-order."""
         order: list[Node] = []
         children, stops = self.children, self._stop
         roots = [edge for edge in self.roots.values() if edge is not None]
-        # None stands above a node that is left once all above it were.
+        # Below None on the stack is a node that is finished once all entries above are.
         pending: list[Node | None] = [node for node, index in roots if (node, index) not in stops]
         while pending:
             node = pending.pop()
@@ -138,7 +138,7 @@ class Graph:
         return order
 
     def _look_through_identities(self) -> None:
-        """Let each edge to an identity lead to what lies behind, since outputs are not mixed."""
+        """Replace each edge to an identity by the edge behind it; identities mix no outputs."""
 
         def behind(edge: Edge) -> Edge:
             while edge not in self._stop and _is_identity(edge[0]):
@@ -150,7 +150,7 @@ class Graph:
         self.roots = {task: root and behind(root) for task, root in self.roots.items()}
 
     def names(self, tasks: int) -> list[str]:
-        """The tasks whose bits these are."""
+        """The names of the tasks with these bits."""
         return [task for task, bit in self.bits.items() if tasks & bit]
 
     def reaches(self, task: str, leaf: Tensor) -> bool:
@@ -163,7 +163,7 @@ class Graph:
 
     @property
     def next_to_leaves(self) -> list[Node]:
-        """Of each leaf a node that passes gradients on to it."""
+        """For each leaf, a node that passes gradients on to it."""
         above = {}
         for node in self.tasks_of_node:
             for child, _ in self.children[node]:
@@ -172,11 +172,11 @@ class Graph:
         return list(above.values())
 
     def last_leaves(self, task: str) -> set[Tensor]:
-        """The leaves of a task that no later task reaches."""
+        """The leaves that this task reaches, and no later one."""
         return {leaf for leaf, tasks in self.reached_by.items() if tasks[-1] == task}
 
     def last_task_leaves(self, num_bytes: int) -> bool:
-        """Whether the last task's backward would leave more activations than this, about."""
+        """Whether the graph without the last task's part holds more than about this many bytes."""
         total, last = 0, 1 << (len(self.bits) - 1)
         leaves = self.leaf_of
         for node, tasks in self.tasks_of_node.items():
@@ -188,12 +188,13 @@ class Graph:
         return False
 
     def ends_of_own_parts(self) -> dict[str, list[GradientEdge]]:
-        """For each task the edges at which the part of the graph ends that no later task needs.
+        """For each task, the edges at the end of the part of the graph that no later task needs.
 
-        What lies before them can be freed once the task was differentiated. A task is left out
-        that has no such part, or none that the engine can stop behind: it runs through a tensor
-        that lies on the way to another one that is asked for. None has one where an identity of
-        several tensors was looked through: the engine sends zeros through all of them.
+        The part before these edges can be freed once the task was differentiated. A task is left
+        out if it has no such part, or if the engine cannot stop at its end, for example because one
+        of the edges lies on the way to another, so that the engine runs on through it. If the graph
+        has identities of several tensors, all tasks are left out: the engine sends zeros through
+        them.
         """
         if self._has_identities:
             return {}
@@ -220,7 +221,7 @@ class Graph:
         return found
 
     def _on_one_way(self, nodes: set[Node]) -> bool:
-        """Whether one of the nodes leads to another."""
+        """Whether there is a path from one of the nodes to another."""
         entered: set[Node] = set()
         pending = [child for node in nodes for child, _ in self.children[node]]
         while pending and len(nodes) > 1:
@@ -234,5 +235,5 @@ class Graph:
 
 
 def _is_identity(node: Node) -> bool:
-    """Whether several tensors pass it, each on its own."""
+    """Whether a node passes several tensors through unchanged."""
     return type(node).__name__ == _IDENTITY and len(node.next_functions) > 1

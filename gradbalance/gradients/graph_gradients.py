@@ -1,4 +1,4 @@
-"""The gradients of tensors in the graph: what is measured × how it is kept × how it is written."""
+"""Gradients of tensors in the autograd graph: what is measured, how it is kept and written."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,20 +25,20 @@ from gradbalance.gradients.sketch import Sketch, sketched_gram
 from gradbalance.gradients.source import Request, TaskGradients, Weights
 from gradbalance.numerics.array import Array
 
-# Weights up to so far from 1 can be multiplied by and divided by again.
+# Within this factor of 1, a weight can be multiplied by and divided by again.
 _REVERSIBLE = 2.0**20
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What the tasks share in one step.
+    """The tensors that the tasks share in one step.
 
     Attributes:
         groups: the shared tensors, by group; a group that no loss reaches is empty.
-        measured: of each group those that its Gramian is taken over.
-        unshared: the other leaves, and which tasks reach each: a head one, as a rule.
+        measured: for each group, the tensors on which its Gramian is computed.
+        unshared: the other leaves, and the tasks that reach each; for a head usually one task.
         found: see `TaskGradients`.
-        new: those that were found at this step for the first time.
+        new: the shared tensors that were found for the first time at this step.
     """
 
     groups: Sequence[Sequence[Tensor]]
@@ -49,7 +49,7 @@ class Shared:
 
     @property
     def all_measured(self) -> list[Tensor]:
-        """Those of all groups."""
+        """The measured tensors of all groups."""
         return [tensor for part in self.measured for tensor in part]
 
 
@@ -58,12 +58,12 @@ class Keeping:
     """How gradients are kept and written.
 
     Attributes:
-        rows_are_written: whether directions are combined from the rows that were measured, instead
-            of coming from one more backward, of the weighted sum.
-        sketch: what is kept of a measured row instead of itself.
+        rows_are_written: whether directions are weighted sums of the measured rows, instead of the
+            result of one more backward of the weighted sum.
+        sketch: the sketch that is kept instead of a measured row, if any.
         chunk_size: how many tasks are differentiated together.
-        samples_are_columns: whether the ranks' rows lie beside each other, as those of a
-            representation of different samples do, instead of adding up.
+        samples_are_columns: whether the rows of different ranks have different columns, because
+            their representations have different samples, instead of being averaged.
     """
 
     rows_are_written: bool = True
@@ -74,18 +74,20 @@ class Keeping:
 
 @final
 class GraphGradients(TaskGradients):
-    """Gradients of what the tasks share, and of what they do not.
+    """Gradients of the tensors that the tasks share, and of the others.
 
-    Where heads are weighted and the rows are not what is written, the balanced loss stands over the
-    losses, so that the outer backward does the rest; otherwise over leaves, or a representation.
+    If heads are weighted and the measured rows are not written, the losses are the ends of the
+    balanced loss, and the outer backward computes the rest. Otherwise its ends are the leaves, or a
+    representation.
 
     Args:
         losses: by task.
-        graph: behind them; None where nothing is ever measured.
-        tensors: the ends, where the losses are not.
-        share: what the tasks share, from who reaches what in all micro-batches, and who is there.
-        request: how the step is to be taken.
-        keeping: how gradients are kept.
+        graph: the autograd graph of the losses; None if nothing is ever measured.
+        tensors: the ends, unless the losses are.
+        share: returns what the tasks share, from the tasks that reach each leaf in any micro-batch,
+            and the tasks that are present.
+        request: how to take the step.
+        keeping: how gradients are kept and written.
     """
 
     sums_rows: ClassVar[bool] = True
@@ -117,13 +119,13 @@ class GraphGradients(TaskGradients):
         self.ends = list(tensors)
         self._ends_of: dict[str, Tensor] = {}
         if self._over_losses:
-            # A loss that is not finite stays outside: even a gradient of zero would become NaN.
+            # A loss that is not finite is left out: even a gradient of zero would become NaN.
             self._ends_of = {
                 task: loss
                 for task, loss in losses.items()
                 if not request.finite_only or bool(torch.isfinite(loss))
             } or {"": torch.zeros((), requires_grad=True)}
-            # What it reaches are ends instead, so that DDP does not wait for them on this rank.
+            # The leaves that it reaches become ends, so that DDP does not wait for them here.
             outside = {task: loss for task, loss in losses.items() if task not in self._ends_of}
             self.ends = [*self._ends_of.values(), *(Graph(outside).reached_by if outside else ())]
         self._rows = Rows()
@@ -133,7 +135,7 @@ class GraphGradients(TaskGradients):
 
     @property
     def shared(self) -> Shared:
-        """What the tasks share; decided when the step is solved, from all its micro-batches."""
+        """What the tasks share, determined from all micro-batches when the step is solved."""
         if self._shared is None:
             reached: Reached = {} if self.graph is None else self.graph.reached_by
             present = list(self._losses)
@@ -146,21 +148,21 @@ class GraphGradients(TaskGradients):
 
     @cached_property
     def rounding(self) -> float:  # type: ignore[override]
-        """Of the coarsest dtype on the way, in any micro-batch."""
+        """The rounding of the least precise dtype between losses and leaves, in any micro-batch."""
         earlier = 0.0 if self._earlier is None else self._earlier.rounding
         if self.graph is None:
             return earlier
         return max(earlier, rounding_of(self._losses, self.graph, self.shared.all_measured))
 
     def shapes(self) -> object:
-        """Of each group's measured parameters, and what tells those found now from their like."""
+        """The shapes of measured tensors by group, and fingerprints of those found at this step."""
         if self._keeping.samples_are_columns:
             return None
         groups = [[(tuple(t.shape), t.dtype) for t in part] for part in self.shared.measured]
         return groups, list(map(fingerprint, self.shared.new))
 
     def replicas(self) -> Sequence[Tensor]:
-        """What is measured; where that is no parameter, what several tasks reach."""
+        """The measured parameters; for a representation, the leaves that several tasks reach."""
         measured = self.shared.all_measured
         if measured and not self._keeping.samples_are_columns:
             return measured
@@ -169,7 +171,7 @@ class GraphGradients(TaskGradients):
         return several if len(self._losses) > 1 else list(reached)
 
     def measure(self, factor: float, *, retain_graph: bool) -> None:
-        """One backward a task, as far as what is measured, and its own leaves where they stay."""
+        """Run one backward per task, to measured tensors and, if they are ends, its own leaves."""
         shared, writes_rows = self.shared, self._writes_rows
         measured = shared.all_measured
         if not measured and not writes_rows:
@@ -187,7 +189,7 @@ class GraphGradients(TaskGradients):
             if frees:
                 check_outer_backward(self.graph)
             losses, together = self._losses, self._keeping.chunk_size > 1
-            if together and self._request.finite_only:  # their NaN would spread over a chunk
+            if together and self._request.finite_only:  # a NaN would spread to the whole chunk
                 losses = {t: x for t, x in losses.items() if bool(torch.isfinite(x))}
             each = differentiate_each(
                 losses,
@@ -218,19 +220,19 @@ class GraphGradients(TaskGradients):
     ) -> Tensor:
         sketch = self._keeping.sketch
         if sketch is not None:
-            if self._earlier is not None:  # linear: the sketch of the sum
+            if self._earlier is not None:  # sketch the sum, since sketches are linear
                 for task in tasks:
                     row = self._rows.row(task, measured)
                     self._sketches[task] = sketch.apply(row, measured)
             zero = sketch.apply([None] * len(measured), measured)
             return sketched_gram([self._sketches.get(task, zero) for task in tasks], ranks)
         if ranks is not None and self._keeping.samples_are_columns:
-            # Each rank's samples are 1/N of the mean loss.
+            # The samples of each rank contribute 1/N of the mean loss.
             return ranks.add_up(self._rows.gram(measured, tasks)) / ranks.size**2
         return self._rows.gram(measured, tasks, ranks)
 
     def carried(self, weights: Weights, factor: float) -> Weights:
-        """Those that are not written by rows go through the losses."""
+        """Round the weights to the losses' dtypes, unless the measured rows are written."""
         if self._measured and self._writes_rows:
             return weights
         return [
@@ -246,7 +248,7 @@ class GraphGradients(TaskGradients):
         ]
 
     def check(self, tasks: Sequence[str], grams: Iterable[Array]) -> None:
-        """Samples of tasks that share none look orthogonal, whatever the tasks do to the trunk."""
+        """Warn if tasks have no samples in common; their gradients then always look orthogonal."""
         if not self._keeping.samples_are_columns:
             return
         for gram in grams:
@@ -266,7 +268,7 @@ class GraphGradients(TaskGradients):
     def directions(
         self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
     ) -> list[Tensor | None]:
-        """Weights for the losses, or rows that are combined, or one more backward a group."""
+        """Weights for the losses, weighted sums of rows, or one more backward per group."""
         of_heads = {task: w for of_group in weights for task, w in (of_group or {}).items()}
         if self._over_losses:
             upstream = [
@@ -302,9 +304,10 @@ class GraphGradients(TaskGradients):
     def _in_one_backward(
         self, weights: Weights, of_tasks: Sequence[Tensor], factor: float, retain_graph: bool
     ) -> Mapping[Tensor, Tensor] | None:
-        """The directions where nothing was measured; a raw head of one task has g = (w g) / w.
+        """The directions if nothing was measured; the raw gradient of a head is g = (w g) / w.
 
-        None where a raw one is not that, or would be rounded more than the backward rounds it.
+        None with groups, for a raw head of several tasks, or if the division would round the
+        gradient more than a backward does.
         """
         if len(weights) != 1:
             return None

@@ -1,4 +1,4 @@
-"""Where the graph hides which task reaches what, or cannot be differentiated task by task."""
+"""Graphs that hide which task reaches which leaf, or cannot be differentiated task by task."""
 
 from torch import Tensor
 from torch.autograd.graph import Node
@@ -7,15 +7,15 @@ from gradbalance.gradients.graph import Edge, Graph
 
 _REENTRANT = "CheckpointFunctionBackward"
 _DDP_SINK = "_DDPSinkBackward"
-# Nodes that only pick an entry or rescale it: what stands between a loss and the tensor of losses
-# that it was cut from.
+# Nodes that only select an entry or rescale it: they lie between a loss and the tensor of losses
+# from which it was taken.
 _CUTS = ("Select", "Unbind", "Split", "Slice", "Index", "Gather")
 _PASSES = (*_CUTS, "Squeeze", "Unsqueeze", "View", "ReshapeAlias", "UnsafeView", "Alias", "Clone",
            "ToCopy", "Mul", "Div", "Neg", "Expand")  # fmt: skip
 
 
 def check_differentiable(graph: Graph) -> None:
-    """Raise a ValueError where the tasks cannot be differentiated one by one."""
+    """Raise a ValueError if the tasks cannot be differentiated one by one."""
     for node in graph.custom:
         kind = type(node).__name__
         if kind == _REENTRANT:
@@ -38,12 +38,12 @@ def check_differentiable(graph: Graph) -> None:
 
 
 def hidden_by(graph: Graph) -> str | None:
-    """What hides the tasks' own paths, so that parameters of one look shared by all.
+    """Describe what hides the paths of tasks, so that a task's own parameters look shared.
 
-    None if nothing does. Where two losses were cut from one tensor, each seems to reach all that
-    lies behind it. The inside of a custom node is not visible, so that each of its outputs seems
-    to come from all of its inputs: this matters where tasks start from different outputs, or where
-    two tasks have nothing of their own outside. One parameter alone cannot be hidden.
+    None if nothing does. If two losses are entries of one tensor, each seems to reach all leaves
+    behind this tensor. The inside of a custom node is not visible, so each of its outputs seems to
+    depend on all of its inputs. This matters if tasks use different outputs of it, or if two tasks
+    have no parameters outside of it. A single parameter cannot be hidden.
     """
     met: dict[Node, str] = {}
     for task, root in graph.roots.items():
@@ -67,7 +67,7 @@ def hidden_by(graph: Graph) -> str | None:
 
 
 def _tasks_of_outputs(graph: Graph, nodes: set[Node]) -> dict[Node, dict[int, int]]:
-    """Of each of the nodes which tasks reach which of its outputs."""
+    """For each of the nodes, the tasks that reach each of its outputs."""
     found: dict[Node, dict[int, int]] = {node: {} for node in nodes}
     if not nodes:
         return found
@@ -81,7 +81,7 @@ def _tasks_of_outputs(graph: Graph, nodes: set[Node]) -> dict[Node, dict[int, in
 
 
 def _cut_from(graph: Graph, root: Edge | None) -> set[Node]:
-    """The nodes right behind a loss that pick it from something larger, if any do."""
+    """The nodes right behind a loss that select it from a larger tensor, if there are any."""
     chain: list[Node] = []
     node = None if root is None else root[0]
     cut = False

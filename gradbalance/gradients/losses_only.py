@@ -1,4 +1,4 @@
-"""The cheapest source: no gradients are compared, one ordinary backward of the weighted sum."""
+"""The cheapest source: one ordinary backward of the weighted sum, without comparing gradients."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, final
@@ -14,15 +14,16 @@ from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
 
 @final
 class LossesOnly(StatelessSource):
-    r"""One ordinary backward of Σ w_i L_i; the solver sees the losses and no Gramian.
+    r"""Run one ordinary backward of Σ w_i L_i; the solver sees the losses, but no Gramian.
 
     .. math:: \texttt{.grad} \mathrel{+}= \nabla \sum_i w_i L_i
 
-    The default for solvers that need losses only. Costs what `sum(losses).backward()` costs.
-    Weights act on the whole losses, so `heads="raw"` is refused. Micro-batches that are accumulated
-    cost one backward a task, since their weights are known only in the end.
-    Like any backward, it notices a graph that was freed only where it comes to it: part of `.grad`
-    may be written by then.
+    with L [T] the losses and w [T] the weights. The default for solvers that need only the losses;
+    it costs as much as `sum(losses).backward()`. The weights apply to whole losses, so
+    `heads="raw"` raises an error. With `Balancer.accumulate`, a micro-batch costs one backward per
+    task, because its weights are known only at the end. As in any backward, a part of the graph
+    that was already freed is noticed only when it is reached, and part of `.grad` may be written by
+    then.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -38,7 +39,7 @@ class LossesOnly(StatelessSource):
     groups = ()
 
     def open(self, losses: Mapping[str, Tensor], request: Request) -> GraphGradients:
-        """Over the losses; over the leaves with micro-batches, and where the graph is kept."""
+        """Open a step; its ends are the losses, or leaves with micro-batches or a kept graph."""
         keeping = Keeping(rows_are_written=False)
         if request.earlier is None and not request.retain_graph:
             return GraphGradients(losses, None, (), _nothing_shared, request, keeping)

@@ -1,8 +1,8 @@
-"""Rows whose tensors are joined, so that what is done to them takes few calls.
+"""Rows whose tensors are joined, to reduce the number of calls.
 
-Short rows become one matrix J, whose Gramian and combinations are one product each, and long ones a
-vector each: where tensors are short, and on an accelerator always, a call for every tensor takes
-longer than its work.
+Short rows become one matrix J, whose Gramian and weighted sums take one product each. Long rows
+become one vector each. Where tensors are short, and always on an accelerator, the overhead of a
+call per tensor exceeds its work.
 """
 
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -45,12 +45,12 @@ class Matrix:
         tasks: Sequence[str],
         rows: Sequence[Sequence[Tensor | None]],
     ) -> "Matrix | None":
-        """The matrix; None where it is large, or its entries are not plain numbers of one device.
+        """Build the matrix; None if it is too large, or not dense and real on a single device.
 
         Args:
             tensors: the columns.
             tasks: the names of the rows.
-            rows: for each task its gradients; None is zero.
+            rows: for each task, its gradients; None stands for zero.
         """
         width = sum(map(Tensor.numel, tensors))
         first = tensors[0]
@@ -78,11 +78,11 @@ class Matrix:
         return self.entries @ self.entries.T
 
     def combine(self, weights: Mapping[str, float], *, wide: bool = True) -> Sequence[Tensor]:
-        """Σ w_i g_i, tensor by tensor; rows of other tasks take no part, even if not finite.
+        """Σ w_i g_i, tensor by tensor; rows of other tasks are left out, even if not finite.
 
         Args:
             weights: by task; at least one.
-            wide: taken as it always is here.
+            wide: has no effect; sums are always taken in the widest dtype here.
         """
         known = [index for index, task in enumerate(self.tasks) if task in weights]
         rows = self.entries if len(known) == len(self.tasks) else self.entries[known]
@@ -97,12 +97,12 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class LongRows:
-    """The rows of T tasks over some tensors, a vector each, in their own dtype.
+    """The rows of T tasks over some tensors, one vector per row, in their own dtype.
 
     Attributes:
         tensors: the columns, in this order.
         tasks: the rows.
-        vectors: T times [P].
+        vectors: T vectors [P].
     """
 
     tensors: Sequence[Tensor]
@@ -111,11 +111,11 @@ class LongRows:
 
     @staticmethod
     def suit(tensors: Sequence[Tensor], rows: Sequence[Mapping[Tensor, Tensor]]) -> bool:
-        """Whether joining pays, and all tasks reach all tensors with plain numbers of one dtype.
+        """Whether joining is faster, and possible: all rows complete, dense, real, of one dtype.
 
         Args:
             tensors: the columns.
-            rows: for each task its gradients.
+            rows: for each task, its gradients.
         """
         if len(tensors) == 1 or not _calls_dominate(tensors, sum(map(Tensor.numel, tensors))):
             return False
@@ -126,13 +126,13 @@ class LongRows:
         return len(kinds) == 1 and parts[0].layout is torch.strided and not parts[0].is_complex()
 
     def gram(self, ranks: Ranks | None) -> Tensor:
-        """J Jᵀ [T, T]; of the mean over several ranks, of each the products of its columns."""
+        """J Jᵀ [T, T]; with ranks, of the mean of J over them."""
         first = self.vectors[0]
         columns = Columns(len(first), first.dtype, list(self.vectors))
         return gram_of([columns], first.device, ranks)
 
     def combine(self, weights: Mapping[str, float], *, wide: bool) -> Sequence[Tensor]:
-        """Σ w_i g_i, tensor by tensor; rows of other tasks take no part, even if not finite.
+        """Σ w_i g_i, tensor by tensor; rows of other tasks are left out, even if not finite.
 
         Args:
             weights: by task; at least one.
@@ -144,17 +144,17 @@ class LongRows:
 
 
 def _calls_dominate(tensors: Sequence[Tensor], width: int) -> bool:
-    """Whether a call for each tensor takes longer than its work: on a CPU where they are short.
+    """Whether a call per tensor takes longer than its work; on a CPU, only if tensors are short.
 
     Args:
         tensors: at least one.
-        width: how many entries they have together.
+        width: their total number of entries.
     """
     return tensors[0].device.type != "cpu" or width <= _SHORT * len(tensors)
 
 
 def join(row: MutableMapping[Tensor, Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    """The gradients of some tensors as one vector, of which the row holds the parts then."""
+    """Join the gradients of some tensors into one vector; the row then has views of its parts."""
     flat = joined([row[tensor] for tensor in tensors])
     row.update(zip(tensors, parted(flat, tensors), strict=True))
     return flat

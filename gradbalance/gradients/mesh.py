@@ -1,4 +1,4 @@
-"""Tensors that lie over a mesh of ranks: how often each part is there, and one sum over all."""
+"""Tensors on a device mesh: the number of copies of each part, and sums over all ranks."""
 
 from collections.abc import Sequence
 from math import prod
@@ -11,13 +11,13 @@ from gradbalance.gradients.ranks import Ranks
 
 
 class Mesh:
-    """The ranks over which some tensors lie: those of the largest of their meshes.
+    """The largest device mesh of some tensors.
 
     Args:
-        tensors: at least one of them a DTensor; plain ones are taken to be the same on all ranks.
+        tensors: at least one of them a DTensor; plain ones are assumed equal on all ranks.
 
     Raises:
-        ValueError: the mesh of one has ranks that the largest has not.
+        ValueError: the mesh of a tensor has ranks that are not in the largest mesh.
     """
 
     def __init__(self, tensors: Sequence[Any]) -> None:
@@ -32,7 +32,7 @@ class Mesh:
             )
 
     def copies(self, tensor: Any) -> int:
-        """On how many ranks each part of a tensor lies."""
+        """The number of ranks that hold a copy of each part of a tensor."""
         size = int(self._mesh.size())
         if not is_sharded(tensor):
             return size
@@ -49,15 +49,15 @@ class Mesh:
 
 
 def local_part(tensor: Any) -> Tensor:
-    """What this rank has of a tensor: its part of a DTensor, or all of it."""
+    """The part of a tensor on this rank: its part of a DTensor, or the whole tensor."""
     local: Tensor = tensor.to_local() if is_sharded(tensor) else tensor
     return local
 
 
 def local_gradient(parameter: Any) -> Tensor | None:
-    """What this rank has of `.grad`, placed as the parameter is.
+    """The part of `.grad` on this rank, with the placement of the parameter.
 
-    A gradient can be placed otherwise: as parts that still are to be summed, say.
+    A gradient can have another placement, such as partial sums that must still be added.
     """
     gradient = parameter.grad
     if gradient is None or not is_sharded(gradient):
@@ -66,7 +66,7 @@ def local_gradient(parameter: Any) -> Tensor | None:
 
 
 def placed_like(parameter: Any, local: Tensor | None) -> Tensor | None:
-    """A tensor of which this rank has this part, placed as a parameter is."""
+    """The tensor with this part on this rank, and the placement of a parameter."""
     if local is None or not is_sharded(parameter):
         return local
     placed: Tensor = type(parameter).from_local(

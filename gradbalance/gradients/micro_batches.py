@@ -1,4 +1,4 @@
-"""Micro-batches that make one step together: their losses, gradients and graphs added up."""
+"""The micro-batches of one step: their losses and gradients, summed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,18 +9,18 @@ from gradbalance.gradients.graph import Graph
 from gradbalance.gradients.rounding import rounding_of
 from gradbalance.gradients.rows import Rows
 
-# For each leaf the tasks that reach it.
+# For each leaf, the tasks that reach it.
 Reached = Mapping[Tensor, Sequence[str]]
 
 
 class MicroBatches:
-    """The sums so far; empty at first.
+    """The sums over the micro-batches so far; empty at first.
 
     Attributes:
-        losses: by task.
-        rows: the gradients of every leaf, by task.
-        reached_by: for each leaf the tasks that reach it in any of them.
-        rounding: the largest of their gradients; see `TaskGradients`.
+        losses: the summed losses, by task.
+        rows: the summed gradients of every leaf, by task.
+        reached_by: for each leaf, the tasks that reach it in any micro-batch.
+        rounding: the largest relative rounding error of their gradients; see `TaskGradients`.
         tasks: all T tasks of the run.
     """
 
@@ -32,19 +32,19 @@ class MicroBatches:
         self.tasks: tuple[str, ...] = ()
 
     def total(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The sums with the losses of one more micro-batch, which is not added yet."""
+        """The summed losses including those of one more micro-batch, which is not added yet."""
         total = dict(self.losses)
         for task, loss in losses.items():
             total[task] = total[task] + loss.detach() if task in total else loss.detach()
         return total
 
     def add(self, losses: Mapping[str, Tensor], graph: Graph, loss_scale: float) -> None:
-        """Differentiate a micro-batch by all that it reaches, and free its graph.
+        """Differentiate a micro-batch with respect to all leaves, and free its graph.
 
         Args:
             losses: by task; some may be missing.
-            graph: behind them.
-            loss_scale: what the gradients are computed with; they are kept without it.
+            graph: the autograd graph of the losses.
+            loss_scale: the factor that gradients are computed with; they are stored without it.
         """
         self.rounding = max(self.rounding, rounding_of(losses, graph))
         inputs = {task: list(graph.leaves(task)) for task in losses}
@@ -56,7 +56,7 @@ class MicroBatches:
 
 
 def joined(one: Reached, other: Reached) -> Reached:
-    """For each leaf of either the tasks that reach it in either."""
+    """For each leaf of either mapping, the tasks that reach it in either."""
     both = dict(one)
     for leaf, tasks in other.items():
         both[leaf] = tuple(dict.fromkeys((*both.get(leaf, ()), *tasks)))

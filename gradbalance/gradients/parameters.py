@@ -1,4 +1,4 @@
-"""What users name as shared or measured: modules and parameters, checked."""
+"""Check the modules and parameters that users name as shared or measured."""
 
 import sys
 from collections.abc import Collection, Iterable, Mapping
@@ -12,7 +12,7 @@ Parameters = nn.Module | Tensor | Iterable[nn.Module | Tensor]
 
 
 def as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor, ...]:
-    """What was given, as a tuple; ValueError if it is no parameter or module."""
+    """The given modules and parameters as a tuple; ValueError if there is anything else."""
     given = (parameters,) if isinstance(parameters, nn.Module | Tensor) else tuple(parameters)
     wrong = [type(p).__name__ for p in given if not isinstance(p, nn.Module | Tensor)]
     if wrong or not parameters_of(given):
@@ -37,7 +37,7 @@ def as_tuple(parameters: Parameters, argument: str) -> tuple[nn.Module | Tensor,
 
 
 def subset(given: tuple[nn.Module | Tensor, ...], shared: list[Tensor]) -> list[Tensor]:
-    """The parameters that are given and shared; ValueError if there are others, or none."""
+    """The given parameters; ValueError if there are none, or some are not shared."""
     measured = [p for p in parameters_of(given) if p.requires_grad]
     known = set(shared)
     outside = [tuple(p.shape) for p in measured if p not in known]
@@ -50,7 +50,7 @@ def subset(given: tuple[nn.Module | Tensor, ...], shared: list[Tensor]) -> list[
 
 
 def check_count(argument: str, found: object, least: int) -> None:
-    """ValueError unless it is a whole number, and not too small."""
+    """Raise a ValueError unless the value is a whole number of at least `least`."""
     if not isinstance(found, int) or found < least:
         raise ValueError(f"{argument} must be a whole number, at least {least}; found {found!r}")
 
@@ -58,7 +58,7 @@ def check_count(argument: str, found: object, least: int) -> None:
 def check_groups(
     groups: Mapping[str, tuple[nn.Module | Tensor, ...]], options: Mapping[str, object]
 ) -> None:
-    """ValueError unless groups have names and do not overlap, and no option forbids them."""
+    """Raise a ValueError unless groups are named, do not overlap, and no option excludes them."""
     if not groups or not all(groups):
         raise ValueError(f"groups must have names, at least one; found {list(groups)}")
     for option, value in options.items():
@@ -76,7 +76,7 @@ def check_groups(
 
 
 def parameters_of(given: tuple[nn.Module | Tensor, ...]) -> list[Tensor]:
-    """The parameters of modules and those given as they are, each once."""
+    """The parameters of the given modules, and the given parameters, each once."""
     return list(
         {
             parameter: None
@@ -87,7 +87,7 @@ def parameters_of(given: tuple[nn.Module | Tensor, ...]) -> list[Tensor]:
 
 
 def names_of(given: tuple[nn.Module | Tensor, ...]) -> str:
-    """What was given, in a few words."""
+    """A short description of the given modules and parameters."""
     return " + ".join(f"{type(item).__name__}{_shape_of(item)}" for item in given[:4]) + (
         " + …" if len(given) > 4 else ""
     )
@@ -98,16 +98,16 @@ def _shape_of(item: nn.Module | Tensor) -> str:
 
 
 def fingerprint(parameter: Tensor) -> list[Any]:
-    """A few of its values, which tell it from others of its shape on other ranks.
+    """A few values of a parameter, to recognise it among others of its shape on other ranks.
 
-    A parameter has no name in a graph; where training starts, its values are the same on all ranks.
+    Parameters have no names in a graph, but their initial values are the same on all ranks.
     """
     values: list[Any] = parameter.detach().reshape(-1)[:4].tolist()
     return values
 
 
 def check_not_flat(parameters: Iterable[Tensor]) -> None:
-    """ValueError if FSDP1 flattened one of them together with others."""
+    """Raise a ValueError if FSDP1 flattened one of the parameters together with others."""
     if any(map(is_flattened, parameters)):
         raise ValueError(
             "found parameters of FullyShardedDataParallel (FSDP1), which flattens several into "
@@ -118,7 +118,7 @@ def check_not_flat(parameters: Iterable[Tensor]) -> None:
 
 
 def check_whole(parameters: Collection[Tensor]) -> None:
-    """ValueError unless each of them lies on this rank as it is."""
+    """Raise a ValueError unless this rank holds each of the parameters as a whole."""
     check_not_flat(parameters)
     if "torch.distributed.tensor" in sys.modules and any(map(is_sharded, parameters)):
         raise ValueError(
@@ -128,7 +128,7 @@ def check_whole(parameters: Collection[Tensor]) -> None:
 
 
 def is_sharded(parameter: Tensor) -> bool:
-    """Whether a tensor lies over a mesh of ranks, by FSDP2 or tensor parallelism: a DTensor."""
+    """Whether a tensor is a DTensor, distributed by FSDP2 or tensor parallelism."""
     module: Any = sys.modules.get("torch.distributed.tensor")
-    # Importing it takes as long as torch itself; where it was never imported there are none.
+    # Importing this takes as long as torch itself; if it was never imported, there are no DTensors.
     return module is not None and isinstance(parameter, module.DTensor)

@@ -1,4 +1,4 @@
-"""The processes that train one model together: what they must agree on, and rows reduced."""
+"""The processes that train one model together: what they must agree on, and reductions of rows."""
 
 import textwrap
 import zlib
@@ -13,22 +13,22 @@ from torch import Tensor
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:
-    """The dtype that sums are taken in: float64, or float32 where the device has no more."""
+    """The dtype in which sums are taken: float64, or float32 on devices without it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 class RanksError(ValueError):
-    """Raised on every rank at once."""
+    """An error that is raised on every rank at once."""
 
 
 @dataclass(frozen=True)
 class Common:
-    """What must be the same on all ranks.
+    """Something that must be the same on all ranks.
 
     Attributes:
         name: what it is.
-        value: of this rank; its text is compared.
-        remedy: what to do where it differs.
+        value: its value on this rank, compared as text.
+        remedy: what to do if it differs.
     """
 
     name: str
@@ -37,15 +37,15 @@ class Common:
 
 
 class Ranks:
-    """A process group, seen as the ranks over which losses and gradients are means.
+    """A process group: the N ranks over which losses and gradients are averaged.
 
     Args:
         group: the process group.
 
     Attributes:
         size: N.
-        failed: whether this rank takes part only so that the others need not wait for it: every
-            sum is then an error on all of them.
+        failed: whether this rank failed, and takes part in sums only so that the others do not
+            wait for it: every sum then raises an error on all ranks.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
@@ -55,10 +55,10 @@ class Ranks:
 
     @classmethod
     def of(cls, distributed: bool | dist.ProcessGroup) -> "Ranks | None":
-        """The ranks of a setting of `Balancer`; None where there is but one.
+        """The ranks for the option `distributed` of a `Balancer`; None if there is only one.
 
         Args:
-            distributed: a group, True for the default one if it was initialised, or False.
+            distributed: a group; True for the default group, if it was initialised; or False.
         """
         if distributed is False or not dist.is_available() or not dist.is_initialized():
             return None
@@ -83,7 +83,7 @@ class Ranks:
         return total[:-1].view(tensor.shape)
 
     def _device_for(self, tensor: Tensor) -> torch.device:
-        """Where what is sent must lie: NCCL takes nothing from the CPU, as losses in floats are."""
+        """The device for a message: NCCL cannot send from the CPU, where float losses are."""
         if dist.get_backend(self._group) == "nccl" and tensor.device.type == "cpu":
             return torch.device("cuda", torch.cuda.current_device())
         return tensor.device
@@ -97,21 +97,24 @@ class Ranks:
         number: float = 0.0,
         told: Sequence[float] = (0.0, 0.0),
     ) -> tuple[dict[str, Tensor], float, list[tuple[float, ...]]]:
-        """The losses of DDP's objective, by task, of those that are present on any rank.
+        """Average the losses as in DDP's objective, and check what ranks have in common.
 
-        A loss is the sum over the ranks that have it, divided by the number of all; NaN where it
-        is not finite on one of them. With them the largest of the ranks' numbers, and what each of
-        them told. One all-reduce.
+        A loss is summed over the ranks that have it, and divided by the number of all ranks; it is
+        NaN if it is not finite on any of them. Takes one all-reduce.
 
         Args:
-            losses: of this rank.
+            losses: the losses of this rank.
             tasks: all T tasks, the same on every rank.
             common: what else must be the same on every rank.
-            number: of this rank, not negative, such as the rounding of its gradients.
-            told: two numbers of this rank that may differ, but the ranks want to know.
+            number: a non-negative number of this rank, such as the rounding of its gradients.
+            told: two numbers of this rank, which may differ between ranks.
+
+        Returns:
+            The averaged losses of the tasks present on any rank, the largest `number`, and the pair
+            `told` of every rank.
 
         Raises:
-            RanksError: on every rank, if it is not.
+            RanksError: on every rank, if anything in `common` differs.
         """
         device = self._device_for(next(iter(losses.values())))
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
@@ -133,11 +136,11 @@ class Ranks:
         return agreed, float(numbers.max()), by_rank
 
     def check_same(self, common: Common, like: Tensor) -> None:
-        """Raise on every rank unless something is the same on all.
+        """Raise an error on every rank unless something is the same on all.
 
         Args:
             common: what is compared.
-            like: says where the tensor that is sent lies.
+            like: a tensor, whose device is used for the message.
         """
         device = self._device_for(like)
         zero = torch.zeros((), dtype=widest_dtype(device), device=device)
@@ -145,11 +148,11 @@ class Ranks:
 
     @staticmethod
     def _code(common: Common) -> int:
-        """A number for a text, such that float32 holds it."""
+        """A checksum that is exact in float32."""
         return zlib.crc32(repr(common.value).encode()) % (1 << 24)
 
     def _of_rank(self, number: float, zero: Tensor) -> Tensor:
-        """[N] one number a rank, zero but for this rank's."""
+        """[N] one number per rank, zero except for this rank's."""
         numbers = zero.repeat(self.size)
         numbers[dist.get_rank(self._group)] = number
         return numbers
@@ -167,13 +170,13 @@ class Ranks:
                 )
 
     def mean_shard(self, rows_TC: Tensor) -> Tensor:
-        """This rank's share [T, C / N] of the columns of the rows' mean over the ranks.
+        """Average rows over the ranks, and return this rank's share [T, C / N] of the columns.
 
-        Gloo's reduce-scatter moves the bytes of an all-reduce; there, an all-to-all with a sum on
-        the spot moves half of that.
+        Gloo's reduce-scatter transfers as many bytes as an all-reduce; an all-to-all with a local
+        sum transfers half of that, and is used instead.
 
         Args:
-            rows_TC: the rows of this rank, C a multiple of N.
+            rows_TC: the rows of this rank; C is a multiple of N.
         """
         num_tasks, num_columns = rows_TC.shape
         share = num_columns // self.size
@@ -183,7 +186,7 @@ class Ranks:
             dist.all_to_all_single(received, sent, group=self._group)
             return received.sum(dim=0) / self.size
         shard = torch.empty_like(sent[0])
-        # The second name is that of releases before 2.13, which the first one deprecates.
+        # The second name is for torch before 2.13; later releases deprecate it.
         reduce = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
         reduce(shard, sent, group=self._group)
         return shard / self.size

@@ -1,4 +1,4 @@
-"""Whether the ranks still hold the same parameters, by two sums over them."""
+"""Check whether the ranks still have the same parameters, by two sums over them."""
 
 import math
 import weakref
@@ -11,18 +11,18 @@ from gradbalance.gradients.parameters import is_sharded
 from gradbalance.gradients.ranks import widest_dtype
 from gradbalance.gradients.torch_private import is_flattened
 
-# Ranks with other hardware round otherwise, while they train and while they sum.
+# Different hardware rounds differently, both in training and in these sums.
 _TOLERANCE = 1e-7
 _SUMMED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-_CHUNK = 1 << 22  # Entries that are widened at once.
+_CHUNK = 1 << 22  # The number of entries that are cast to the widest dtype at once.
 
 
 class Replicas:
-    """Parameters of this rank, held weakly, of which the others have the same.
+    """Weak references to parameters of this rank that must equal those of the other ranks.
 
     Args:
-        leaves: those that are watched. Inputs among them are not, nor parts of a parameter that
-            lies over a mesh, nor what has no sum.
+        leaves: the leaves to watch. Ignored are inputs, parts of a parameter on a device mesh, and
+            tensors that cannot be summed.
     """
 
     def __init__(self, leaves: Iterable[Tensor]) -> None:
@@ -30,10 +30,10 @@ class Replicas:
 
     @torch.no_grad()
     def sums(self) -> tuple[float, float]:
-        """The sum of all values, divided by √P, and the root of that of their squares."""
+        """The sum of all P values, divided by √P, and the square root of their sum of squares."""
         sums, num_values = [], 0
         for parameter in (reference() for reference in self._watched):
-            # FSDP frees what it gathered.
+            # FSDP frees the parameters that it gathered.
             if parameter is None or parameter.untyped_storage().size() == 0:
                 continue
             values = torch.view_as_real(parameter) if parameter.is_complex() else parameter
@@ -49,19 +49,19 @@ class Replicas:
 
 
 def alike(of_ranks: Sequence[tuple[float, ...]]) -> bool:
-    """Whether the sums of all ranks are the same, but for rounding.
+    """Whether the sums of all ranks are equal up to rounding.
 
     Args:
-        of_ranks: by rank.
+        of_ranks: the two sums of each rank.
     """
     totals, norms = ([pair[index] for pair in of_ranks] for index in (0, 1))
     margin = _TOLERANCE * max(norms)
-    # Not the other way round: what is NaN on all ranks is alike.
+    # Negated so that NaN on all ranks counts as equal.
     return not any(max(values) - min(values) > margin for values in (totals, norms))
 
 
 def _is_replica(leaf: Tensor) -> bool:
-    # An exact type: what a quantised or a wrapped tensor means by a sum is its own matter.
+    # The exact type, because sums of quantised or wrapped tensors may mean something else.
     return (
         type(leaf) is nn.Parameter
         and leaf.layout is torch.strided

@@ -1,4 +1,4 @@
-"""Gradients with respect to a shared representation: MGDA-UB's cheap source."""
+"""Gradients with respect to a shared representation, the cheap source of MGDA-UB."""
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,31 +18,33 @@ from gradbalance.gradients.source import Request, StatelessSource, TaskGradients
 
 @final
 class Representation(StatelessSource):
-    r"""The Gramian over a representation Z that all tasks share; one backward through the trunk.
+    r"""Compute the Gramian on a shared representation Z, with one backward through the trunk.
 
     .. math::
         J_i = \nabla_Z L_i, \qquad G = J J^\top, \qquad
         \texttt{.grad}_\theta \mathrel{+}=
         \Big(\frac{\partial Z}{\partial \theta}\Big)^{\!\top} \sum_i w_i \nabla_Z L_i
 
-    with Z the output of a module for one batch, flattened over batch and features (rows of
-    J [T, numel(Z)]), and θ the trunk's parameters. Costs T backwards through the heads and one
-    through the trunk. With MGDA this is MGDA-UB (arXiv 1810.04650): ‖Jᵀw‖ bounds the norm in
-    parameter space from above up to a factor, but nothing is promised there: the direction of the
-    parameters may conflict with a task. What a task reaches without passing Z is its head.
-    Tasks that have samples of their own (a data set each) have no entry of Z in common, and so
-    nothing to compare: a warning says so, and `SharedParameters` is for them.
+    with Z the output of the trunk for one batch (flattened, so J is [T, numel(Z)]), and θ the
+    parameters of the trunk. Costs T backwards through the heads and one through the trunk. With
+    MGDA this is MGDA-UB: ‖Jᵀw‖ is an upper bound, up to a factor, of the direction's norm in
+    parameter space. But no guarantee holds there: the direction of the parameters may conflict with
+    a task. Parameters that a task reaches without passing through Z belong to its head.
+
+    If each task has its own samples (a data set per task), the gradients of different tasks have no
+    entry of Z in common, and cannot be compared. A warning says so; use `SharedParameters` then.
 
     Args:
-        module: the trunk, whose output is captured at each forward pass under enabled gradients,
-            until a step used it, `close()` was called, or the source is gone. None where the
-            representation is passed: `balancer(losses, representation=z)`.
+        module: the trunk. Its output is captured at each forward pass with gradients enabled, and
+            kept until a step has used it, `close()` is called, or the source is deleted. None if
+            you pass the representation yourself: `balancer(losses, representation=z)`.
 
     Raises:
-        ValueError: at a step: nothing was captured, more than one forward pass was, the output is
-            not a tensor with a graph (or a sequence or mapping with some, such as a model of
-            Hugging Face returns), a loss does not reach it, one reaches the trunk by another path
-            as well, or the losses start from two tensors of which one is computed from the other.
+        ValueError: `module` is not a module. At a step: there was no forward pass, or more than
+            one; the output is not a tensor with an autograd graph (nor a sequence or mapping with
+            such tensors, as models of Hugging Face return); a loss does not depend on it, or
+            reaches the trunk by another path too; or the losses use two tensors of the output, one
+            of which is computed from the other.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -52,6 +54,9 @@ class Representation(StatelessSource):
         >>> report = balancer.backward([head(z).square().mean() for head in heads])
         >>> trunk.weight.grad.shape
         torch.Size([2, 3])
+
+    References:
+        Sener & Koltun 2018, arXiv 1810.04650.
     """
 
     measures_gramian: ClassVar[bool] = True
@@ -69,7 +74,7 @@ class Representation(StatelessSource):
         self._text = "" if module is None else type(module).__name__
 
     def _listen(self) -> None:
-        self._captured: Any = None  # the latest output only: older ones would hold their graphs
+        self._captured: Any = None  # only the latest output; older ones would keep graphs alive
         self._num_captures = 0
         self._used = False
         if self._module is not None:
@@ -77,7 +82,7 @@ class Representation(StatelessSource):
             self._end = weakref.finalize(self, handle.remove)
 
     def close(self) -> None:
-        """Stop listening to the module, and let go of what was captured; for good."""
+        """Remove the hook from the module for good, and release the captured output."""
         self._release()
         if self._module is not None:
             self._end()
@@ -86,7 +91,7 @@ class Representation(StatelessSource):
         return {
             "module": self._module,
             "text": self._text,
-        }  # a copy listens to the module that is copied with it
+        }  # a copy captures from the module that is copied with it
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._module, self._text = state["module"], state["text"]
@@ -102,11 +107,11 @@ class Representation(StatelessSource):
         self._captured, self._num_captures, self._used = None, 0, False
 
     def open(self, losses: Mapping[str, Tensor], request: Request) -> TaskGradients:
-        """Over the representation and the heads' leaves."""
+        """Open a step; its ends are the representation and the leaves of the heads."""
         captured, num_captures = self._captured, self._num_captures
         if request.representation is not None:
             captured, num_captures = request.representation, 1
-        # The same capture may serve a measured step and the one that follows.
+        # The same output may be used by `measure` and by the step that follows it.
         self._used = True
         if num_captures != 1:
             self._release()
@@ -127,13 +132,13 @@ class Representation(StatelessSource):
         return GraphGradients(losses, graph, ends, share, request, keeping)
 
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
-        """Let go of the representation, unless another forward pass came after it."""
+        """Release the representation, unless there was another forward pass since."""
         if freed and (self._used or gradients is None):
             self._release()
 
 
 class _Capture:
-    """The hook of a `Representation`, which holds it weakly and is not copied with a module."""
+    """The forward hook of a `Representation`: a weak reference, not copied with the module."""
 
     def __init__(self, source: Representation | None = None) -> None:
         self._source = None if source is None else weakref.ref(source)
@@ -151,11 +156,11 @@ class _Capture:
 def _reached(
     losses: Mapping[str, Tensor], representation: dict[str, Tensor]
 ) -> tuple[list[Tensor], Graph]:
-    """Those of the tensors that a loss reaches, and the graph between them and the losses.
+    """The tensors that a loss reaches, and the graph between them and the losses.
 
     Args:
         losses: by task.
-        representation: all that the trunk gave, by where it stands in its output.
+        representation: all tensors in the trunk's output, by a name for their place in it.
     """
     names, tensors = list(representation), list(representation.values())
     graph = Graph(losses, stop=tensors)
@@ -169,7 +174,7 @@ def _reached(
                 "cannot be compared. Pass those that are not computed from one another: "
                 f"balancer(losses, representation={names[before]}), say"
             )
-    if 0 < len(used) < len(tensors):  # an output has more than the heads take
+    if 0 < len(used) < len(tensors):  # the heads do not use the whole output
         tensors = [tensors[index] for index in used]
         graph = Graph(losses, stop=tensors)
     _check(losses, tensors, graph)
@@ -177,14 +182,14 @@ def _reached(
 
 
 def _computed_from(index: int, tensors: Sequence[Tensor], used: Sequence[int]) -> int | None:
-    """The first tensor that one of them is computed from; None if it is from none."""
+    """The index of the first other tensor that this one is computed from; None if there is none."""
     others = [i for i in used if i != index]
     behind = Graph({"": tensors[index]}, stop=[tensors[i] for i in others]).reached[""]
     return others[min(behind)] if behind else None
 
 
 def _check(losses: Mapping[str, Tensor], representation: list[Tensor], graph: Graph) -> None:
-    """Raise unless every loss depends on the representation, and on the trunk only through it."""
+    """Raise a ValueError unless each loss depends on the trunk, and only via the representation."""
     check_differentiable(graph)
     behind = Graph({str(i): z for i, z in enumerate(representation)}).reached_by
     for task in losses:
@@ -203,7 +208,7 @@ def _check(losses: Mapping[str, Tensor], representation: list[Tensor], graph: Gr
 
 
 def _tensors_of(output: Any) -> dict[str, Tensor]:
-    """The tensors of a trunk's output that have a graph, by where they stand in it."""
+    """The tensors with a graph in the trunk's output, by a name for their place in it."""
     if isinstance(output, Tensor):
         found = {"the output": output}
     elif isinstance(output, Mapping):  # also what Hugging Face's models return
@@ -226,7 +231,7 @@ def _tensors_of(output: Any) -> dict[str, Tensor]:
 
 
 def _named(name: str, part: Any) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in an entry of a mapping, which may hold other things: a cache, say."""
+    """The tensors in an entry of a mapping, which may contain other things, such as a cache."""
     if isinstance(part, Tensor):
         yield name, part
     elif isinstance(part, list | tuple):

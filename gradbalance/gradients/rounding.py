@@ -1,4 +1,4 @@
-"""What rounding does to gradients, told from the dtypes that they pass in the graph."""
+"""The rounding errors of gradients, estimated from the dtypes in their graph."""
 
 import ctypes
 import functools
@@ -20,10 +20,10 @@ def unit_of(dtype: torch.dtype) -> float:
 
 @functools.cache
 def rounding_in(dtype: torch.dtype) -> float:
-    """What rounding does to a gradient that passes this dtype, relative to its length: δ.
+    """δ, the relative rounding error of a gradient that passes through this dtype.
 
-    Measured on small networks: up to 3.8 units of float32, whose sums are rounded at every step,
-    and up to 0.3 of a dtype of two bytes, whose sums are taken in float32 and rounded once.
+    Measured on small networks: up to 3.8 units for float32, whose sums are rounded at every step,
+    and up to 0.3 units for two-byte dtypes, whose sums are taken in float32 and rounded once.
     """
     unit = unit_of(dtype)
     return unit if dtype.itemsize <= 2 else 4 * unit
@@ -32,10 +32,10 @@ def rounding_in(dtype: torch.dtype) -> float:
 def rounding_of(
     losses: Mapping[str, Tensor], graph: Graph, tensors: Iterable[Tensor] = ()
 ) -> float:
-    """The largest δ on the way from the losses to the leaves, or to other tensors.
+    """The largest δ between the losses and the leaves, or other tensors.
 
-    A dtype changes where a tensor is cast; inside a node of a custom or compiled function only the
-    dtypes of what it returns can be seen.
+    Dtypes change where a tensor is cast. Of custom and compiled functions, only the dtypes of their
+    results are visible.
     """
     dtypes = {
         tensor.dtype for some in (losses.values(), graph.reached_by, tensors) for tensor in some
@@ -47,13 +47,13 @@ def rounding_of(
 
 
 def held(weight: float, factor: float, loss: Tensor, task: str) -> float:
-    """A weight as it acts where it passes, times a factor, through a loss of some dtype.
+    """The weight as it acts, after the weight times a factor is rounded to the dtype of the loss.
 
     Raises:
-        ValueError: it is too large for the dtype, and that is not the factor's doing.
+        ValueError: it is too large for the dtype, and not because of a factor above 1.
     """
     product = weight * factor
-    if loss.dtype is torch.float32:  # as most are, and the way below takes ten times as long
+    if loss.dtype is torch.float32:  # the usual case; the code below takes ten times as long
         passed = ctypes.c_float(product).value
     else:
         passed = float(torch.tensor(product, dtype=torch.float64).to(loss.dtype))

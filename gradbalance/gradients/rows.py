@@ -1,4 +1,4 @@
-"""The Jacobian kept as rows: the gradients of each task, their Gramian and their combinations."""
+"""The Jacobian stored as rows, one per task: their Gramian and their weighted sums."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,7 +14,7 @@ _LARGEST = torch.finfo(torch.float32).max
 
 
 class Rows:
-    """Gradients of T tasks with respect to the same tensors, as autograd gave them, uncopied."""
+    """Gradients of T tasks with respect to the same tensors, not copied from autograd's."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[Tensor, Tensor]] = {}
@@ -24,9 +24,9 @@ class Rows:
         """Add to the row of a task.
 
         Args:
-            task: whose row.
-            gradients: by tensor; the dictionary is given up.
-            factor: what they are multiplied by.
+            task: the task.
+            gradients: by tensor; the caller must not use this dictionary any more.
+            factor: the factor that the gradients are multiplied by.
         """
         if task not in self._rows and factor == 1.0:
             self._rows[task] = gradients
@@ -34,21 +34,21 @@ class Rows:
         row = self._rows.setdefault(task, {})
         for tensor, gradient in gradients.items():
             part = gradient if factor == 1.0 else gradient * factor
-            # Not in place: autograd may have given the same tensor out elsewhere.
+            # Not in place, because autograd may have returned the same tensor elsewhere too.
             row[tensor] = _sum(row[tensor], part) if tensor in row else part
 
     def add_all(self, other: "Rows", factor: float) -> None:
-        """Add the rows of other losses, which may have tensors and tasks of their own."""
+        """Add other rows times a factor; they may have other tensors and tasks."""
         for task, row in other._rows.items():
             self.add(task, dict(row), factor)
 
     @property
     def tasks(self) -> list[str]:
-        """Those with a row."""
+        """The tasks that have a row."""
         return list(self._rows)
 
     def row(self, task: str, tensors: Iterable[Tensor]) -> list[Tensor | None]:
-        """The gradients of a task, tensor by tensor; None is zero."""
+        """The gradients of a task, tensor by tensor; None stands for zero."""
         row = self._rows.get(task, {})
         return [row.get(tensor) for tensor in tensors]
 
@@ -57,13 +57,14 @@ class Rows:
     ) -> Tensor:
         """The Gramian J Jᵀ [T, T] over some tensors, summed in the widest dtype.
 
-        With norms spread over six orders of magnitude, float32 sums drown the inner products of
-        the small rows and with them the promises of the solvers.
+        If norms span six orders of magnitude, the inner products of the small rows are lost in
+        float32 sums, and the solvers' guarantees with them.
 
         Args:
             tensors: the columns of J.
-            tasks: in this order; those without a row have zeros.
-            ranks: where J is the mean over several; each has the products of its own columns.
+            tasks: the order of rows; tasks without a row have zeros.
+            ranks: the ranks over which J is averaged; each rank computes products of its share of
+                the columns.
         """
         if ranks is None:
             matrix = Matrix.of(tensors, tasks, [self.row(task, tensors) for task in tasks])
@@ -72,7 +73,7 @@ class Rows:
                     self._matrices.append(matrix)
                 return matrix.gram()
         if LongRows.suit(tensors, [self._rows.get(task, {}) for task in tasks]):
-            # One after the other: what is joined is freed.
+            # One after the other, so that parts are freed once they are joined.
             joined = [join(self._rows[task], tensors) for task in tasks]
             long = LongRows(tensors, tasks, joined)
             self._matrices.append(long)
@@ -93,16 +94,16 @@ class Rows:
         wide: bool = True,
         reached_by: Mapping[Tensor, Sequence[str]] = _UNKNOWN,
     ) -> dict[Tensor, Tensor]:
-        """The direction Σ w_i g_i of each tensor, in its shape and dtype; none where all have none.
+        """The direction Σ w_i g_i for each tensor, in its shape and dtype, if any task has a row.
 
-        Their rows are given up: what is combined is freed at once.
+        The rows of these tensors are freed once they are combined.
 
         Args:
-            tensors: of which the gradients are.
-            weights: by task; the rows of other tasks take no part, even where they are not finite.
-            wide: whether the sum is taken in the widest dtype, as it must be where its terms nearly
-                cancel: what is left would be the rounding of float32.
-            reached_by: the only tasks that may have a row of a tensor, where that is known.
+            tensors: the tensors that the gradients belong to.
+            weights: by task; rows of other tasks are left out, even if they are not finite.
+            wide: whether to sum in the widest dtype. This is needed where terms nearly cancel,
+                since float32 would leave only its rounding error.
+            reached_by: for each tensor, the only tasks that may have a row, where known.
         """
         wide = wide or any(abs(weight) > _LARGEST for weight in weights.values())
         for matrix in self._matrices:
@@ -125,5 +126,5 @@ class Rows:
 
 
 def _sum(one: Tensor, other: Tensor) -> Tensor:
-    """The sum, sparse only where both are: torch adds sparse to dense and not dense to sparse."""
+    """The sum, sparse only if both are; torch can add sparse to dense, but not dense to sparse."""
     return other + one if one.is_sparse else one + other

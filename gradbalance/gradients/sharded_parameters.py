@@ -1,4 +1,4 @@
-"""Parameters on a mesh of ranks (FSDP2, tensor parallelism): one ordinary backward a task."""
+"""Parameters on a device mesh (FSDP2, tensor parallelism): one ordinary backward per task."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,25 +27,26 @@ from gradbalance.gradients.torch_private import hooks_after_accumulation, suspen
 
 @final
 class ShardedParameters(StatelessSource):
-    r"""`SharedParameters` where FSDP2 or tensor parallelism places the model on a mesh of ranks.
+    r"""`SharedParameters` for models on a device mesh, with FSDP2 or tensor parallelism.
 
     .. math:: G = \sum_r \sum_k \frac{1}{c_k} J^{(r)}_k J^{(r)\top}_k, \qquad
         \texttt{.grad}^{(r)} \mathrel{+}= J^{(r)\top} w
 
-    with J⁽ʳ⁾ₖ [T, ·] what rank r holds of the gradients of parameter k (the means over the ranks of
-    FSDP), and cₖ on how many ranks each part of it lies. Covers `fully_shard` over one mesh
-    dimension or two (HSDP), `parallelize_module`, and one upon the other. Such parameters cannot be
-    differentiated by themselves, so each task gets one ordinary backward, and its row is what that
-    leaves in `.grad`. Memory is T shards. Every rank must have every task.
+    with J⁽ʳ⁾ₖ [T, ·] the part of the gradients of parameter k that rank r holds (averaged over the
+    ranks by FSDP), and cₖ the number of ranks that hold a copy of each part. Supports `fully_shard`
+    over one or two mesh dimensions (HSDP), `parallelize_module`, and both combined. Such parameters
+    cannot be differentiated separately, so each task takes one ordinary backward, and its row is
+    what that backward leaves in `.grad`. Memory: T shards of the gradients. Every rank must have
+    every task.
 
     Args:
-        parameters: what the tasks share: a module or parameters of it. Plain tensors among them,
-            as tensor parallelism leaves some, must have the same gradients on all ranks.
+        parameters: the shared parameters: a module, or parameters of it. Plain tensors among them,
+            which tensor parallelism may leave, must have the same gradients on all ranks.
         model: the whole model.
 
     Raises:
-        ValueError: no parameter of the trunk lies on a mesh, some are plain where FSDP2 averages
-            the others, their meshes do not lie in one another, or FSDP1 flattened them.
+        ValueError: no shared parameter lies on a mesh; some are plain tensors, but FSDP2 averages
+            the others; the mesh of one is not part of the largest mesh; or FSDP1 flattened them.
 
     Example:
         >>> import gradbalance as gb
@@ -59,7 +60,7 @@ class ShardedParameters(StatelessSource):
     groups = ()
 
     def __init__(self, parameters: Parameters, model: nn.Module) -> None:
-        # Taken now: after a forward pass FSDP may have put unsharded ones in their places.
+        # Taken now, because after a forward pass FSDP may have replaced them by unsharded ones.
         shared = parameters_of(as_tuple(parameters, "parameters"))
         check_not_flat([*shared, *model.parameters()])
         whole = [tuple(p.shape) for p in shared if not is_sharded(p)]
@@ -74,7 +75,7 @@ class ShardedParameters(StatelessSource):
         self._others = [parameter for parameter in model.parameters() if parameter not in known]
 
     def open(self, losses: Mapping[str, Tensor], request: Request) -> TaskGradients:
-        """Over all parameters of the model."""
+        """Open a step with all parameters of the model as ends."""
         shared = [parameter for parameter in self._shared if parameter.requires_grad]
         others = [parameter for parameter in self._others if parameter.requires_grad]
         gradients = _ShardedGradients(losses, shared, others, request.heads)
@@ -86,7 +87,7 @@ class ShardedParameters(StatelessSource):
 
 
 class _ShardedGradients(TaskGradients):
-    """One row a task, already the mean over the ranks; `.grad` is put aside meanwhile."""
+    """One row per task, already averaged over the ranks; `.grad` is restored afterwards."""
 
     sums_rows: ClassVar[bool] = True
 
@@ -130,7 +131,7 @@ class _ShardedGradients(TaskGradients):
 
     def grams(self, tasks: Sequence[str], ranks: Ranks | None) -> list[Tensor | None]:
         if ranks is not None and ranks.failed:
-            return []  # the others wait inside a backward
+            return []  # the other ranks wait inside a backward
         by_copies: dict[int, list[Tensor]] = {}
         for parameter, local in zip(self.ends, self._local[: self._num_shared], strict=False):
             by_copies.setdefault(self._mesh.copies(parameter), []).append(local)
@@ -142,7 +143,7 @@ class _ShardedGradients(TaskGradients):
     ) -> list[Tensor | None]:
         (of_group,) = weights
         of_group = of_group or {}
-        if not self._rows.tasks:  # weights that are reused; heads cannot be weighted by themselves
+        if not self._rows.tasks:  # reused weights; heads cannot be differentiated separately
             self.measure(factor, retain_graph=retain_graph)
         of_heads = dict.fromkeys(of_group, 1.0) if self._heads == "raw" else of_group
         directions = []
@@ -154,14 +155,14 @@ class _ShardedGradients(TaskGradients):
 
 
 def _averages(model: nn.Module) -> bool:
-    """Whether FSDP2 averages gradients over ranks that see different batches."""
+    """Whether FSDP2 averages the gradients of ranks with different batches."""
     kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
     return any(isinstance(module, kind) for module in model.modules())
 
 
 @contextmanager
 def _put_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Keep `.grad`, and the hooks that fire once it was added to, out of what happens inside."""
+    """A context that restores `.grad` afterwards, and suspends hooks on its accumulation."""
     before = [parameter.grad for parameter in parameters]
     try:
         with suspended(map(hooks_after_accumulation, parameters)):

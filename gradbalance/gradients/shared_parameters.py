@@ -1,4 +1,4 @@
-"""Gradients with respect to the parameters that the tasks share, or to a subset of them."""
+"""Gradients with respect to the shared parameters, or to a subset of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
@@ -26,39 +26,45 @@ from gradbalance.gradients.source import Request, Source, TaskGradients
 
 @final
 class SharedParameters(Source):
-    r"""One gradient a task with respect to the shared parameters: T backwards, exact promises.
+    r"""Compute one gradient per task with respect to the shared parameters, in T backwards.
 
     .. math::
         J_{i} = \nabla_\theta L_i, \qquad G = J J^\top, \qquad
         \texttt{.grad}_\theta \mathrel{+}= J^\top w
 
-    with θ [P] the shared parameters and J [T, P] kept as rows until the step is written. With
-    `measure` the Gramian is taken over a subset (the last shared layer, as GradNorm does), which
-    costs little, and one weighted backward does the rest; promises then hold on the subset. With
-    `sketch` a row is kept as d numbers, so memory is O(P + T d) instead of O(T P), at the price of
-    one more backward and of an error of about √(2/d) in the cosines; promises are then of that
-    error, which is too much near stationary points.
-    Named groups are balanced each for itself, with a Gramian and weights of their own; promises
-    then hold for the steps of each group, and so for their sum.
+    with θ [P] the shared parameters and J [T, P] the Jacobian, whose T rows are kept in memory
+    until the step is written. By default the solvers' guarantees hold exactly. Three options change
+    what is computed and what is guaranteed:
+
+    * `measure` computes the Gramian on a subset of the parameters (such as the last shared layer,
+      as GradNorm does). This is cheap, and one weighted backward computes all other gradients.
+      Guarantees then hold for the subset.
+    * `sketch` keeps d numbers per row, so memory is O(P + T d) instead of O(T P). It costs one more
+      backward, and an error of about √(2/d) in the cosines. Guarantees then hold up to that error,
+      which is too large near stationary points.
+    * Named groups of parameters are balanced separately, each with its own Gramian and weights.
+      Guarantees then hold for the step of each group, and so for their sum.
 
     Args:
-        parameters: a module, a parameter, or several of either; or a mapping of names to such, to
-            balance each group for itself. By default they are found from the graphs: every
-            `nn.Parameter` that at least two losses reach (with one task: all). Once found, it stays
-            shared at steps where tasks are absent; the first step must have all tasks. Other
-            leaves are taken for inputs, which get the plain sum, as long as a parameter is shared:
-            name those that you train, `SharedParameters([model.trunk, tensor])`.
-        measure: a module or parameters, a subset of the shared ones, to take the Gramian on.
-        sketch: d, a few thousand or more, to keep seeded linear sketches instead of rows.
-        chunk_size: how many tasks are differentiated together, by `torch.vmap`. By default they
-            are taken one by one, which was fastest on CPUs and takes the least memory. A task whose
-            gradient is not finite takes the others of its chunk with it.
+        parameters: the shared parameters: a module, a parameter, or several of either; or a mapping
+            from group names to these, to balance each group separately. By default they are found
+            in the autograd graphs: every `nn.Parameter` that at least two losses reach (with one
+            task, all parameters). A parameter that was found stays shared at steps where tasks are
+            absent; the first step must have all tasks. Other leaf tensors count as inputs, and get
+            the gradient of the plain sum, as long as a parameter is shared. If you train such a
+            tensor, name it: `SharedParameters([model.trunk, tensor])`.
+        measure: a module or parameters, a subset of the shared ones, on which to compute the
+            Gramian.
+        sketch: d, a few thousand or more: keep seeded linear sketches of this size instead of rows.
+        chunk_size: how many tasks are differentiated together, with `torch.vmap`. The default, one
+            by one, was fastest on CPUs and needs the least memory. If the gradient of one task is
+            not finite, those of all tasks in its chunk are affected.
 
     Raises:
-        ValueError: no parameters were given, groups overlap or come with `measure` or `sketch`; at
-            a step: the losses share nothing, the graph hides what they share, or tasks are absent
-            before it could be found, `measure` is not part of it, the graph was freed, or it does
-            not support `torch.vmap`.
+        ValueError: no parameters were given, or groups overlap or are combined with `measure` or
+            `sketch`. At a step: the losses share no parameters, the graph hides which ones they
+            share, tasks are absent before these were found, `measure` is not a subset of them, the
+            graph was freed, or it does not support `torch.vmap`.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -113,11 +119,11 @@ class SharedParameters(Source):
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The names of the groups that were given."""
+        """The names of the groups of parameters; empty without groups."""
         return self._groups
 
     def open(self, losses: Mapping[str, Tensor], request: Request) -> GraphGradients:
-        """Over all leaves; over the losses where one weighted backward writes everything."""
+        """Open a step; its ends are all leaves, or the losses if one weighted backward suffices."""
         graph = Graph(losses)
         check_differentiable(graph)
         if not self._given:
@@ -134,27 +140,27 @@ class SharedParameters(Source):
         return GraphGradients(losses, graph, list(leaves), share, request, self._keeping)
 
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
-        """Remember what was found to be shared."""
+        """Remember the parameters that were found to be shared."""
         if gradients is not None and gradients.found is not None:
             found, complete = gradients.found
             self._found.add(found, complete=complete)
 
     def state_dict(self) -> dict[str, Any]:
-        """The shapes of what was found to be shared."""
+        """The shapes of the parameters that were found to be shared."""
         return {} if self._given else self._found.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; what is named here needs nothing."""
+        """Restore what `state_dict` returned; not needed if the parameters are named."""
         if not self._given:
             self._found.load_state_dict(state)
 
     def _share(self, reached: Reached, present: Sequence[str], tasks: tuple[str, ...]) -> Shared:
-        """The shared parameters that a loss reaches, by group; and who reaches the others."""
+        """The shared parameters that a loss reaches, by group, and which tasks reach the others."""
         found = None
         new: list[Tensor] = []
         if self._given:
-            # All of a group, also what only other ranks reach: so the ranks' rows have the same
-            # columns, whichever way each takes through the model.
+            # The whole group, with parameters that only other ranks reach: then rows have the same
+            # columns on all ranks, whatever path each rank takes through the model.
             trained = [[p for p in parameters_of(g) if p.requires_grad] for g in self._given]
             groups = [g if any(p in reached for p in g) else [] for g in trained]
             if not any(groups):
@@ -177,7 +183,7 @@ class SharedParameters(Source):
     def _find(
         self, reached: Reached, present: Sequence[str], num_tasks: int
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The shared parameters, and those of them that two of the present tasks reach."""
+        """The shared parameters, and those among them that at least two present tasks reach."""
         is_complete = len(present) == num_tasks
         if not is_complete and not self._found.complete:
             raise ValueError(
@@ -196,8 +202,8 @@ class SharedParameters(Source):
         parameters_of_two = parameters if len(present) > 1 else []
         chosen = set(parameters_of_two)
         reaches_known = bool(chosen) or any(leaf in self._found for leaf in reached)
-        # In the order in which they were found, which is that of all ranks, also where a rank lacks
-        # a task now and would meet them in another one.
+        # In the order in which they were found: it is the same on all ranks, even if a rank lacks a
+        # task now and would find them in another order.
         known = [leaf for leaf in self._found if leaf.requires_grad]
         known += [leaf for leaf in parameters_of_two if leaf not in self._found]
         shared = (known if reaches_known else []) or parameters or candidates

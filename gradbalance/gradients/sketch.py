@@ -1,4 +1,4 @@
-"""Seeded linear sketches of rows: inner products of long rows from short ones."""
+"""Seeded linear sketches of rows, to estimate inner products of long rows from short ones."""
 
 from collections.abc import Sequence
 
@@ -10,22 +10,22 @@ from gradbalance.gradients.ranks import Ranks, widest_dtype
 
 # Legend: T tasks, d numbers in a sketch.
 
-_PIECE = 1 << 16  # entries at once, so that what is between two steps stays in the cache
+_PIECE = 1 << 16  # the number of entries processed at once, so that intermediates stay in the cache
 
 
 class Sketch:
-    r"""A linear map S from rows [P] to [d] that keeps inner products on average.
+    r"""A random linear map S from rows [P] to [d] that preserves inner products in expectation.
 
     .. math:: (Sx)_k = \sum_{j:\; (j + o) \bmod d = k} s_j x_j, \qquad
         \mathrm{E}\,\langle Sx, Sy \rangle = \langle x, y \rangle
 
-    with s_j = ±1 at random, and o a random shift of each tensor. The standard deviation of a
-    cosine is about √(2/d) at most; with d ≥ P the map is exact. d is prime, so that entries that
-    meet are not those of one column of a weight: those are often large together.
+    with random signs s_j = ±1, and a random shift o for each tensor. The standard deviation of a
+    cosine is at most about √(2/d); with d ≥ P the map is exact. d is prime, so that the entries
+    that are added up do not come from the same column of a weight, which are often large together.
 
     Args:
         size: d, rounded down to a prime.
-        seed: of the signs and the shifts, which are the same on every device and at every step.
+        seed: the seed of signs and shifts, which are the same on every device and at every step.
     """
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
@@ -35,10 +35,10 @@ class Sketch:
 
     @torch.no_grad()
     def apply(self, row: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
-        """The sketch [d] of a row, in float32 or the rows' higher precision.
+        """The sketch [d] of a row, in float32 or the tensors' wider dtype.
 
         Args:
-            row: its gradients, tensor by tensor; None is zero.
+            row: the gradients of the row, tensor by tensor; None stands for zero.
             like: the tensors.
         """
         dtype = torch.float32
@@ -64,7 +64,7 @@ class Sketch:
         return folded
 
     def _draw(self, index: int, gradient: Tensor) -> tuple[Tensor, int]:
-        """The signs and the shift of the tensor at this place: P bytes, drawn once."""
+        """The signs and the shift for the tensor at this index, drawn once; one byte per entry."""
         key = (index, gradient.numel(), gradient.device)
         if key not in self._drawn:
             generator = torch.Generator("cpu").manual_seed(self._seed * 1_000_003 + index)
@@ -80,8 +80,8 @@ def sketched_gram(sketches: Sequence[Tensor], ranks: Ranks | None = None) -> Ten
     """The Gramian of sketches [T, T], in the widest dtype of the device.
 
     Args:
-        sketches: [d] of each row.
-        ranks: where the rows are means over several; the sketch is linear.
+        sketches: the sketch [d] of each row.
+        ranks: the ranks over which rows are averaged; sketches are linear, and averaged too.
     """
     sketches_Td = torch.stack(list(sketches))
     if ranks is not None:

@@ -1,4 +1,4 @@
-"""What every source of gradients does: it opens a step at the call, and answers in its backward."""
+"""The interface of sources: they open a step at the call, and give gradients in its backward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +21,15 @@ Weights = Sequence[Mapping[str, float] | None]
 
 @dataclass(frozen=True)
 class Request:
-    """How a step is to be taken.
+    """How to take a step.
 
     Attributes:
-        heads: whether what the tasks do not share gets "raw" or "weighted" gradients.
-        reuse: whether the weights are likely known, so that nothing needs to be measured.
-        retain_graph: whether the user wants to use the graph again.
-        finite_only: whether a loss that is not finite takes no part.
-        representation: what the user passed as the shared representation.
-        earlier: the micro-batches that belong to the step.
+        heads: whether the parameters that are not shared get "raw" or "weighted" gradients.
+        reuse: whether the weights are probably known already, so that nothing must be measured.
+        retain_graph: whether the user needs the graph again.
+        finite_only: whether tasks whose loss is not finite are left out.
+        representation: the shared representation that the user passed, if any.
+        earlier: the earlier micro-batches of this step.
         tasks: all T tasks.
     """
 
@@ -43,17 +43,23 @@ class Request:
 
 
 class TaskGradients(ABC):
-    """The gradients of one step's tasks, from the call of a `Balancer` to the end of its backward.
+    r"""The gradients of the tasks in one step, from the call of a `Balancer` to its backward's end.
+
+    .. math:: G_{ij} = u^2 \langle g_i, g_j \rangle, \qquad d = u \sum_i w_i g_i
+
+    with g_i [P] the gradient of task i, w [T] the weights, and u (`factor`) the gradient that the
+    balanced loss receives. `measure` computes the gradients, `grams` returns G, and `directions` d.
 
     Attributes:
-        ends: the tensors over which the balanced loss stands: leaves, a representation, or the
-            losses themselves. What `directions` returns for them, autograd carries on from there.
-        graph: what lies behind the losses, where it was walked.
-        found: what was found to be shared, and whether all tasks were there to find it from; None
-            where nothing was looked for.
-        rounding: what rounding does to a gradient, relative to its length: float32's, unless the
-            source knows better. See `numerics.resolution`.
-        sums_rows: whether Gramians are J Jᵀ of rows, by `Rows`, so that they need no check.
+        ends: the tensors at which the backward of the balanced loss ends: leaves, a representation,
+            or the losses themselves. Autograd continues from there, with the gradients that
+            `directions` returns.
+        graph: the autograd graph of the losses, if it was traversed.
+        found: the parameters found to be shared, and whether all tasks were present to find them;
+            None if they were not searched for.
+        rounding: the relative rounding error of a gradient: that of float32, unless the source
+            knows it better. See `numerics.resolution`.
+        sums_rows: whether Gramians are computed as J Jᵀ by `Rows`, so that they need no check.
     """
 
     ends: Sequence[Tensor]
@@ -64,61 +70,67 @@ class TaskGradients(ABC):
 
     @abstractmethod
     def shapes(self) -> object:
-        """What must be the same on all ranks, such as the shapes of what is measured, in order.
+        """Describe what must be the same on all ranks, such as the shapes of measured tensors.
 
-        Asked for only where there are several. Its text is compared; None if nothing must be.
+        Called only with several ranks, which compare its text.
+
+        Returns:
+            An object with a `repr`; None if nothing must be the same.
 
         Raises:
-            ValueError: what is to be measured cannot be told.
+            ValueError: it cannot be determined what to measure.
         """
 
     @abstractmethod
     def replicas(self) -> Sequence[Tensor]:
-        """The parameters that every rank has whole, and that training is to keep alike.
+        """List the parameters of which every rank has a full copy that must stay equal.
 
-        Asked for at the first step only, where there are several ranks.
+        Called only with several ranks, at the first step.
         """
 
     @abstractmethod
     def measure(self, factor: float, *, retain_graph: bool) -> None:
-        """Differentiate as far as the Gramians need.
+        """Compute the gradients that the Gramians need.
 
         Args:
             factor: the gradient that each loss receives.
-            retain_graph: whether the graph must outlive the step.
+            retain_graph: whether the graph is kept after the step.
 
         Raises:
-            ValueError: the graph was freed, or does not hold what is to be measured.
+            ValueError: the graph was freed, or does not contain what must be measured.
         """
 
     @abstractmethod
     def grams(self, tasks: Sequence[str], ranks: Ranks | None) -> list[Tensor | None]:
-        """The Gramian [t, t] of each group, times the square of the factor; None if not measured.
+        """Return the Gramian [t, t] of each group, times the factor squared; None if not measured.
 
         Args:
-            tasks: its rows and columns; those without a loss on this rank have zeros.
-            ranks: the processes over which the gradients are means; None for this one alone.
+            tasks: the t tasks, in the order of rows and columns; a task without a loss on this rank
+                has zeros.
+            ranks: the processes over which gradients are averaged; None for this one alone.
         """
 
     def carried(self, weights: Weights, factor: float) -> Weights:
-        """The weights as they act; those that pass through a loss are rounded to its dtype.
+        """Return the weights as they act: rounded to a loss's dtype if they pass through the loss.
+
+        A weight that overflows because of the factor, a loss scale, becomes infinite: the loss
+        scaler should then lower its scale.
 
         Args:
-            weights: by task, as a solver gave them.
+            weights: by group and task, as the solvers returned them.
             factor: as `measure` received it.
 
         Raises:
-            ValueError: a loss's dtype cannot hold the weight; infinite instead where the factor is
-                a loss scale, which is then to fall.
+            ValueError: a weight by itself is too large for the dtype of its loss.
         """
         return weights
 
     def check(self, tasks: Sequence[str], grams: Iterable[Array]) -> None:
-        """Warn where the numbers show that this source cannot compare these tasks.
+        """Warn if the Gramians show that this source cannot compare these tasks.
 
         Args:
-            tasks: the rows and columns.
-            grams: of the groups that were measured, on the host.
+            tasks: the tasks, in the order of rows and columns.
+            grams: the Gramians of the measured groups, on the host.
         """
         return
 
@@ -126,30 +138,32 @@ class TaskGradients(ABC):
     def directions(
         self, weights: Weights, factor: float, *, retain_graph: bool, wide: bool
     ) -> list[Tensor | None]:
-        """The gradient of each of the `ends`, factor · Σ w_i g_i; None where there is none.
+        """Return the gradient of each of the `ends`, factor · Σ w_i g_i; None where there is none.
 
         Args:
-            weights: by task; a task that is left out takes no part, its head included.
+            weights: by group and task; a task without a weight is left out, head included.
             factor: as `measure` received it.
-            retain_graph: whether the graph must outlive the step.
-            wide: whether rows are summed in the widest dtype, for they nearly cancel.
+            retain_graph: whether the graph is kept after the step.
+            wide: whether rows are summed in the widest dtype, because they nearly cancel.
         """
 
 
 class Source(ABC):
-    """Where the gradients that the tasks share come from.
+    """Interface of a source: it computes the tasks' gradients for a `Balancer`.
+
+    `open` is called with the losses of each step, and `commit` once the step is written.
 
     Attributes:
-        measures_gramian: whether `TaskGradients.grams` gives Gramians.
-        accumulates: whether several micro-batches can make one step.
-        takes_representation: whether `balancer(losses, representation=z)` is for it.
+        measures_gramian: whether `TaskGradients.grams` returns Gramians.
+        accumulates: whether several micro-batches can be accumulated into one step.
+        takes_representation: whether it accepts `balancer(losses, representation=z)`.
     """
 
     measures_gramian: ClassVar[bool]
     accumulates: ClassVar[bool]
     takes_representation: ClassVar[bool]
 
-    # What it was given, for its text.
+    # The arguments it was built with, for its repr.
     _text: str = ""
 
     @final
@@ -159,36 +173,39 @@ class Source(ABC):
     @property
     @abstractmethod
     def groups(self) -> tuple[str, ...]:
-        """The groups of parameters that are balanced each for itself; none where all are one."""
+        """The names of the groups of parameters that are balanced separately; empty without."""
 
     @abstractmethod
     def open(self, losses: Mapping[str, Tensor], request: Request) -> TaskGradients:
-        """Look at the graphs and say where the balanced loss stands; no value is looked at.
+        """Open a step: inspect the autograd graphs, but no values.
 
         Args:
             losses: by task, each a tensor of one element with a graph.
-            request: how the step is to be taken.
+            request: how to take the step.
+
+        Returns:
+            The gradients of this step, not computed yet.
 
         Raises:
-            ValueError: the graph does not hold, or hides, what is to be measured.
+            ValueError: the graph does not contain, or hides, what must be measured.
         """
 
     @abstractmethod
     def commit(self, gradients: TaskGradients | None, *, freed: bool) -> None:
-        """Remember what later steps need, once a step was written.
+        """Remember what later steps need, after a step was written.
 
         Args:
-            gradients: of that step; None where nothing was learned from it.
-            freed: whether the graph was freed, and what belongs to it can be let go.
+            gradients: those of that step; None if the step was skipped.
+            freed: whether the graph was freed, so that references to it can be dropped.
         """
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """What decides later steps, as plain Python values."""
+        """Return the state that affects later steps, as plain Python values."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; a state that does not fit raises ValueError."""
+        """Restore what `state_dict` returned; raises ValueError if the state does not fit."""
 
 
 class StatelessSource(Source):
@@ -201,4 +218,4 @@ class StatelessSource(Source):
 
     @final
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore, whatever another source remembered."""
+        """Nothing to restore; the state of any other source is accepted."""

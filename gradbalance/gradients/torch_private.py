@@ -1,8 +1,8 @@
-"""What is used of torch that its releases may change, each with a way to do without it.
+"""The private names of torch that are used, each with a fallback for releases that lack it.
 
-No other file reads a private name of torch but `gradbalance/eager.py`, which is about the compiler.
-Some are faster than what is public, some are the only way to see something. `available` looks each
-one up when it is used, so that tests can take it away.
+No other file uses private names of torch, except `gradbalance/eager.py` for the compiler. Some are
+faster than public functions, others are the only way to get some information. `available` looks up
+each one when it is used, so that tests can remove it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,18 +15,18 @@ from torch.autograd.graph import GradientEdge, Node
 
 
 def available(name: str) -> Any:
-    """A private attribute of torch by its path; None where this release lacks it."""
+    """A private attribute of torch by its path; None if this release lacks it."""
     found: Any = torch
     for part in name.split("."):
         found = getattr(found, part, None)
     return found
 
 
-# Looked up once: it is called once a task and step.
+# Looked up once, because it is called once per task and step.
 _run_backward = available("autograd.Variable._execution_engine.run_backward")
 
 
-# Runs of autograd's engine, without what `torch.autograd` checks for each tensor anew.
+# Runs of autograd's engine, without the checks that `torch.autograd` repeats for each tensor.
 def gradients_of(
     outputs: Sequence[Tensor | GradientEdge],
     inputs: Sequence[Tensor | GradientEdge],
@@ -34,13 +34,13 @@ def gradients_of(
     *,
     retain_graph: bool,
 ) -> Sequence[Tensor | None]:
-    """The gradient of each input, None where it is not reached; `.grad` stays as it is.
+    """The gradient of each input, or None if it is not reached; `.grad` does not change.
 
     Args:
-        outputs: with a graph.
+        outputs: tensors or edges with a graph.
         inputs: at least one.
         upstream: the gradients of the outputs, in their shapes and dtypes.
-        retain_graph: whether the graph must outlive this.
+        retain_graph: whether the graph is kept afterwards.
     """
     if _run_backward is None:
         found: Sequence[Tensor | None] = torch.autograd.grad(
@@ -58,12 +58,12 @@ def gradients_of(
 
 
 def carry_on(ends: Sequence[Tensor], gradients: Sequence[Tensor], *, retain_graph: bool) -> None:
-    """Go on with a backward from these tensors to the leaves, and add to their `.grad`.
+    """Continue a backward from these tensors to the leaves, and add to their `.grad`.
 
     Args:
         ends: leaves, or tensors with a graph; at least one.
-        gradients: of the ends, in their shapes and dtypes.
-        retain_graph: whether the graph must outlive this.
+        gradients: the gradients of the ends, in their shapes and dtypes.
+        retain_graph: whether the graph is kept afterwards.
     """
     if _run_backward is None:
         torch.autograd.backward(ends, gradients, retain_graph=retain_graph)
@@ -75,25 +75,28 @@ def carry_on(ends: Sequence[Tensor], gradients: Sequence[Tensor], *, retain_grap
 
 # The backward that is running on this thread, if there is one.
 def running_backward() -> int:
-    """Its number; -1 if there is none, or if it cannot be known."""
+    """The number of the running backward; -1 if there is none, or it is unknown."""
     current = available("_C._current_graph_task_id")
     return -1 if current is None else int(current())
 
 
 def running_backward_retains() -> bool:
-    """Whether it was called with retain_graph=True; False where that cannot be known."""
+    """Whether the running backward has retain_graph=True; False if that is unknown."""
     retains = available("_C._autograd._get_current_graph_task_keep_graph")
     return bool(retains and retains())
 
 
 def running_backward_needs(nodes: Iterable[Node]) -> bool:
-    """Whether it, and there is one, will pass one of these nodes; False where nothing tells."""
+    """Whether the running backward will run any of these nodes; False if that is unknown.
+
+    There must be a running backward.
+    """
     will_execute = available("_C._will_engine_execute_node")
     return will_execute is not None and any(map(will_execute, nodes))
 
 
 def after_running_backward(callback: Callable[[], None]) -> None:
-    """Call this once it has written all it writes.
+    """Call this once the running backward has written all gradients.
 
     Raises:
         RuntimeError: this release of torch has no way to do that.
@@ -108,10 +111,10 @@ def after_running_backward(callback: Callable[[], None]) -> None:
 
 
 def backwards_told(to: Callable[[bool], None]) -> AbstractContextManager[None]:
-    """A context in which `to` is called before a backward begins, and may refuse it by an error.
+    """A context in which `to` is called before each backward, and may stop it with an error.
 
     Args:
-        to: called with whether that backward adds to `.grad`. Nothing calls it where a release of
+        to: called with whether that backward adds to `.grad`. It is not called if a release of
             torch keeps its engine elsewhere.
     """
     engine = available("autograd.Variable._execution_engine")
@@ -127,7 +130,7 @@ def _told(engine: Any, to: Callable[[bool], None]) -> Iterator[None]:
         yield
     finally:
         telling.active = False
-        # Another thread may have put its own there meanwhile.
+        # Another thread may have replaced the engine meanwhile.
         if variable._execution_engine is telling:
             variable._execution_engine = engine
 
@@ -146,17 +149,17 @@ class _TellingEngine:
         return getattr(self._engine, name)
 
 
-# What a tensor, or a node of the graph, does not say publicly.
+# Properties of tensors and of graph nodes that are not public.
 def outputs_of(node: Node) -> Sequence[Any] | None:
-    """The shape and the dtype of each tensor that a node returned in the forward pass.
+    """The shape and dtype of each tensor that a node returned in the forward pass.
 
-    None where they cannot be known.
+    None if they are unknown.
     """
     return getattr(node, "_input_metadata", None)
 
 
 def holders_of(tensor: Tensor) -> int | None:
-    """How many hold the memory of a tensor; None where it cannot be known."""
+    """The number of references to the memory of a tensor; None if it is unknown."""
     count = available("_C._storage_Use_Count")
     if count is None or tensor.layout != torch.strided or type(tensor) is not Tensor:
         return None
@@ -164,21 +167,21 @@ def holders_of(tensor: Tensor) -> int | None:
 
 
 def hooks_of(tensor: Tensor) -> dict[int, Any]:
-    """The hooks that see the gradient of a tensor before it is used."""
+    """The hooks that are called with the gradient of a tensor before it is used."""
     return getattr(tensor, "_backward_hooks", None) or {}
 
 
 def hooks_after_accumulation(tensor: Tensor) -> dict[int, Any]:
-    """The hooks that fire once a gradient was added to `.grad` of a leaf."""
+    """The hooks that are called after a gradient was added to `.grad` of a leaf."""
     return getattr(tensor, "_post_accumulate_grad_hooks", None) or {}
 
 
 @contextmanager
 def suspended(hooks: Iterable[dict[int, Any]]) -> Iterator[None]:
-    """Keep hooks from firing; they are back afterwards.
+    """A context without these hooks; they are restored afterwards.
 
     Args:
-        hooks: those of some tensors.
+        hooks: the dictionaries of hooks of some tensors.
     """
     saved = [(of_tensor, dict(of_tensor)) for of_tensor in hooks if of_tensor]
     try:
@@ -191,13 +194,13 @@ def suspended(hooks: Iterable[dict[int, Any]]) -> Iterator[None]:
 
 
 def is_flattened(parameter: Tensor) -> bool:
-    """Whether FSDP1 made it of several parameters."""
+    """Whether FSDP1 made this parameter from several ones."""
     return getattr(parameter, "_fsdp_flattened", False)
 
 
-# One call each, where `reshape`, `cat`, `split` and `view` are many.
+# One call each, instead of many calls of `reshape`, `cat`, `split` and `view`.
 def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """The entries of dense tensors of one dtype, as one vector."""
+    """The entries of dense tensors with the same dtype, as one vector."""
     flatten = available("_utils._flatten_dense_tensors")
     if flatten is None:
         return torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -207,7 +210,7 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 def parted(vector: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
     """Views of the parts of a vector, in the shapes of these tensors."""
     unflatten = available("_utils._unflatten_dense_tensors")
-    # In some releases, 2.6 among them, parts without an entry lose their shape.
+    # In some releases, such as 2.6, empty parts lose their shape.
     if unflatten is None or 0 in map(Tensor.numel, like):
         parts = torch.split(vector, [tensor.numel() for tensor in like])
         return [part.view(tensor.shape) for part, tensor in zip(parts, like, strict=True)]

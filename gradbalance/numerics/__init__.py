@@ -1,4 +1,4 @@
-"""Mathematics on T×T matrices, in float64 NumPy: problems, not methods of any paper."""
+"""The mathematical problems that solvers are built on, for T×T matrices, in float64 NumPy."""
 
 from gradbalance.numerics.adam import adam_step
 from gradbalance.numerics.barrier import BarrierPoint, barrier_point

@@ -1,4 +1,4 @@
-"""An exact active-set method for the point of least norm in a convex hull."""
+"""An exact active-set method for the minimum-norm point of a convex hull."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT, Certificate, certify
 
-# Damped by its size times this, a Gramian's diagonal outweighs all else.
+# With T times this as damping, the diagonal of a Gramian dominates its other entries.
 _ENOUGH = 100.0
 
 
@@ -16,31 +16,31 @@ def active_set(
 ) -> tuple[Array, Certificate, int]:
     """Solve min wᵀGw over the simplex by a sequence of problems on the affine hull of a support.
 
-    Wolfe's method on the Gramian: the row that gains most joins the support, the point moves
-    towards the minimiser over the affine hull of the support, and the row whose weight reaches
-    zero on the way leaves it. The norm falls at every step, so no support comes twice, and the
-    method ends after finitely many: about as many as the support has members. It starts from the
-    support that exchanging many rows at once suggests, which usually is the right one.
+    Wolfe's method on the Gramian: the row with the largest gain joins the support, the point moves
+    towards the minimiser over the affine hull of the support, and a row whose weight reaches zero
+    on the way leaves the support. The norm decreases at every step, so no support occurs twice, and
+    the method ends after finitely many steps: about as many as the support has rows. It starts from
+    the support that exchanging many rows at once finds, which is usually the right one.
 
     Args:
         gram: The Gramian G [T, T], its largest entry of order 1 and its diagonal positive.
         norms: The norms √G_ii [T].
         tol: The relative gap of the certificate.
-        max_steps: The number of affine problems to solve at most.
+        max_steps: The largest number of affine problems to solve.
 
     Returns:
         The last weights [T], their certificate and the number of steps.
 
     References:
         Wolfe, Finding the nearest point in a polytope, Mathematical Programming 11, 1976. Here
-        the corral may be affinely dependent: the affine problem is damped instead of refused.
+        the corral may be affinely dependent: the affine problem is damped instead of rejected.
     """
     system = damped(gram)
     weights, certificate, num_steps = _exchange(gram, system, norms, tol, max_steps)
     member = weights > 0.0
     while certificate.worst > 1.0 and num_steps < max_steps:
         lacking = ~member & (certificate.ratios > 1.0)
-        if lacking.any():  # else a member's gap is worst, left by rounding
+        if lacking.any():  # else the worst gap is that of a member, caused by rounding
             member[np.where(lacking, certificate.gaps / norms, -np.inf).argmax()] = True
         while num_steps < max_steps:
             num_steps += 1
@@ -65,10 +65,10 @@ def active_set(
 def _exchange(
     gram: Array, system: Array, norms: Array, tol: float, max_steps: int
 ) -> tuple[Array, Certificate, int]:
-    """The same in haste, as long as the norm falls: all rows that gain join at once.
+    """A faster variant, as long as the norm decreases: all rows with a gain join at once.
 
-    Those of negative weight leave at once, too. Beside the shortest row alone, a row is of use
-    only where ⟨g_i, g_shortest⟩ < ‖g_shortest‖²: with these rows it begins.
+    All rows with a negative weight leave at once, too. It starts with the rows that are useful in
+    addition to the shortest one, those with ⟨g_i, g_shortest⟩ < ‖g_shortest‖².
     """
     num_tasks, shortest = norms.size, norms.argmin()
     member = gram[shortest] < gram[shortest, shortest]
@@ -101,7 +101,7 @@ def _exchange(
 
 
 def _newton_direction(system: Array, products: Array) -> tuple[Array, float]:
-    """The step δ from w with products Gw to the minimiser over Σw = 1, and its best multiple."""
+    """The step δ from w (given Gw) to the minimiser over Σw = 1, and the best multiple of it."""
     right_sides = np.ones((2, products.size))
     right_sides[0] = products
     (newton, constant), is_convex = damped_solve(system, right_sides)
@@ -118,12 +118,12 @@ def _block(system: Array, support: NDArray[np.intp]) -> Array:
 
 
 def damped(gram: Array) -> Array:
-    """G made positive definite, which moves no minimiser.
+    """Make G positive definite without moving any minimiser.
 
-    A constant added to all of G changes nothing between weights of equal sum, and makes the matrix
-    regular where the rows are linearly, but not affinely, dependent. Where they are affinely
-    dependent too, damping at the level of rounding turns the missing minimiser into a long step
-    downhill.
+    A constant added to all entries of G makes no difference between weights of equal sum, and makes
+    the matrix regular if the rows are linearly, but not affinely, dependent. If they are affinely
+    dependent too, there may be no minimiser; damping at the level of rounding then gives a long
+    step downhill.
     """
     diagonal = gram.diagonal()
     system: Array = gram + diagonal[diagonal.argmin()]
@@ -132,13 +132,13 @@ def damped(gram: Array) -> Array:
 
 
 def damped_solve(system: Array, right_sides: Array) -> tuple[Array, bool]:
-    """Solve for right sides [K, T] with `damped` of G, or with a block of it.
+    """Solve for right-hand sides [K, T] with `damped(G)`, or with a block of it.
 
-    More damping is needed, and False returned, where G is not convex: by rounding, or because it
-    came with less than float64's accuracy.
+    If G is not positive definite, because of rounding or because it is less precise than float64,
+    more damping is used, and False is returned.
 
     Raises:
-        LinAlgError: no damping helps, as the diagonal is not positive.
+        LinAlgError: no damping helps, because the diagonal is not positive.
     """
     matrix, damping = system, len(system) * UNIT
     while True:

@@ -1,4 +1,4 @@
-"""One step of Adam on a small vector, free of scale."""
+"""One step of Adam on a small vector, independent of the gradient's scale."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_number
 
-_LARGEST = 1e150  # of a gradient, for its square to stay within float64
+_LARGEST = 1e150  # of a gradient, so that its square stays within float64
 
 
 def adam_step(
@@ -25,10 +25,10 @@ def adam_step(
 
     Args:
         x: The variables [T].
-        gradient: The gradient g [T], taken for 1e150 where it is larger than that.
-        moments: The first moments m [T] and the second moments v [T]; zeros at first.
-        num_steps: The steps taken before this one, a number or, where elements have been updated
-            at different times, an array [T].
+        gradient: The gradient g [T], clipped to ±1e150.
+        moments: The first moments m [T] and the second moments v [T]; initially zeros.
+        num_steps: The number of steps before this one; an array [T] if elements have been updated
+            different numbers of times.
         lr: The learning rate.
         betas: The decay rates (β₁, β₂) of the moments, each in [0, 1).
 
@@ -45,8 +45,8 @@ def adam_step(
         array([0.9, 1. ])
 
     References:
-        Kingma and Ba, 2015, arXiv:1412.6980. Deviating, the constant ε = 1e-8 is left out: it would
-        make the step depend on the gradient's scale.
+        Kingma and Ba, 2015, arXiv:1412.6980. Unlike there, the constant ε = 1e-8 is left out,
+        because it would make the step depend on the scale of the gradient.
     """
     for index, beta in enumerate(betas):
         check_number(f"betas[{index}]", beta, "[0, 1)")

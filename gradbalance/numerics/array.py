@@ -1,4 +1,4 @@
-"""What all mathematics here is on, and the only kind of array that solvers and reports hold."""
+"""The array type of all numerics, and the only one in solvers and reports."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""A ball around a combination of rows, and what is optimal in it for the row worst served."""
+"""A ball around a combination of rows, and its optimal point for the row with the least product."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from gradbalance.numerics.gramian import rounding_of
 
 
 class BallPoint(NamedTuple):
-    """Weights on the simplex and the scale μ, with what they are worth."""
+    """Weights on the simplex and the scale μ, with their certificate."""
 
     weights: Array
     scale: float
@@ -22,14 +22,14 @@ class BallPoint(NamedTuple):
 
 
 class Ball(NamedTuple):
-    """The ball ‖d − Jᵀp‖ ≤ radius, of rows none of which is zero."""
+    """The ball ‖d − Jᵀp‖ ≤ radius, for nonzero rows."""
 
     gram: Array
     norms: Array
     center: Array  # p
     products: Array  # b = Gp
     square: float  # ‖Jᵀp‖²
-    radius: float  # c‖Jᵀp‖, zero where ‖Jᵀp‖ is zero to rounding
+    radius: float  # c‖Jᵀp‖; zero if ‖Jᵀp‖ is zero up to rounding
     tol: float
     rounding: float  # of products, relative to the norms: T·ε or more
 
@@ -37,8 +37,8 @@ class Ball(NamedTuple):
     def around(cls, center: Array, gram: Array, radius: float, tol: float) -> "Ball":
         """The ball around Jᵀp whose radius is a multiple of ‖Jᵀp‖.
 
-        Without its missing part a Gramian of low precision would take rows with large weights for
-        ones that cancel, and no bound would hold them. The radius is that of the Gramian as given.
+        A Gramian of low precision is damped; otherwise rows with large weights would seem to
+        cancel, and their weights would be unbounded. The radius is that of the undamped Gramian.
         """
         norms = np.sqrt(gram.diagonal())
         rounding = rounding_of(gram / norms / norms[:, None])
@@ -67,21 +67,21 @@ class Ball(NamedTuple):
         slack = self.tol * wanted + 2 * self.norms.size * UNIT * mean**2
         misfit = abs(found - wanted) / slack
         rests = found <= 0.5 * rounding * mean**2
-        if found <= wanted + slack:  # inside the ball: there the least product must be zero
+        if found <= wanted + slack:  # inside the ball, the smallest product must be zero
             rest = abs(least) / (rounding * float(total @ self.norms) * mean)
             rests, misfit = rests or rest <= 1.0, min(misfit, rest)
         return BallPoint(weights, scale, max(gap, misfit), rests)
 
     def reached(self, point: BallPoint) -> BallPoint:
-        """The same with a μ that is large enough for ‖Jᵀw/μ‖ not to exceed the radius."""
+        """The point with μ increased, if needed, so that ‖Jᵀw/μ‖ does not exceed the radius."""
         square = max(float(point.weights @ self.gram @ point.weights), 0.0)
         return point._replace(scale=max(point.scale, math.sqrt(square) / self.radius))
 
     def on_support(self, support: NDArray[np.intp]) -> tuple[Array, float]:
         """The solution on the affine hull of a support: weights [t] of sum 1 and μ.
 
-        There w = w₀ + μw₁ and ‖Jᵀw‖² = ‖Jᵀw₀‖² + μ²‖Jᵀw₁‖². Where that is nowhere c‖g₀‖μ, the
-        direction w₁ of growing μ is returned, with μ = ∞.
+        There w = w₀ + μw₁ and ‖Jᵀw‖² = ‖Jᵀw₀‖² + μ²‖Jᵀw₁‖². If ‖Jᵀw‖ equals c‖g₀‖μ for no μ, the
+        direction w₁ for growing μ is returned, with μ = ∞.
         """
         gram = self.gram
         if support.size < self.norms.size:

@@ -1,4 +1,4 @@
-"""The point where a quadratic form and a barrier at zero balance."""
+"""The minimum of a quadratic form with a barrier at zero."""
 
 from typing import NamedTuple
 
@@ -14,15 +14,15 @@ from gradbalance.numerics.status import Status
 
 
 class BarrierPoint(NamedTuple):
-    """Positive weights w with Gw = p ∘ w^(−power), and what certifies them.
+    """Positive weights w with Gw = p ∘ w^(−power), and their certificate.
 
     Attributes:
-        weights: The weights w [T], all positive where `CONVERGED`.
-        status: `CONVERGED`, `STATIONARY` where no solution exists, or `STEP_LIMIT`.
+        weights: The weights w [T], all positive if `CONVERGED`.
+        status: `CONVERGED`, `STATIONARY` if no solution exists, or `STEP_LIMIT`.
         num_steps: The number of Newton steps taken.
-        certificate: The worst row of |(Gw)_i − u_i| / (tol·u_i + T·ε·S·√G_ii), with u_i =
-            p_i·w_i^(−power), S = Σ_j w_j √G_jj and ε the float64 unit. At most 1 where certified.
-            Where `STATIONARY`, wᵀGw / (r·S)² instead, with the resolution r.
+        certificate: The largest |(Gw)_i − u_i| / (tol·u_i + T·ε·S·√G_ii) of any row, with
+            u_i = p_i·w_i^(−power), S = Σ_j w_j √G_jj and ε the float64 unit roundoff. Certified if
+            at most 1. If `STATIONARY`, wᵀGw / (r·S)² instead, with r the resolution.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, barrier_point
@@ -52,22 +52,24 @@ def barrier_point(
 
         min_w ½wᵀGw − Σ_i p_i φ(w_i)   over w > 0,   φ'(w) = w^(−power)
 
-    A solution exists, and is unique, exactly where zero is not in the convex hull of the rows of
-    J, G = J Jᵀ. Where it is, or rounding leaves it in doubt, Jᵀw is zero to rounding and the
-    weights, which would be infinite, are brought to Σ_i w_i √G_ii = T; those of the min-norm point
-    of the rows of length 1 if there are no others. If there are zero rows, they share the weight T.
+    A solution exists, and is unique, if and only if zero is not in the convex hull of the rows of
+    J, with G = J Jᵀ. Otherwise, and if rounding makes this uncertain, Jᵀw is zero up to rounding.
+    The weights, which would be infinite, are then rescaled to Σ_i w_i √G_ii = T; if there are no
+    other weights, those of the minimum-norm point of the normalised rows are used. Zero rows, if
+    there are any, share the weight T.
 
-    The variables are x_i = w_i √G_ii, for which the matrix is that of the cosines and rows of any
-    length are alike; from the solution for orthogonal rows, damped Newton steps go downhill. They
-    stop where rounding leaves it in doubt whether there is a solution, and the min-norm point says.
+    The variables are x_i = w_i √G_ii, so that the matrix is that of the cosines and the lengths of
+    rows do not matter. Damped Newton steps start from the solution for orthogonal rows. They stop
+    if rounding makes it uncertain whether a solution exists; the minimum-norm point then decides.
 
     Args:
-        gram: The Gramian G [T, T], as `as_gramian` returns it: that it is one is not checked again.
+        gram: The Gramian G [T, T], as returned by `as_gramian`; it is not checked again.
         power: The exponent, positive.
         preferences: The factors p [T], positive; ones by default.
-        tol: The relative residual allowed, beside rounding; see `BarrierPoint`.
-        max_steps: The Newton steps to take at most; a dozen are usual, more for powers far from 1.
-        finest: How exactly directions are known, where float64 knows them better; see `resolution`.
+        tol: The relative residual allowed in addition to rounding; see `BarrierPoint`.
+        max_steps: The limit of Newton steps; a dozen are usual, more for powers far from 1.
+        finest: The resolution of directions, if it is coarser than that of float64; see
+            `resolution`.
 
     Returns:
         The weights, with status and certificate.
@@ -98,7 +100,7 @@ def barrier_point(
         return BarrierPoint(weights, Status.STATIONARY, 0, 0.0)
     cosines = gram / norms / norms[:, None]
     # Orthogonal rows have the solution w_i = (p_i/G_ii)^share. The equation in x keeps its form
-    # when units and x share a factor, so that the largest unit may be 1.
+    # if units and x are divided by the same factor, chosen so that the largest unit is 1.
     share = 1.0 / (1.0 + power)
     units = factors**share * norms ** (1.0 - 2.0 * share)
     scale = float(units.max())
@@ -121,6 +123,6 @@ def barrier_point(
 
 
 def _at_rest(cosines: Array, x: Array, finest: float) -> tuple[Array, float]:
-    """The x scaled to the sum T, and xᵀGx over what counts as zero: at most 1 at rest."""
+    """The x rescaled to the sum T, and xᵀGx over what counts as zero: at most 1 if stationary."""
     x = x * (x.size / float(x.sum()))
     return x, max(float(x @ cosines @ x), 0.0) / (finest * x.size) ** 2

@@ -1,4 +1,4 @@
-"""The least of a quadratic form above lower bounds, for many bounds that share one Gramian."""
+"""The minimum of a quadratic form above lower bounds, for many bounds with the same Gramian."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from gradbalance.numerics.status import Status
 
 
 class BoundedMinima(NamedTuple):
-    """Points of least vᵀGv above their bounds, with what certifies them.
+    """The minimisers v of vᵀGv above lower bounds, and their certificate.
 
     Attributes:
         points: The points v [K, T], v ≥ u in every entry.
-        status: Whether the certificate holds, and whether √(vᵀGv) is zero to rounding for all v.
-        num_steps: The number of systems of equations that were solved; 0 where v = u throughout.
-        certificate: The worst of −(Gv)_i, or |(Gv)_i| where v_i > u_i, over 2·T·ε·√G_ii·S, with
-            S = Σ_j |v_j| √G_jj and ε the float64 unit. At most 1 where certified. Where G has
-            less than float64's accuracy, as much as makes it positive definite takes ε's place.
+        status: Whether the certificate holds, and whether √(vᵀGv) is zero up to rounding for all v.
+        num_steps: The number of linear systems that were solved; 0 if v = u everywhere.
+        certificate: The largest −(Gv)_i, or |(Gv)_i| where v_i > u_i, divided by 2·T·ε·√G_ii·S,
+            with S = Σ_j |v_j| √G_jj and ε the float64 unit roundoff. Certified if at most 1. If G
+            is less precise than float64, the damping that makes it positive definite replaces ε.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, bounded_minima
@@ -38,23 +38,23 @@ class BoundedMinima(NamedTuple):
 
 
 def bounded_minima(gram: Array, lower: ArrayLike) -> BoundedMinima:
-    """Minimise a quadratic form above lower bounds, exactly, for K bounds that share it.
+    """Minimise a quadratic form above lower bounds, exactly, for K vectors of bounds.
 
         min_v vᵀGv   over v ≥ u,   with G = J Jᵀ
 
-    Jᵀv is the projection of Jᵀu onto the cone {d: Jd ≥ 0}, and unique; v is too where G is
+    Jᵀv is the projection of Jᵀu onto the cone {d: Jd ≥ 0}, and is unique; v is unique if G is
     regular. A zero row is no constraint; its v_i is u_i.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
-            that it is one is not checked again.
+        gram: The Gramian G [T, T] of the rows of J [T, P], as returned by `as_gramian`; it is not
+            checked again.
         lower: The bounds u [K, T], or [T] for one problem.
 
     Returns:
         The points, with status and certificate.
 
     Raises:
-        ValueError: If the bounds do not fit it or are not finite.
+        ValueError: If the bounds do not fit the Gramian or are not finite.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, bounded_minima

@@ -1,4 +1,4 @@
-"""Checks of arguments, whose errors say what was given and what would be right."""
+"""Checks of arguments; the errors say what was found and what is valid."""
 
 import functools
 from collections.abc import Collection
@@ -26,19 +26,19 @@ def check_number(argument: str, found: object, interval: Interval) -> None:
 
 
 def check_count(argument: str, found: object, *, least: int = 0) -> None:
-    """Raise a ValueError unless an argument is a whole number that is large enough."""
+    """Raise a ValueError unless an argument is a whole number of at least `least`."""
     if isinstance(found, bool) or not isinstance(found, int | np.integer) or found < least:
         raise ValueError(f"{argument} must be an integer of at least {least}; found {found!r}")
 
 
 def check_choice(argument: str, found: object, choices: Collection[object]) -> None:
-    """Raise a ValueError unless an argument is one of its choices."""
+    """Raise a ValueError unless an argument is one of the choices."""
     if found not in choices:
         raise ValueError(f"{argument} must be one of {list(choices)}; found {found!r}")
 
 
 def is_number(found: object, interval: Interval) -> bool:
-    """Whether something is a real number, which a bool is not, in an interval."""
+    """Whether something is a real number (not a bool) in an interval."""
     if isinstance(found, bool) or not isinstance(found, int | float | np.integer | np.floating):
         return False
     low, high = _ends(interval)

@@ -1,4 +1,4 @@
-"""Complementary pairs of a strictly convex problem, for many right sides that share its matrix."""
+"""Linear complementarity problems with a positive definite matrix, for many offsets at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,27 +6,27 @@ from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 
 from gradbalance.numerics.array import Array
 
-_MAX_EXCHANGES = 10  # more than are needed where it works
-_FEW = 16  # entries, for which a full system costs less than picking out its free part
+_MAX_EXCHANGES = 10  # more than are needed if exchanging works at all
+_FEW = 16  # up to this many entries, a full system costs less than selecting its free part
 
 
 def complementary(matrix: Array, offsets: Array, sizes: Array, unit: float) -> tuple[Array, int]:
-    """Find the x of each of K problems with x ≥ 0, y = Mx + q ≥ 0 and x_i y_i = 0.
+    """Solve K problems for x, with x ≥ 0, y = Mx + q ≥ 0 and x_i y_i = 0.
 
-    These are the optimality conditions of min ½xᵀMx + qᵀx over x ≥ 0. Which entries are free, that
-    is not held at 0, is guessed for all K problems at once; then all entries on the wrong side are
-    exchanged until there are none. That may cycle, and where it has not ended soon, descent over
-    one entry at a time finishes it: the objective falls, so that no set of free entries comes
-    twice.
+    These are the optimality conditions of min ½xᵀMx + qᵀx over x ≥ 0. An entry is free if it is not
+    held at 0. The free entries are guessed for all K problems at once; then all entries that
+    violate a condition are exchanged until there are none. This may cycle. If it does not end soon,
+    a descent method that changes one entry at a time finishes it; its objective decreases, so no
+    set of free entries occurs twice.
 
     Args:
         matrix: M [T, T], symmetric and positive definite, its diagonal of order 1.
         offsets: q [K, T].
-        sizes: [K] the size of the terms that were summed to q, if it was.
-        unit: rounding, relative to sizes + Σ|x|: what y may fall short of 0 by.
+        sizes: [K] the size of the terms that q is a sum of, if it is one.
+        unit: the rounding error allowed below 0 in y, relative to sizes + Σ|x|.
 
     Returns:
-        x [K, T], and the number of systems of equations that were solved.
+        The solutions x [K, T], and the number of linear systems that were solved.
 
     References:
         Júdice and Pires, A block principal pivoting algorithm for large-scale strictly monotone
@@ -59,9 +59,9 @@ def complementary(matrix: Array, offsets: Array, sizes: Array, unit: float) -> t
 
 
 def _likely_free(matrix: Array, offsets: Array) -> NDArray[np.bool_]:
-    """Guess: those that a few steps of accelerated projected gradients make positive.
+    """Guess the free entries with a few steps of accelerated projected gradient descent.
 
-    Where there are few entries, or few problems, exchanging is cheaper than a good guess.
+    With few entries or few problems, exchanging is cheaper than a good guess.
     """
     num_steps = min(offsets.shape) // 4
     if num_steps < 2:
@@ -79,10 +79,10 @@ def _likely_free(matrix: Array, offsets: Array) -> NDArray[np.bool_]:
 
 
 def _minimisers(matrix: Array, offsets: Array, free: NDArray[np.bool_]) -> Array:
-    """The same as `_minimiser` for many at once.
+    """The same as `_minimiser`, for many problems at once.
 
-    For a handful of entries, calls take the time and not the numbers: then all are solved for in
-    one call, with equations x_i = 0 for the held entries.
+    With few entries, the overhead of calls dominates, so all problems are solved in one call, with
+    equations x_i = 0 for the held entries.
     """
     if len(matrix) > _FEW or len(offsets) < 3:
         return np.array([_minimiser(matrix, *one) for one in zip(offsets, free, strict=True)])
@@ -91,7 +91,7 @@ def _minimisers(matrix: Array, offsets: Array, free: NDArray[np.bool_]) -> Array
 
 
 def _minimiser(matrix: Array, offset: Array, free: NDArray[np.bool_]) -> Array:
-    """The x that minimises ½xᵀMx + qᵀx where all but the free entries are 0."""
+    """The x that minimises ½xᵀMx + qᵀx, with all entries at 0 except the free ones."""
     point = np.zeros(offset.size)
     chosen = free.nonzero()[0]
     if chosen.size:
@@ -103,16 +103,16 @@ def _minimiser(matrix: Array, offset: Array, free: NDArray[np.bool_]) -> Array:
 def _descend(
     matrix: Array, offset: Array, point: Array, size: float, unit: float
 ) -> tuple[Array, int]:
-    """Descend from a point x ≥ 0: to the minimiser over the free entries, freeing one at a time.
+    """Descend from a point x ≥ 0 to the minimiser over the free entries, freeing one at a time.
 
-    Where an entry reaches 0 on the way, it is held there and the way goes on from there. The way
-    is solved for and not its end, whose rounding could exceed the way: then an entry that was just
-    freed would seem to end below 0, be held again, and so on.
+    An entry that reaches 0 on the way is held there, and the descent continues. The step is
+    computed, not the end point: the rounding error of the latter could exceed the step, so that an
+    entry that was just freed would seem to end below 0, be held again, and so on.
     """
     free = point > 0.0
     slopes = matrix.dot(point) + offset
     num_steps = 0
-    while num_steps < 20 * offset.size + 50:  # 2·T were enough; the certificate would tell
+    while num_steps < 20 * offset.size + 50:  # 2·T were enough; a certificate would tell
         num_steps += 1
         way = _minimiser(matrix, slopes, free)
         target = point + way
@@ -129,7 +129,7 @@ def _descend(
         slopes = matrix.dot(point) + offset
         allowed = unit * (size + point.sum())
         if np.abs(slopes * free).max() > allowed:
-            continue  # rounding of a start far off is left
+            continue  # rounding errors remain from a distant start
         held = np.where(free, 0.0, slopes)
         entering = int(held.argmin())
         if held[entering] >= -allowed:

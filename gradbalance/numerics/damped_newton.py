@@ -1,4 +1,4 @@
-"""Damped Newton steps, of a length in closed form, for a quadratic form with a barrier at zero."""
+"""Damped Newton steps, with closed-form lengths, for a quadratic form with a barrier at zero."""
 
 import math
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from scipy.linalg.lapack import dposv  # type: ignore[import-untyped]
 from gradbalance.numerics.array import Array
 from gradbalance.numerics.certificate import UNIT
 
-_DOUBT = 1e-8  # the least that rounding may be, relative to a row's target, to be felt
-_LEAST = 1e-250  # of a variable, for its powers and quotients to stay within float64
+_DOUBT = 1e-8  # the rounding error, relative to a row's target, from which it is significant
+_LEAST = 1e-250  # of a variable, so that its powers and quotients stay within float64
 
 
 class Descent(NamedTuple):
-    """Where the steps ended; solved where `worst` is at most 1."""
+    """Where the steps ended; the problem is solved if `worst` is at most 1."""
 
     x: Array
     worst: float
     num_steps: int
-    in_doubt: bool  # whether rounding leaves it open if there is a solution
+    in_doubt: bool  # whether rounding makes it uncertain that a solution exists
 
 
 def damped_newton(
@@ -36,28 +36,29 @@ def damped_newton(
 
         min_x ½xᵀGx − Σ_i ∫ u_i dx_i
 
-    The steps go downhill without a line search: with the relative changes z_i ≥ −ζ of a step, the
-    curvature along it is at most (1 − tζ)^(−1−power) times that at its start, so that the length
-    t = (1 − (1 + power·ζ)^(−1/power))/ζ neither leaves x > 0 nor passes the minimum. It goes to 1
-    at the solution, where Newton's method converges quadratically. For power 1 it is 1/(1 + ζ).
+    The steps decrease the objective without a line search: if the relative changes of a step are
+    z_i ≥ −ζ, the curvature along it is at most (1 − tζ)^(−1−power) times that at its start, so the
+    length t = (1 − (1 + power·ζ)^(−1/power))/ζ neither leaves x > 0 nor passes the minimum. t tends
+    to 1 at the solution, where Newton's method converges quadratically. For power 1 it is
+    1/(1 + ζ).
 
     Args:
-        gram: The matrix G [T, T] with the diagonal 1.
-        x: Where to start [T], positive.
-        units: The factors r [T], the solution where G is the unit matrix.
+        gram: The matrix G [T, T], with ones on the diagonal.
+        x: The starting point [T], positive.
+        units: The factors r [T], which are the solution if G is the identity matrix.
         power: The exponent.
-        tol: A row holds if |(Gx)_i − u_i| ≤ tol·u_i + T·ε·Σx.
-        max_steps: The steps to take at most.
-        stop_in_doubt: Whether to stop once the rounding T·ε·Σx exceeds 1e-8 of a target, as it does
-            where no solution exists and x goes to infinity. Once xᵀGx ≤ 0, which proves that
-            there is none, they stop anyway.
+        tol: The condition of row i holds if |(Gx)_i − u_i| ≤ tol·u_i + T·ε·Σx.
+        max_steps: The limit of steps.
+        stop_in_doubt: Whether to stop once the rounding error T·ε·Σx exceeds 1e-8 of a target, as
+            it does if no solution exists and x goes to infinity. If xᵀGx ≤ 0, which proves that
+            there is no solution, the steps stop in any case.
 
     Returns:
-        The last x, its worst row as a ratio to what is allowed, and the number of steps.
+        The last x, the largest ratio of a row's residual to its tolerance, and the number of steps.
 
     References:
         Nesterov and Nemirovskii, Interior-Point Polynomial Algorithms in Convex Programming, 1994,
-        for power 1, with the Newton decrement in the place of ζ.
+        for power 1, with the Newton decrement in place of ζ.
     """
     num_steps = 0
     ones = np.ones_like(x)
@@ -67,7 +68,7 @@ def damped_newton(
         spread = float(x @ ones)
         rounding = x.size * UNIT * spread
         value = float(x @ products)
-        # The best common factor in closed form, unless it is mostly noise or makes no difference.
+        # Rescale by the best common factor, unless it is mostly noise or makes no difference.
         multiple = 1.0
         if value > 1e3 * rounding * spread:
             multiple = (float(x @ targets) / value) ** (1.0 / (1.0 + power))
@@ -77,13 +78,13 @@ def damped_newton(
         in_doubt = value <= 0.0 or rounding > _DOUBT * _smallest(targets)
         residuals = products - targets
         if _smallest(x) <= _LEAST:
-            residuals[(x <= _LEAST) & (residuals > 0.0)] = 0.0  # they would go on to underflow
+            residuals[(x <= _LEAST) & (residuals > 0.0)] = 0.0  # these x would underflow
         ratios = np.abs(residuals) / (tol * targets + rounding)
         worst = float(ratios[ratios.argmax()])
         if value <= 0.0 or (stop_in_doubt and in_doubt) or worst <= 1.0 or num_steps == max_steps:
             return Descent(x, worst, num_steps, in_doubt)
         num_steps += 1
-        if in_doubt:  # to correct rounding in one row would unsettle the others
+        if in_doubt:  # correcting rounding errors in one row would disturb the others
             residuals[np.abs(residuals) <= 0.5 * rounding] = 0.0
         direction = _newton_direction(gram, power * targets / x, residuals)
         x = _moved(x, direction, power)
@@ -96,8 +97,8 @@ def _smallest(values: Array) -> float:
 def _newton_direction(gram: Array, curvatures: Array, residuals: Array) -> Array:
     """Solve (G + diag(curvatures)) δ = −residuals.
 
-    Where rounding has left nothing of a curvature, damping at its level keeps the step downhill.
-    More is needed where G is not convex, because it came with less than float64's accuracy.
+    If a curvature is lost in rounding, damping at the level of rounding keeps the step downhill.
+    More damping is needed if G is not positive definite, because it is less precise than float64.
     """
     damping = residuals.size * UNIT
     while True:
@@ -110,13 +111,13 @@ def _newton_direction(gram: Array, curvatures: Array, residuals: Array) -> Array
 
 
 def _moved(x: Array, direction: Array, power: float) -> Array:
-    """Go as far along the direction as is sure to be downhill."""
+    """Go as far along the direction as the objective is sure to decrease."""
     changes = direction / x
     shrinkage = -_smallest(changes)
     if shrinkage <= 0.0:
         return np.asarray(x + direction)
     log_least = -math.log1p(power * shrinkage) / power
     length = -math.expm1(log_least) / shrinkage
-    # 1 + length·changes is at least this; cancellation would lose it where it is tiny.
+    # 1 + length·changes is at least this; if it is tiny, cancellation would lose it.
     factors = np.maximum(1.0 + length * changes, math.exp(log_least))
     return np.asarray(np.maximum(x * factors, _LEAST))

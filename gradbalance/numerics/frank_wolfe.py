@@ -1,4 +1,4 @@
-"""Frank-Wolfe methods with exact line search for the point of least norm in a convex hull."""
+"""Frank-Wolfe methods with exact line search for the minimum-norm point of a convex hull."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from gradbalance.numerics.certificate import Certificate, certify
 def frank_wolfe(
     gram: Array, norms: Array, tol: float, max_steps: int
 ) -> tuple[Array, Certificate, int]:
-    """Move from the mean of the rows towards one row at a time, each time as far as is best.
+    """Move from the mean of the rows towards one row at a time, with exact line search.
 
         t = argmin_i (Gw)_i,   w ← (1 − γ)w + γe_t,   γ = argmin_{γ ∈ [0, 1]} wᵀGw
 
@@ -17,14 +17,14 @@ def frank_wolfe(
         gram: The Gramian G [T, T].
         norms: The norms √G_ii [T].
         tol: The relative gap of the certificate.
-        max_steps: The number of steps at most.
+        max_steps: The limit of steps.
 
     Returns:
         The last weights [T], their certificate and the number of steps.
 
     References:
         Sener and Koltun, 2018, arXiv:1810.04650, Algorithm 2. Their code stops when a step is
-        short; this one when the certificate holds.
+        short, this one when the certificate holds.
     """
     weights: Array = np.full(norms.size, 1.0 / norms.size)
     certificate = certify(gram, norms, weights, tol)
@@ -35,7 +35,7 @@ def frank_wolfe(
         direction = _from_to(weights, towards)
         gain = float(certificate.gaps[towards])
         weights = weights + _length(gram, direction, gain, 1.0) * direction
-        weights /= weights.sum()  # else rounding adds up
+        weights /= weights.sum()  # else rounding errors add up
         certificate = certify(gram, norms, weights, tol)
     return weights, certificate, num_steps
 
@@ -43,7 +43,7 @@ def frank_wolfe(
 def away_steps(
     gram: Array, norms: Array, tol: float, max_steps: int
 ) -> tuple[Array, Certificate, int]:
-    """As `frank_wolfe`, or away from the worst row that carries weight where that gains more.
+    """Like `frank_wolfe`, but step away from the worst row with a weight if that gains more.
 
         a = argmax_{i: w_i > 0} (Gw)_i;   away from a if (Gw)_a − wᵀGw > wᵀGw − (Gw)_t
 
@@ -69,7 +69,7 @@ def away_steps(
             length = _length(gram, direction, loss, longest)
             weights = weights + length * direction
             if length == longest:
-                weights[away] = 0.0  # rounding would leave a remnant, and the row in the support
+                weights[away] = 0.0  # exactly, or rounding would keep the row in the support
         weights /= weights.sum()
         certificate = certify(gram, norms, weights, tol)
     return weights, certificate, num_steps
@@ -82,6 +82,6 @@ def _from_to(weights: Array, vertex: int) -> Array:
 
 
 def _length(gram: Array, direction: Array, slope: float, longest: float) -> float:
-    """The best length of a step along which wᵀGw/2 first falls by `slope` a unit."""
+    """The best length of a step along which wᵀGw/2 initially decreases by `slope` per unit."""
     curvature = float(direction @ gram @ direction)
     return longest if curvature * longest <= slope else slope / curvature

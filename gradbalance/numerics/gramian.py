@@ -1,4 +1,4 @@
-"""What counts as a Gramian."""
+"""Check and normalise Gramians."""
 
 import math
 from typing import NamedTuple
@@ -12,26 +12,26 @@ from gradbalance.numerics.certificate import UNIT
 
 
 def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> Array:
-    """Return a Gramian as a symmetric float64 array, or say why it is none.
+    """Check a Gramian and return it as a symmetric float64 array.
 
         G = J Jᵀ:   G_ij = G_ji,   xᵀGx ≥ 0 for all x
 
-    What rounding does to a Gramian is allowed, and allowed generously: G may have been summed in
-    float32, or in less, before it came here. Relative to √(G_ii G_jj), an asymmetry up to 1e-3
-    is averaged out, and eigenvalues down to −1e-3 are left as they are. A row whose diagonal
-    entry has underflowed to zero is a zero row.
+    Rounding errors are allowed generously, because G may have been summed in float32 or in a
+    narrower dtype. Relative to √(G_ii G_jj), an asymmetry of up to 1e-3 is averaged out, and
+    eigenvalues down to −1e-3 are left unchanged. A row whose diagonal entry has underflowed to zero
+    becomes a zero row.
 
     Args:
         gram: The matrix G [T, T] of inner products, T ≥ 1, of any real dtype.
-        half_precision: Whether its entries have been in two bytes: sixteen times as much, and
-            more for T > 16, is then put down to rounding. By default what its dtype says.
+        half_precision: Whether its entries were stored in two bytes. The tolerance is then sixteen
+            times as large, and larger still for T > 16. The default depends on the dtype.
 
     Returns:
         A new array [T, T].
 
     Raises:
         ValueError: If G is not a square matrix of finite real numbers, not symmetric, or not
-            positive semi-definite.
+            positive semi-definite. The message says why.
 
     Example:
         >>> from gradbalance.numerics import as_gramian
@@ -68,7 +68,7 @@ def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> Array:
     if (matrix != matrix.T).any():
         matrix = _symmetrised(matrix, slack)
         diagonal = matrix.diagonal()
-    # Rows shorter than ε times the longest may have lost their diagonal entry to underflow.
+    # The diagonal entries of rows shorter than ε times the longest row may have underflowed.
     damped = matrix.copy()
     damped.flat[:: diagonal.size + 1] += slack * np.abs(diagonal) + 1e-31 * largest
     if largest == 0.0 and not matrix.any():
@@ -80,10 +80,13 @@ def as_gramian(gram: ArrayLike, *, half_precision: bool | None = None) -> Array:
 
 
 def gramian_of_rows(products: Array) -> Array:
-    """What `as_gramian` makes of J Jᵀ that was summed from rows in float64, without its checks.
+    """Like `as_gramian`, but without checks, for a product J Jᵀ that was summed in float64.
 
     Args:
         products: J Jᵀ [T, T], finite.
+
+    Returns:
+        A new array [T, T].
 
     Example:
         >>> import numpy as np
@@ -98,7 +101,7 @@ def gramian_of_rows(products: Array) -> Array:
 
 
 def _without_lost_rows(matrix: Array) -> Array:
-    """The same with zero rows where the diagonal entry underflowed; so do their other products."""
+    """Set rows and columns to zero whose diagonal entry has underflowed, in place."""
     squares = matrix.diagonal().tolist()
     limit = 1e-290 * max(squares)
     if min(squares) <= limit:
@@ -109,13 +112,13 @@ def _without_lost_rows(matrix: Array) -> Array:
 
 
 class UnitRows(NamedTuple):
-    """A Gramian's rows at length 1.
+    """The rows of a Gramian, normalised to length 1.
 
     Attributes:
-        scale: a power of two, so that it changes no digit, by which G is brought to order 1.
-        norms: [T] of the rows then; 0 for a zero row.
-        divisors: [T] the same with 1 for 0.
-        cosines: [T, T] products of the rows divided by them; 0 for zero rows.
+        scale: a power of two that scales G to order 1, without changing any digit.
+        norms: [T] the norms of the scaled rows; 0 for a zero row.
+        divisors: [T] the same norms, with 1 in place of 0.
+        cosines: [T, T] the cosines of the rows; 0 for zero rows.
     """
 
     scale: float
@@ -125,7 +128,7 @@ class UnitRows(NamedTuple):
 
 
 def unit_rows(gram: Array) -> UnitRows:
-    """Bring the rows of a Gramian to length 1, without a number that could overflow.
+    """Normalise the rows of a Gramian to length 1, without overflow.
 
     Args:
         gram: G [T, T].
@@ -146,11 +149,11 @@ def unit_rows(gram: Array) -> UnitRows:
 
 
 def rounding_of(cosines: Array) -> float:
-    """What must be added to the diagonal of cosines to make up for their rounding.
+    """The damping for the diagonal of a matrix of cosines that makes up for its rounding errors.
 
-    T·ε is what rounding the entries to float64 may do to an eigenvalue, so that it says nothing
-    new. Where it does not suffice, G came with less than float64's accuracy. Half of it makes the
-    matrix positive definite, so that with all of it no block of it fails later on.
+    It is at least T·ε, the change of an eigenvalue by rounding the entries to float64. If that does
+    not suffice, G is less precise than float64, and the damping is larger. Half of the damping
+    makes the matrix positive definite, so that with all of it no block of the matrix fails later.
 
     Args:
         cosines: G_ij/√(G_ii G_jj) [T, T]; a zero row may have zeros.
@@ -186,7 +189,7 @@ def _symmetrised(matrix: Array, slack: float) -> Array:
 
 
 def _defect(matrix: Array, slack: float) -> str:
-    """The simplest thing that is wrong with a matrix that is not positive semi-definite."""
+    """The simplest reason why a matrix is not positive semi-definite."""
     diagonal = matrix.diagonal()
     lowest = int(diagonal.argmin())
     if diagonal[lowest] < 0.0:

@@ -1,4 +1,4 @@
-"""How far a mean, or a share, of a few batches may be from that of all batches."""
+"""Confidence intervals of means and fractions over a few batches."""
 
 import math
 
@@ -7,15 +7,15 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from gradbalance.numerics.array import Array
 
-_NORMAL = 1.959963984540054  # 95 % of a normal distribution lie within
+_NORMAL = 1.959963984540054  # 95 % of a normal distribution is within this many sd
 
 
 def half_width(values: Array, num_means: int = 1) -> Array:
-    """Half of Student's 95 % interval of the mean over the first axis, of n independent values.
+    """Half the width of Student's 95 % interval of the mean over the first axis.
 
     Args:
-        values: [n, ...].
-        num_means: how many intervals are to hold together, by Bonferroni's correction.
+        values: [n, ...] with n independent values.
+        num_means: the number of intervals that hold together, by Bonferroni's correction.
     """
     count = len(values)
     quantile = stdtrit(count - 1, 1 - 0.025 / num_means)
@@ -24,11 +24,12 @@ def half_width(values: Array, num_means: int = 1) -> Array:
 
 
 def share_interval(shares: Array, size: int) -> tuple[float, float]:
-    """The 95 % interval of a share, from n batches [n] that each saw it in `size` cases.
+    """The 95 % interval of a fraction, observed on n batches of `size` cases each.
 
-    Wilson's interval, for the number of independent cases that would spread as much as the batches
-    do (Korn and Graubard 1998, https://doi.org/10.2307/2533974): cases of one batch may depend on
-    each other, so it is at least n, as if each batch were one case, and at most n · size.
+    This is Wilson's interval for the effective number of independent cases: the number that would
+    spread as much as the batches do (Korn and Graubard 1998, https://doi.org/10.2307/2533974).
+    Cases of one batch may be dependent, so it is at least n, as if each batch were a single case,
+    and at most n · size.
     """
     num_batches, mean = len(shares), float(shares.mean())
     count = float(num_batches)

@@ -1,4 +1,4 @@
-"""The vector in a ball around a combination of rows whose least product with a row is largest."""
+"""The vector in a ball that maximises the smallest inner product with a row."""
 
 import math
 from typing import NamedTuple
@@ -13,24 +13,24 @@ from gradbalance.numerics.certificate import UNIT
 from gradbalance.numerics.checks import check_number
 from gradbalance.numerics.status import Status
 
-_MAX_EXCHANGES = 8  # more than are needed where it works
-_MAX_SCALES = 60  # a dozen were seen
+_MAX_EXCHANGES = 8  # more than are needed if exchanging works at all
+_MAX_SCALES = 60  # about a dozen were needed in practice
 
 
 class MaxMinVector(NamedTuple):
-    """Weights of the vector whose least product with a row is largest, with what certifies them.
+    """Weights of the vector that maximises the smallest product with a row, and their certificate.
 
     Attributes:
         weights: The weights p + w/μ [T] of the rows.
-        status: Whether the certificate holds; `STATIONARY` where the rows balance to zero, as far
-            as rounding lets one tell, so that no vector has a positive product with all rows.
+        status: Whether the certificate holds; `STATIONARY` if the rows can be combined to zero, up
+            to rounding, so that no vector has a positive product with all rows.
         num_steps: The number of supports and values of μ that were tried.
-        certificate: The worst of (t − ⟨g_i, d⟩)/(tol·|t| + 2T·ε·D·max(√G_ii, S)) over the rows
-            and |‖Jᵀw‖² − (cμ‖g₀‖)²|/(tol·(cμ‖g₀‖)² + 2T·ε·S²), with t = Σ_j w_j⟨g_j, d⟩,
-            D = Σ_j (p_j + w_j/μ)√G_jj, S = Σ_j w_j√G_jj and ε the float64 unit. Where d lies
-            inside the ball, |t|/(2T·ε·D·S) stands for the latter. At most 1 where certified.
-            Where G has less than float64's accuracy, as much as makes it positive definite takes
-            the place of T·ε, and is added to it.
+        certificate: The largest (t − ⟨g_i, d⟩)/(tol·|t| + 2T·ε·D·max(√G_ii, S)) of any row, or
+            |‖Jᵀw‖² − (cμ‖g₀‖)²|/(tol·(cμ‖g₀‖)² + 2T·ε·S²) if that is larger, with
+            t = Σ_j w_j⟨g_j, d⟩, D = Σ_j (p_j + w_j/μ)√G_jj, S = Σ_j w_j√G_jj and ε the float64 unit
+            roundoff. If d lies inside the ball, |t|/(2T·ε·D·S) replaces the latter. Certified if at
+            most 1. If G is less precise than float64, the damping that makes it positive definite
+            replaces T·ε, and is added to G.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, max_min_vector
@@ -48,27 +48,30 @@ class MaxMinVector(NamedTuple):
 def max_min_vector(
     gram: Array, center: ArrayLike, *, radius: float, tol: float = 1e-10
 ) -> MaxMinVector:
-    """Find the vector that is best for the row that it is worst for.
+    """Find the vector in a ball that maximises the smallest inner product with a row.
 
         max_d min_i ⟨g_i, d⟩   over ‖d − g₀‖ ≤ c‖g₀‖,   with g₀ = Jᵀp, G = J Jᵀ
 
     By duality d = g₀ + Jᵀw/μ, where w ≥ 0, Σw = 1 is the minimiser of bᵀw + c‖g₀‖√(wᵀGw), b = Gp,
-    and μ = ‖Jᵀw‖/(c‖g₀‖). For a given μ, w is that of the point of least norm among the rows
-    g_i + μg₀; where such a w is found, so that ‖Jᵀw‖ fits μ, it is the solution.
+    and μ = ‖Jᵀw‖/(c‖g₀‖). For a given μ, w are the weights of the minimum-norm point of the rows
+    g_i + μg₀; if ‖Jᵀw‖ then fits μ, w is the solution.
 
-    Where zero lies in the convex hull of the rows and in the ball there are d without a negative
-    product, all of those are solutions. The one nearest to g₀ is taken, which is the limit of
-    smaller balls. Zero rows are left out: where they count, the largest least product is zero, and
-    the d for the others attains it.
+    If zero lies in the convex hull of the rows, and the ball contains vectors d without a negative
+    product, all of these are solutions. The one closest to g₀ is returned, which is the limit for
+    smaller balls. Zero rows are left out: if they were included, the largest possible minimum would
+    be zero, and the d for the other rows attains it.
 
-    What is not certified lies in the ball, too.
+    The vector lies in the ball even if it is not certified.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
-            that it is one is not checked again.
-        center: The weights p [T] of the ball's centre, not negative.
+        gram: The Gramian G [T, T] of the rows of J [T, P], as returned by `as_gramian`; it is not
+            checked again.
+        center: The weights p [T] of the centre of the ball, not negative.
         radius: The radius c of the ball, relative to ‖g₀‖.
         tol: The relative gap of the certificate, see `MaxMinVector`.
+
+    Returns:
+        The weights, with status and certificate.
 
     Raises:
         ValueError: If an option is out of its range.
@@ -85,7 +88,7 @@ def max_min_vector(
     largest = float(diagonal.max())
     if largest == 0.0:
         return MaxMinVector(weights, Status.STATIONARY, 0, 0.0)
-    gram = np.ldexp(gram, -int(np.frexp(largest)[1]))  # changes no bit of the weights
+    gram = np.ldexp(gram, -int(np.frexp(largest)[1]))  # changes no digit of the weights
     rows = slice(None) if diagonal.min() > 0.0 else np.flatnonzero(diagonal)
     ball = Ball.around(weights[rows], gram[rows][:, rows], radius, tol)
     if ball.radius == 0.0:
@@ -103,9 +106,9 @@ def max_min_vector(
 
 
 def _exchange(ball: Ball) -> tuple[BallPoint, int]:
-    """Guess the solution: exchange all rows that are on the wrong side at once.
+    """Guess the solution: exchange all rows that violate a condition at once.
 
-    Fast where it works, but it may cycle: then the last scale is returned with what it is worth.
+    This is fast if it works, but it may cycle; then the last scale is returned, uncertified.
     """
     norms = ball.norms
     support: NDArray[np.intp] = np.arange(norms.size)
@@ -130,14 +133,14 @@ def _exchange(ball: Ball) -> tuple[BallPoint, int]:
 
 
 def _bracket(ball: Ball, scale: float) -> tuple[BallPoint, int]:
-    """Find μ by bracketing: ‖Jᵀw(μ)‖ exceeds c‖g₀‖μ below the solution and nowhere above it.
+    """Find μ by bracketing: ‖Jᵀw(μ)‖ exceeds c‖g₀‖μ below the solution, and nowhere above it.
 
-    w(μ) is the min-norm point of the rows g_i + μg₀. The next μ is the solution on its support,
-    which is exact once the support is right, or else the geometric middle. Where the solution
-    rests inside the ball, any small μ will do.
+    w(μ) is the minimum-norm point of the rows g_i + μg₀. The next μ is the solution on the support
+    of w(μ), which is exact once the support is right, or else the geometric mean of the bracket. If
+    the solution lies inside the ball, any small μ is a solution.
     """
     norms = ball.norms
-    # Below, the rounding of ‖Jᵀw‖² would hide the ball from even the shortest row.
+    # For a smaller μ, rounding errors of ‖Jᵀw‖² would hide the ball even for the shortest row.
     low = 0.5 * math.sqrt(ball.rounding) * float(norms.min()) / ball.radius
     high = 2.0 * float(norms.max()) / ball.radius
     best = BallPoint(norms, scale, math.inf, False)
@@ -150,7 +153,7 @@ def _bracket(ball: Ball, scale: float) -> tuple[BallPoint, int]:
         guess = math.inf
         if point.worst <= 1.0:
             best = point
-            low = scale  # of the scales at which it rests, about the largest, for w/μ's sake
+            low = scale  # if stationary, look for about the largest such scale, to keep w/μ small
         elif best.worst > 1.0:
             best = min(best, point, key=lambda one: one.worst)
             low, high = (low, scale) if above else (scale, high)
@@ -164,9 +167,9 @@ def _bracket(ball: Ball, scale: float) -> tuple[BallPoint, int]:
 
 
 def _nearest(ball: Ball, scale: float) -> Array:
-    """The weights of the min-norm point of the rows g_i + μg₀."""
+    """The weights of the minimum-norm point of the rows g_i + μg₀."""
     gram = ball.gram + scale * (ball.products[:, None] + ball.products) + scale**2 * ball.square
-    # Rounding must not leave a row that is (nearly) zero with a negative square.
+    # Rounding must not make the squared norm of a (nearly) zero row negative.
     rounding = UNIT * (ball.norms + scale * math.sqrt(ball.square)) ** 2
     gram.flat[:: rounding.size + 1] = np.maximum(gram.diagonal(), 0.0) + rounding
     max_steps = 20 * rounding.size + 50

@@ -1,4 +1,4 @@
-"""The point of least norm in the convex hull of rows that are known by their Gramian."""
+"""The minimum-norm point in the convex hull of rows, given their Gramian."""
 
 import math
 from typing import Literal, NamedTuple
@@ -14,14 +14,14 @@ from gradbalance.numerics.status import Status
 
 
 class MinNormPoint(NamedTuple):
-    """Weights of the point of least norm, with what certifies them.
+    """Weights of the minimum-norm point, and their certificate.
 
     Attributes:
-        weights: The weights w [T]: none negative, of sum 1.
-        status: Whether the certificate holds, and whether the norm is zero to rounding.
+        weights: The weights w [T], not negative, with sum 1.
+        status: Whether the certificate holds, and whether the norm is zero up to rounding.
         num_steps: The number of steps taken; 0 for a closed form.
-        certificate: The worst row of (wᵀGw − (Gw)_i) / (tol·wᵀGw + T·ε·S·max(√G_ii, S)), with
-            S = Σ_j w_j √G_jj, ε the float64 unit and 0/0 = 0. At most 1 where certified.
+        certificate: The largest (wᵀGw − (Gw)_i) / (tol·wᵀGw + T·ε·S·max(√G_ii, S)) of any row, with
+            S = Σ_j w_j √G_jj, ε the float64 unit roundoff, and 0/0 = 0. Certified if at most 1.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, min_norm_point
@@ -45,27 +45,27 @@ def min_norm_point(
     tol: float = 1e-10,
     max_steps: int | None = None,
 ) -> MinNormPoint:
-    """Find the weights of the point of least norm in the convex hull of T rows.
+    """Find the weights of the minimum-norm point in the convex hull of T rows.
 
         min_w wᵀGw   over w ≥ 0, Σ_i w_i = 1,   with G = J Jᵀ
 
-    One and two rows, and zero rows, are solved in closed form by every method. The weights need
-    not be unique (of two equal rows either will do); Jᵀw is.
+    Every method solves problems with one or two rows, or with zero rows, in closed form. The
+    weights need not be unique (two equal rows can share a weight in any way), but Jᵀw is.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it: that it is
-            one is not checked again.
-        method: "active_set" is exact; "frank_wolfe" takes steps of exact length towards one row at
-            a time and is slow (use it for comparison, with a tol of 1e-3, say); "away_steps" can
-            also step away from a row, and converges linearly.
-        tol: The relative gap of the certificate, see `MinNormPoint`. Rounding is allowed for
-            beside it, so that 0 is a valid choice.
-        max_steps: The steps to take at most. By default 20·T + 50 for "active_set", 250 for
-            "frank_wolfe" as in its authors' code, and 100·T + 1000 for "away_steps".
+        gram: The Gramian G [T, T] of the rows of J [T, P], as returned by `as_gramian`; it is not
+            checked again.
+        method: "active_set" is exact; "frank_wolfe" steps towards one row at a time, with exact
+            line search, and is slow (use it for comparison, for example with a tol of 1e-3);
+            "away_steps" can also step away from a row, and converges linearly.
+        tol: The relative gap of the certificate, see `MinNormPoint`. Rounding errors are allowed in
+            addition, so 0 is a valid value.
+        max_steps: The limit of steps. By default 20·T + 50 for "active_set", 250 for "frank_wolfe"
+            as in its authors' code, and 100·T + 1000 for "away_steps".
 
     Returns:
-        The weights, with status and certificate. The status is `STATIONARY` where the norm of the
-        point is zero to rounding: wᵀGw ≤ T·ε·S².
+        The weights, with status and certificate. The status is `STATIONARY` if the norm of the
+        point is zero up to rounding: wᵀGw ≤ T·ε·S².
 
     Raises:
         ValueError: If an option is out of its range.
@@ -80,15 +80,15 @@ def min_norm_point(
     References:
         Wolfe, Finding the nearest point in a polytope, 1976 ("active_set"); Sener and Koltun,
         Multi-task learning as multi-objective optimization, 2018, arXiv:1810.04650, Algorithm 2
-        ("frank_wolfe", deviating in that it stops on the certificate and not on the length of a
-        step); Lacoste-Julien and Jaggi, 2015, arXiv:1511.05932, Algorithm 1 ("away_steps").
+        ("frank_wolfe", but it stops on the certificate and not on the length of a step);
+        Lacoste-Julien and Jaggi, 2015, arXiv:1511.05932, Algorithm 1 ("away_steps").
     """
     check_choice("method", method, _METHODS)
     check_number("tol", tol, "[0, 1)")
     if max_steps is not None:
         check_count("max_steps", max_steps)
     diagonal = gram.diagonal()
-    # A power of two, so that scaling G by one leaves the weights as they are.
+    # A power of two, so that scaling G by a power of two does not change the weights.
     exponent = math.frexp(diagonal[diagonal.argmax()])[1]
     matrix = gram * math.ldexp(1.0, min(-exponent, 1000))
     norms = np.sqrt(matrix.diagonal())
@@ -115,7 +115,7 @@ def _closed_form(gram: Array) -> Array:
     if gram.size == 1:
         return np.ones(1)
     (square, inner), (_, other_square) = gram.tolist()
-    # Each weight from its own difference, since 1 − w would lose a weight that is small.
+    # Each weight from its own difference, since 1 − w would lose a small weight.
     first, second = max(other_square - inner, 0.0), max(square - inner, 0.0)
     total = first + second
     return np.array([first / total, second / total]) if total > 0.0 else np.full(2, 0.5)

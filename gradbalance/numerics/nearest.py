@@ -1,4 +1,4 @@
-"""The vector nearest to a combination of rows whose products with some of the rows are given."""
+"""The vector closest to a combination of rows with lower bounds on some of its inner products."""
 
 from typing import NamedTuple
 
@@ -10,24 +10,24 @@ from gradbalance.numerics.complementarity import complementary
 from gradbalance.numerics.gramian import rounding_of, unit_rows
 from gradbalance.numerics.status import Status
 
-_MISSED = 1e-6  # of the largest product that was asked for: more, and no vector has them all
-_LOWEST = -1e150  # of a bound, which nothing near it reaches
+_MISSED = 1e-6  # of the largest bound; if a product misses its bound by more, it is infeasible
+_LOWEST = -1e150  # a bound that no product comes near
 _NUM_REFINEMENTS = 3
 
 
 class NearestVector(NamedTuple):
-    """Weights of the nearest vector with such products, with what certifies them.
+    """Weights of the closest vector that satisfies the bounds, and their certificate.
 
     Attributes:
-        weights: The weights v [T], v = p but for the rows whose products are bounded.
-        status: Whether the certificate holds, and whether √(vᵀGv) is zero to rounding; `ILL_POSED`
-            where no vector has these products, as far as rounding lets one tell, and those above
-            zero were taken as zero.
-        num_steps: The number of systems of equations that were solved; 0 where v = p.
-        certificate: The worst of b_i − (Gv)_i, or |b_i − (Gv)_i| where v_i > p_i, over
+        weights: The weights v [T]; v = p except for rows with a bound.
+        status: Whether the certificate holds, and whether √(vᵀGv) is zero up to rounding;
+            `ILL_POSED` if no vector satisfies the bounds, up to rounding, and positive bounds were
+            replaced by zero.
+        num_steps: The number of linear systems that were solved; 0 if v = p.
+        certificate: The largest b_i − (Gv)_i, or |b_i − (Gv)_i| where v_i > p_i, divided by
             2·T·ε·√G_ii·S, with S = Σ_j (|p_j| + |v_j|) √G_jj + max_j b_j/√G_jj and ε the float64
-            unit. At most 1 where certified. Where G has less than float64's accuracy, as much as
-            makes it positive definite takes ε's place.
+            unit roundoff. Certified if at most 1. If G is less precise than float64, the damping
+            that makes it positive definite replaces ε.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, nearest_vector
@@ -44,19 +44,22 @@ class NearestVector(NamedTuple):
 def nearest_vector(
     gram: Array, center: ArrayLike, rows: ArrayLike, least: ArrayLike
 ) -> NearestVector:
-    """Move a combination of rows as little as gives some rows the products that they want.
+    """Find the vector closest to a combination of rows, with lower bounds on some inner products.
 
         min_d ‖d − Jᵀp‖²   over ⟨g_i, d⟩ ≥ b_i for i in M:   d = Jᵀv,  v ≥ p on M, v = p elsewhere
 
-    Where b ≤ 0 there always is such a d. Where b > 0 there may be none, with opposed rows; then b
-    is replaced by min(b, 0), and the status says so.
+    If b ≤ 0 there always is such a d. If b > 0 there may be none, with opposed rows; then b is
+    replaced by min(b, 0), and the status is `ILL_POSED`.
 
     Args:
-        gram: The Gramian G [T, T] of the rows of J [T, P], as `as_gramian` returns it:
-            that it is one is not checked again.
+        gram: The Gramian G [T, T] of the rows of J [T, P], as returned by `as_gramian`; it is not
+            checked again.
         center: The weights p [T].
-        rows: M, as indices.
-        least: The products b, one for each of M, in the units of G; at most 0 for a zero row.
+        rows: The indices M of the rows with a bound.
+        least: The bounds b, one for each index in M, in the units of G; at most 0 for a zero row.
+
+    Returns:
+        The weights, with status and certificate.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, nearest_vector
@@ -77,12 +80,12 @@ def nearest_vector(
     block.flat[:: chosen.size + 1] += damping
 
     def solved(wanted: Array) -> tuple[Array, int]:
-        """The point above these products, and how many systems that took."""
+        """The point that satisfies these bounds, and the number of linear systems solved."""
         sizes = np.array([size + float(wanted.max(initial=0.0))])
         found, num_steps = complementary(block, (slopes - wanted)[None], sizes, damping)
         point, free = base.copy(), found[0] > 0.0
         point[chosen] += found[0]
-        for _ in range(_NUM_REFINEMENTS):  # of what the damping has moved
+        for _ in range(_NUM_REFINEMENTS):  # to correct the effect of damping
             missed = (wanted - cosines.dot(point)[chosen])[free]
             step = np.linalg.solve(block[np.ix_(free, free)], missed)
             finer = point.copy()

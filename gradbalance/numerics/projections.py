@@ -1,4 +1,4 @@
-"""The vector in the span of rows whose projections onto the rows are given."""
+"""The vector in the span of rows with given projections onto the rows."""
 
 import math
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from gradbalance.numerics.status import Status
 
 
 class GivenProjections(NamedTuple):
-    """Weights whose direction has given projections, or projections as near as there are.
+    """Weights of the vector with given projections, or with their least-squares approximation.
 
     Attributes:
         weights: The weights w [T]; zero for zero rows.
-        projections: What the projections ⟨g_i, Jᵀw⟩/‖g_i‖ [T] are; zero for zero rows.
-        status: `CONVERGED` where they are as asked for, `ILL_POSED` where no vector has such
-            projections and these are the nearest in the mean square, `STATIONARY` where the
-            nearest are zero, as with opposed rows.
+        projections: The actual projections ⟨g_i, Jᵀw⟩/‖g_i‖ [T]; zero for zero rows.
+        status: `CONVERGED` if the projections are the given ones; `ILL_POSED` if no vector has
+            these, and the least-squares approximation was used; `STATIONARY` if the approximation
+            is zero, as with opposed rows.
 
     Example:
         >>> from gradbalance.numerics import as_gramian, given_projections
@@ -35,20 +35,22 @@ class GivenProjections(NamedTuple):
 def given_projections(
     gram: Array, targets: ArrayLike, *, rank_tol: float = 1e-12
 ) -> GivenProjections:
-    """Find the shortest vector of the rows' span with given projections onto the rows.
+    """Find the shortest vector in the span of the rows with given projections onto the rows.
 
         ⟨g_i, Jᵀw⟩/‖g_i‖ = p_i,   that is  C y = p,  y = C⁺p,  w_i = y_i/‖g_i‖
 
-    with the matrix of cosines C, which the rows' norms do not enter. Duplicated rows share their
-    weight; zero rows are left out.
+    with C the matrix of cosines, which does not depend on the norms of the rows. Duplicated rows
+    share their weight; zero rows are left out.
 
     Args:
-        gram: The Gramian G [T, T], as `as_gramian` returns it:
-            that it is one is not checked again.
+        gram: The Gramian G [T, T], as returned by `as_gramian`; it is not checked again.
         targets: The projections p [T], positive.
-        rank_tol: The eigenvalues of C below rank_tol times its largest count as zero. The
-            projections are taken to be as asked for when they are up to √rank_tol, which is how
-            far a row may move unnoticed.
+        rank_tol: Eigenvalues of C below rank_tol times the largest one count as zero. The
+            projections count as attained up to a deviation of √rank_tol, which is how far a row
+            may move without being noticed.
+
+    Returns:
+        The weights, with their projections and status.
 
     Raises:
         ValueError: If rank_tol is out of its range.

@@ -1,4 +1,4 @@
-"""When a combination of rows is so short that rounding hides whether it is zero."""
+"""The length below which a combination of rows cannot be distinguished from zero."""
 
 import math
 
@@ -9,17 +9,21 @@ from gradbalance.numerics.certificate import UNIT
 
 
 def resolution(num_tasks: int, *, rounding: float = 0.0, unit: float = UNIT) -> float:
-    r"""How long Jᵀw must be, relative to Σ|w_i|‖g_i‖, to be told from zero.
+    r"""Return the length of Jᵀw, relative to Σ|w_i|‖g_i‖, up to which it may be rounding noise.
 
         max(δ, √(T·ε))
 
-    The rows g_i of J [T, P] are known to δ‖g_i‖ each. Their Gramian, summed with the unit roundoff
-    ε, knows ‖Jᵀw‖² to T·ε·(Σ|w_i|‖g_i‖)². What is shorter than either is noise.
+    Each row g_i of J [T, P] is known up to an error of δ‖g_i‖. From their Gramian, summed with the
+    unit roundoff ε, ‖Jᵀw‖² is known up to an error of T·ε·(Σ|w_i|‖g_i‖)². A vector that is not
+    longer than either error cannot be distinguished from zero.
 
     Args:
-        num_tasks: T.
-        rounding: δ; 0 where the rows are known better than their Gramian.
-        unit: ε.
+        num_tasks: The number of tasks T.
+        rounding: The relative error δ of the rows; 0 if they are more precise than their Gramian.
+        unit: The unit roundoff ε of the dtype in which the Gramian was summed.
+
+    Returns:
+        The relative length.
 
     Example:
         >>> from gradbalance.numerics import resolution
@@ -30,15 +34,19 @@ def resolution(num_tasks: int, *, rounding: float = 0.0, unit: float = UNIT) -> 
 
 
 def relative_length(gram: Array, weights: Array) -> float:
-    r"""How long a combination is beside its terms, from 0, where they cancel, to 1.
+    r"""Return the length of a combination of rows relative to that of its terms, from 0 to 1.
 
         ‖Jᵀw‖ / Σ|w_i|‖g_i‖
 
-    It cannot be told from zero where it is at most the `resolution`; 0 for weights of zero.
+    It is 0 if the terms cancel, and for weights of zero. The combination cannot be distinguished
+    from zero if this is at most the `resolution`.
 
     Args:
         gram: The Gramian G = J Jᵀ [T, T].
         weights: The weights w [T].
+
+    Returns:
+        The relative length.
 
     Example:
         >>> import numpy as np
@@ -49,7 +57,7 @@ def relative_length(gram: Array, weights: Array) -> float:
     largest = float(np.abs(weights).max())
     if largest == 0.0:
         return 0.0
-    scaled = weights / largest  # whose squares cannot overflow
+    scaled = weights / largest  # so that squares cannot overflow
     square = float(scaled.dot(gram.dot(scaled)))
     total = float(np.abs(scaled).dot(np.sqrt(gram.diagonal())))
     return math.sqrt(max(square, 0.0)) / total if total > 0.0 else 0.0

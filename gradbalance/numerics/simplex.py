@@ -1,4 +1,4 @@
-"""The nearest point of the simplex."""
+"""Projection onto the simplex."""
 
 import numpy as np
 
@@ -6,12 +6,15 @@ from gradbalance.numerics.array import Array
 
 
 def nearest_in_simplex(point: Array) -> Array:
-    """Return the point of {w: w ≥ 0, Σw = 1} that is nearest to a point.
+    """Project a point onto the simplex {w: w ≥ 0, Σw = 1}.
 
-        w_i = max(x_i − θ, 0),   with the θ that makes Σw = 1
+        w_i = max(x_i − θ, 0),   with θ such that Σw = 1
 
     Args:
-        point: x [T].
+        point: The point x [T].
+
+    Returns:
+        The closest point w [T] of the simplex.
 
     Example:
         >>> import numpy as np
@@ -22,7 +25,7 @@ def nearest_in_simplex(point: Array) -> Array:
     References:
         Held, Wolfe and Crowder, Validation of subgradient optimization, 1974.
     """
-    point = point - point.max()  # the answer is the same, and 1 is not lost in rounding
+    point = point - point.max()  # does not change the result, and keeps the 1 from rounding away
     falling = np.sort(point)[::-1]
     thresholds = (np.cumsum(falling) - 1) / np.arange(1, point.size + 1)
     nearest: Array = np.maximum(point - thresholds[np.flatnonzero(falling > thresholds)[-1]], 0.0)

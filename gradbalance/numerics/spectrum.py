@@ -1,4 +1,4 @@
-"""The eigenvalues of a Gramian that can be told from zero."""
+"""The eigenvalues of a Gramian that can be distinguished from zero."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,11 @@ from gradbalance.numerics.checks import check_number
 
 
 class Spectrum(NamedTuple):
-    """A Gramian over its numerical rank r: G ≈ V Λ Vᵀ.
+    """The eigendecomposition of a Gramian, truncated to its numerical rank r: G ≈ V Λ Vᵀ.
+
+    Attributes:
+        values: The diagonal of Λ [r], ascending.
+        vectors: The columns of V [T, r].
 
     Example:
         >>> from gradbalance.numerics import spectrum
@@ -25,15 +29,19 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(gram: ArrayLike, *, rank_tol: float = 1e-12) -> Spectrum:
-    """Eigenvalues above rank_tol·λ_max and their eigenvectors.
+    """Compute the eigenvalues above rank_tol·λ_max and their eigenvectors.
 
-    Rows that carry a relative error η put eigenvalues of about η²·λ_max where exact arithmetic
-    has zeros, however precisely the Gramian was summed: 3e-15·λ_max was seen for gradients in
-    float32, 3e-12·λ_max in bfloat16. The unit of float64 would take that noise for directions.
+    If rows have a relative error η, eigenvalues that would be zero in exact arithmetic are about
+    η²·λ_max, however precisely the Gramian was summed: 3e-15·λ_max was observed for gradients in
+    float32, 3e-12·λ_max in bfloat16. With the unit roundoff of float64 as the threshold, this noise
+    would count as directions.
 
     Args:
         gram: The Gramian G [T, T], symmetric.
-        rank_tol: In (0, 1), the smallest eigenvalue that is kept, relative to the largest.
+        rank_tol: The smallest eigenvalue that is kept, relative to the largest, in (0, 1).
+
+    Returns:
+        The eigenvalues and eigenvectors.
 
     Raises:
         ValueError: If rank_tol is out of its range.

@@ -1,19 +1,19 @@
-"""How an iterative method ended."""
+"""The status of a solution: how a method ended."""
 
 import enum
 
 
 class Status(enum.Enum):
-    """How a method ended: what its result is worth, and what to do about it.
+    """How a method ended: the quality of its result, and what to do about it.
 
-    A method stops on its certificate, never on the length of its step, so `CONVERGED` and
-    `STATIONARY` are statements about the result and not about how the method went. `ASCENT` and
-    `ILL_POSED` tell of methods that are not defined, or not useful, for all gradients; `REUSED` of
-    weights that come from an earlier step and promise nothing for this one; `SKIPPED` of a step
+    A method stops when its certificate holds, never because its steps are short, so `CONVERGED` and
+    `STATIONARY` are statements about the result and not about the iterations. `ASCENT` and
+    `ILL_POSED` occur with methods that are not defined, or not useful, for all gradients. `REUSED`
+    means weights from an earlier step, which guarantee nothing for this one. `SKIPPED` means a step
     without usable gradients, in which nothing was solved.
 
     Attributes:
-        advice: what to do about this status; empty where nothing needs doing.
+        advice: what to do about this status; empty if nothing needs to be done.
 
     Example:
         >>> from gradbalance.numerics import Status
@@ -25,7 +25,7 @@ class Status(enum.Enum):
         <Status.CONVERGED: 'converged'>
     """
 
-    # In the order of their severity, from the least on.
+    # In order of increasing severity.
     STATIONARY = (
         "stationary",
         "no direction serves all tasks: they have reached a trade-off, or a gradient is zero",
@@ -44,23 +44,31 @@ class Status(enum.Enum):
     advice: str
 
     def __new__(cls, value: str, advice: str) -> "Status":
-        """A status whose value is the text that reports print."""
+        """Create a status; its value is the text that reports print."""
         status = object.__new__(cls)
         status._value_, status.advice = value, advice
         return status
 
     @classmethod
     def of(cls, certificate: float, *, stationary: bool) -> "Status":
-        """How a method ended, by its certificate, which holds up to 1."""
+        """Return the status for a certificate, which holds if it is at most 1.
+
+        Args:
+            certificate: the largest residual divided by its tolerance.
+            stationary: whether the direction is zero up to rounding.
+
+        Returns:
+            `STEP_LIMIT` if the certificate does not hold, else `STATIONARY` or `CONVERGED`.
+        """
         if certificate > 1.0:
             return cls.STEP_LIMIT
         return cls.STATIONARY if stationary else cls.CONVERGED
 
     @property
     def severity(self) -> int:
-        """How much it says against a result; of a step's parts, the one with the largest counts.
+        """The severity as a number; a step with several parts has the status of largest severity.
 
-        From stationary, as a step is stationary only where all its parts are, over reused,
-        converged, step limit, ill-posed and ascent to skipped.
+        In increasing order: stationary, reused, converged, step limit, ill-posed, ascent, skipped.
+        Stationary comes first, because a step is stationary only if all its parts are.
         """
         return list(Status).index(self)

@@ -1,4 +1,4 @@
-"""What other solvers would have done at the steps of a recorded run."""
+"""Replay a recorded run: what other solvers would have done at its steps."""
 
 from gradbalance.replay.replay import Replay
 from gradbalance.replay.replaying import replay

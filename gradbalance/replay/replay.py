@@ -1,4 +1,4 @@
-"""What other solvers would have done at the steps of a recorded run."""
+"""The result of a replay: what other solvers would have done at the steps of a recorded run."""
 
 from __future__ import annotations
 
@@ -17,40 +17,44 @@ from gradbalance.table import as_html, as_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TASKS = 8  # of more, the table and the plot leave the weights out
+_TASKS = 8  # with more tasks, the table and the plot omit the weights
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    r"""What each solver would have done at every step of a recorded run; shows as a table.
+    r"""What each solver would have done at every step of a recorded run; prints as a table.
 
     .. math:: d = J^\top w, \qquad
         c_i = \frac{\langle g_i, d \rangle}{\|g_i\| \|d\|}, \qquad
         \cos(d, s) = \frac{\langle d, s \rangle}{\|d\| \|s\|}, \quad s = \sum_i g_i
 
-    All of it follows from the recorded Gramians and the weights w, and nothing has a unit: the
-    smallest c_i, of the worst-off task, says how well the step serves every task. Where it is below
-    0 (by more than rounding, 1e-6), that task's loss would rise, to first order.
+    with g_i the rows of J [T, P] (the recorded gradients), w the weights of the solver, d its
+    direction, and s the gradient of the plain sum of the losses. All of these are computed from the
+    recorded Gramians, and have no units. The smallest c_i, that of the worst-off task, says how
+    well the step serves every task. If it is below 0 (by more than rounding, 1e-6), the loss of
+    that task would rise, to first order.
 
-    It is what each solver would have done at the places where this run was. With another solver
-    the run would have gone elsewhere, so a replay does not say which solver trains best.
+    `History.replay` returns this. It says what each solver would have done at the points of this
+    run. With another solver, the run would have taken another path, so a replay does not say which
+    solver trains best.
 
-    Arrays are float64, one for each solver by its name, of T tasks. A step is NaN that has no
-    Gramian (reused or skipped weights), or that the solver cannot solve. Where the gradients
-    cancel ("stationary"), there is no direction, and all but the weights are NaN.
+    Most attributes map the name of a solver to a float64 array; T is the number of tasks. Values
+    are NaN at steps that have no Gramian (the weights were reused, or the step skipped), or that
+    the solver cannot solve. If the gradients cancel (status "stationary"), there is no direction,
+    and everything except the weights is NaN.
 
     Attributes:
-        names: the tasks.
-        steps: [steps] their numbers in the run.
-        weights: [steps, T], NaN for a task that was absent.
-        worst_cosine: [steps] the smallest c_i of the tasks that were present; a gradient of zero
-            has none.
-        rises: [steps] 1 where some loss would rise, else 0.
-        cosine_with_sum: [steps] of the direction with that of the plain sum s of the losses.
-        length: [steps] ‖d‖/‖s‖.
-        status: the statuses, None for a step that is NaN.
-        num_measured: how many steps had a Gramian.
-        remarks: why a solver lacks further steps, by its name.
+        names: the names of the tasks.
+        steps: [steps] the step numbers in the run.
+        weights: by solver, [steps, T] the weights; NaN for absent tasks.
+        worst_cosine: by solver, [steps] the smallest c_i of the tasks that were present and have a
+            nonzero gradient.
+        rises: by solver, [steps] 1 if the loss of some task would rise, else 0.
+        cosine_with_sum: by solver, [steps] cos(d, s).
+        length: by solver, [steps] ‖d‖/‖s‖.
+        status: by solver, the status at each step; None at steps that are NaN.
+        num_measured: the number of steps with a Gramian.
+        remarks: by solver, why further steps are NaN.
 
     Example:
         >>> import torch, gradbalance as gb
@@ -83,10 +87,15 @@ class Replay:
         return tuple(self.weights)
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Means over the steps as floats, under names such as "UPGrad/rises"; nothing that is NaN.
+        """Return the means over the steps as floats, for any logger; NaN values are left out.
+
+        Names are such as "UPGrad/rises" and "UPGrad/weight/depth".
 
         Args:
-            prefix: stands in front of every name.
+            prefix: text in front of every name.
+
+        Returns:
+            The numbers by name.
         """
         entries: dict[str, float] = {}
         for solver in self.solvers:
@@ -97,13 +106,13 @@ class Replay:
         return {prefix + key: value for key, value in entries.items() if not np.isnan(value)}
 
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
-        """Draw a line for each solver over the steps, smoothed to 50 points a line.
+        """Draw one line per solver over the steps, smoothed to 50 points per line.
 
-        Of more than 8 solvers, a panel shows how they are spread and which are extreme; of more
-        than 8 tasks, the weights are left out.
+        With more than 8 solvers, a panel shows their distribution and the extreme ones. With more
+        than 8 tasks, the weights are omitted.
 
         Args:
-            path: where to save the figure; its suffix gives the format.
+            path: where to save the figure; the suffix determines the format. None does not save.
 
         Returns:
             The figure, independent of any global plotting state.
@@ -142,7 +151,7 @@ class Replay:
         )
 
     def _rows(self) -> list[list[str]]:
-        """The table's cells, its heading first."""
+        """The cells of the table, header row first."""
         shown = self.names if len(self.names) <= _TASKS else ()
         header = ["solver", *(f"weight/{task}" for task in shown)]
         rows = [[*header, "a loss rises", "worst cosine", "cosine with sum", "length"]]

@@ -16,7 +16,7 @@ from gradbalance.replay.replay import Replay
 from gradbalance.report import Report
 from gradbalance.solvers import AfterStep, EndEpoch, Solver, listeners
 
-_RISES = -1e-6  # a cosine below it is more than what rounding does to float32 gradients
+_RISES = -1e-6  # a cosine below this is more than the rounding error of float32 gradients
 
 
 def replay(
@@ -27,14 +27,14 @@ def replay(
     scale: Scale | None,
     epoch_steps: int | None,
 ) -> Replay:
-    """See `History.replay`.
+    """Replay reports with other solvers; see `History.replay`.
 
     Args:
-        reports: of a run, or of one group of it; None where it was not reached.
-        steps: [steps] their numbers.
-        solvers: in a sequence, or by name.
-        scale: as of a `Balancer`.
-        epoch_steps: how many steps an epoch has.
+        reports: the reports of a run, or of one group; None where no loss reached the group.
+        steps: [steps] the step numbers.
+        solvers: a sequence of solvers, or a mapping from names to solvers.
+        scale: how weights are rescaled, as in a `Balancer`.
+        epoch_steps: the number of steps in an epoch.
 
     Raises:
         ValueError: an argument cannot be used, or no report has a Gramian.
@@ -68,10 +68,10 @@ def replay(
 
 
 def named_solvers(solvers: Sequence[Solver] | Mapping[str, Solver]) -> dict[str, Solver]:
-    """By name: that of the class, or else what it prints as; then a number.
+    """The solvers by name: the name of the class, or the repr if that is not unique, or numbered.
 
     Raises:
-        ValueError: they are no solvers, or none.
+        ValueError: there are none, or one is not a solver.
     """
     if isinstance(solvers, Mapping):
         named = dict(solvers)
@@ -103,7 +103,7 @@ def _replayed(
     scale: Scale | None,
     epoch_steps: int | None,
 ) -> tuple[list[Report | None], str]:
-    """The reports of a copy of a solver, and why it lacks some."""
+    """The reports of a copy of a solver, and why some are missing."""
     policy = checked_policy(
         solver,
         SharedParameters(),
@@ -143,7 +143,7 @@ def _replayed(
 
 
 def _look(report: Report) -> Measured | None:
-    """What the step saw, or None without a Gramian."""
+    """The measurements of the step, or None without a Gramian."""
     present = [i for i, n in enumerate(report.names) if report.left_out.get(n) != "absent"]
     if report.gram is None or not present:
         return None
@@ -158,15 +158,15 @@ def _look(report: Report) -> Measured | None:
 
 
 def _weights(report: Report) -> Array:
-    """[T] NaN for a task that was absent."""
+    """[T] the weights; NaN for a task that was absent."""
     absent = [report.left_out.get(name) == "absent" for name in report.names]
     return np.where(absent, np.nan, report.weights)
 
 
 def _angles(report: Report | None) -> tuple[float, float, float, float]:
-    """Cosine of the worst-off task, whether a loss rises, cosine with the sum, relative length.
+    """The worst task's cosine, whether a loss rises, the cosine with the sum, the relative length.
 
-    All from vectors of length 1: the squares of gradients of any size stay within float64.
+    Computed from unit vectors, so that squares stay within float64 for gradients of any size.
     """
     unknown = (np.nan, np.nan, np.nan, np.nan)
     if report is None or report.cosines is None or report.norms is None:

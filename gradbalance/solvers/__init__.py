@@ -1,4 +1,4 @@
-"""The methods, one a file: (losses, Gramian) to weights."""
+"""The solvers, one per file: they turn losses and a Gramian into weights."""
 
 from gradbalance.solvers.aligned_mtl import AlignedMTL
 from gradbalance.solvers.cagrad import CAGrad

@@ -1,4 +1,4 @@
-"""Aligned-MTL: gradients made orthogonal and equally long, as near to themselves as can be."""
+"""Aligned-MTL: replace the gradients by the closest orthogonal ones of equal length."""
 
 from typing import Literal, final, get_args
 
@@ -14,28 +14,28 @@ ScaleMode = Literal["min", "median", "rmse"]
 
 @final
 class AlignedMTL(StatelessSolver):
-    r"""Independent component alignment: a system of gradients of condition number 1.
+    r"""Independent component alignment: the closest system of gradients with condition number 1.
 
     .. math::
         G = V \Lambda V^\top, \qquad
         w = \sqrt{\lambda}\, V \Lambda^{-1/2} V^\top p, \qquad d = J^\top w
 
-    with the Gramian G [T, T] of the rows of J [T, P], its r positive eigenvalues Λ, of which λ is
-    the smallest, the median or the mean, and the preferences p [T] brought to Σp = 1 (1/T each by
-    default). Among orthogonal systems of rows of one length √λ, √λ V Λ^(−½) Vᵀ J is the one nearest
-    to J; d is its mean weighted by p. Promises no task a decrease: where the gradients are far from
-    orthogonal, so are the aligned ones from them.
+    with G [T, T] the Gramian of the rows of J [T, P], Λ its r positive eigenvalues, λ the smallest,
+    median or mean one of them, and p [T] the preferences divided by their sum (1/T each by
+    default). √λ V Λ^(−½) Vᵀ J is the system closest to J among all systems of orthogonal rows of
+    length √λ; d is the mean of its rows, weighted by p. No task's loss is guaranteed to decrease:
+    if the gradients are far from orthogonal, the aligned ones are far from the gradients.
 
     Args:
-        scale_mode: λ: the smallest eigenvalue ("min"), their median ("median", the lower of two) or
-            their mean ("rmse"). The length of the direction is all that depends on it.
-        preferences: one non-negative number a task, by name or in order.
+        scale_mode: how λ is chosen: the smallest eigenvalue ("min"), the median ("median", the
+            lower of two) or the mean ("rmse"). It affects only the length of the direction.
+        preferences: one non-negative number per task, by name or in order.
         rank_tol: eigenvalues below rank_tol·λ_max count as zero. Gradients with a relative error
-            η put noise at about η²·λ_max: 1e-12 suits float32, 1e-9 bfloat16. A task whose whole
+            η cause noise of about η²·λ_max: 1e-12 suits float32, 1e-9 bfloat16. A task whose whole
             gradient is shorter than √rank_tol of the longest is dropped with the noise.
 
     Raises:
-        ValueError: preferences do not fit, or an option is unknown or out of range.
+        ValueError: preferences do not fit the tasks, or an option is invalid.
 
     Example:
         >>> import gradbalance as gb
@@ -45,11 +45,11 @@ class AlignedMTL(StatelessSolver):
     References:
         Senushkin et al. 2023, arXiv 2305.19000.
 
-    Deviation: the official codes sum the aligned gradients, which is T times their mean here;
-    `Balancer(scale="norm")` takes the factor out. They take the unit of float32 times T for
-    rank_tol, because their Gramian is summed in float32; here it is summed in float64, and only
-    the rows' error counts.
-    Where all gradients are zero the weights are p and the status is stationary.
+    Deviation: the official implementations sum the aligned gradients, which is T times the mean
+    used here; `Balancer(scale="norm")` removes the factor. Their rank_tol is T times the unit
+    roundoff of float32, because they sum the Gramian in float32; here it is summed in float64, and
+    only the error of the rows matters. If all gradients are zero, the weights are p and the status
+    is stationary.
     """
 
     needs = "gramian"
@@ -70,7 +70,7 @@ class AlignedMTL(StatelessSolver):
         self.rank_tol = rank_tol
 
     def solve(self, problem: Problem) -> Solution:
-        """The weights in closed form, from one eigendecomposition."""
+        """Compute the weights in closed form, from one eigendecomposition."""
         wanted = shares_of(self.preferences, problem)
         values, vectors = spectrum(problem.gramian, rank_tol=self.rank_tol)
         if values.size == 0:

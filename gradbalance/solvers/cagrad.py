@@ -1,4 +1,4 @@
-"""CAGrad: near the mean gradient, the direction that serves the worst-off task best."""
+"""CAGrad: the direction near the mean gradient that is best for the worst-off task."""
 
 from typing import final
 
@@ -10,30 +10,30 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class CAGrad(StatelessSolver):
-    r"""Conflict-averse gradient descent: the largest least decrease in a ball around the mean.
+    r"""Conflict-averse gradient descent: maximise the smallest decrease, near the mean gradient.
 
     .. math::
         \max_d \min_i \langle g_i, d \rangle \;\text{ over }\; \|d - g_0\| \le c \|g_0\|: \qquad
         d = g_0 + \frac{c \|g_0\|}{\|g_u\|} g_u, \quad
         u = \arg\min_{u \in \Delta} \langle g_u, g_0 \rangle + c \|g_0\| \|g_u\|
 
-    with g_0 = Jᵀp, g_u = Jᵀu, J [T, P], the preferences p [T] brought to Σp = 1 (the mean, 1/T
-    each, by default) and the simplex Δ; the weights are p + c‖g_0‖u/‖g_u‖. For c ≥ 1 the ball
-    contains 0 and no task's loss rises along d; for c < 1 nothing is promised to a single task, but
-    the mean loss (weighted by p) falls. c = 0 is plain averaging, and for c → ∞ the direction is
-    MGDA's.
+    with g_i the rows of J [T, P], g_0 = Jᵀp, g_u = Jᵀu, Δ the simplex, and p [T] the preferences
+    divided by their sum (1/T each by default, so that g_0 is the mean gradient). The weights are
+    p + c‖g_0‖u/‖g_u‖. For c ≥ 1 the ball contains 0, and no task's loss rises along d. For c < 1
+    nothing is guaranteed for a single task, but the mean loss (weighted by p) falls. c = 0 is plain
+    averaging, and for c → ∞ the direction is that of MGDA.
 
-    Where the gradients balance (g_u = 0), d is the vector nearest to g_0 along which no loss
-    rises: the limit of smaller balls, and zero where only zero is left.
+    If the gradients can be combined to zero (g_u = 0), d is the vector closest to g_0 along which
+    no loss rises. This is the limit of smaller balls, and zero if zero is the only such vector.
 
     Args:
-        c: radius of the ball over ‖g_0‖, ≥ 0; the paper uses 0.2 to 0.8.
-        rescale: whether the direction is divided by 1 + c², as in the official code's
+        c: the radius of the ball divided by ‖g_0‖, ≥ 0; the paper uses 0.2 to 0.8.
+        rescale: whether to divide the direction by 1 + c², as the official code does in its
             experiments, so that it does not grow with c.
-        preferences: one non-negative number a task, by name or in order.
+        preferences: one non-negative number per task, by name or in order.
 
     Raises:
-        ValueError: an option is out of range, or preferences do not fit.
+        ValueError: an option is out of range, or preferences do not fit the tasks.
 
     Example:
         >>> import gradbalance as gb
@@ -44,9 +44,9 @@ class CAGrad(StatelessSolver):
         Liu et al. 2021, arXiv 2110.14048.
 
     Deviation: the official code adds 1e-8 to the norms and lets a general solver stop early; here
-    u is exact and certified, which the promise for c ≥ 1 needs. Where g_u = 0 the paper's formula
-    is 0/0. Leaving zero gradients out changes the mean they would have entered; the direction
-    only in length.
+    u is exact and certified, which the guarantee for c ≥ 1 requires. For g_u = 0 the paper's
+    formula is 0/0. Leaving out zero gradients changes the mean gradient; the direction changes only
+    in length.
     """
 
     needs = "gramian"
@@ -63,7 +63,7 @@ class CAGrad(StatelessSolver):
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
-        """Weights with their certificate."""
+        """Compute the weights and their certificate."""
         center = shares_of(self.preferences, problem)
         found = max_min_vector(problem.gramian, center, radius=self.c)
         weights = found.weights / (1 + self.c**2) if self.rescale else found.weights

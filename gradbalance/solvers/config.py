@@ -1,4 +1,4 @@
-"""ConFIG: a direction with the same positive cosine with every gradient."""
+"""ConFIG: a direction with the same positive cosine to every gradient."""
 
 from typing import final
 
@@ -12,29 +12,30 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class ConFIG(StatelessSolver):
-    r"""Conflict-free inverse gradients: equal cosines, and the length of the summed projections.
+    r"""Conflict-free inverse gradients: the direction has the same cosine with every gradient.
 
     .. math::
         a = C^+ p, \quad u = \frac{v}{\|v\|}, \; v = \sum_i a_i \frac{g_i}{\|g_i\|}, \qquad
         d = \Big(\sum_i \langle g_i, u \rangle\Big)\, u
 
-    with g_i the rows of J [T, P], their cosines C [T, T] and the preferences p [T], ones by
-    default. Where p is in the range of C, as for every linearly independent set of gradients,
-    ⟨g_i, d⟩ > 0 for every task, and the cosines of d with the gradients are in the ratio of p.
-    Elsewhere the cosines are the nearest in the mean square and the status is ill-posed: a task's
-    loss may rise, but not the sum of the losses, since ⟨Σg_i, d⟩ = (Σ⟨g_i, u⟩)². For the same
-    reason d keeps the paper's length even where that is negative and d opposes u. Where the nearest
-    are zero, as with opposed gradients, the weights are zero and the status is stationary. Zero
-    gradients get the weight 0, equal ones share theirs.
+    with g_i the rows of J [T, P], C [T, T] their cosines, C⁺ its pseudo-inverse, and p [T] the
+    preferences, ones by default. The length of d is the sum of the gradients' projections onto u.
+    If p is in the range of C, as for all linearly independent gradients, ⟨g_i, d⟩ > 0 for every
+    task, and the cosines of d with the gradients are proportional to p. Otherwise the cosines are
+    the least-squares approximation and the status is ill-posed. A task's loss may then rise, but
+    not the sum of the losses, since ⟨Σg_i, d⟩ = (Σ⟨g_i, u⟩)². For this reason d keeps the paper's
+    length even if it is negative, so that d opposes u. If the approximation is zero, as with
+    opposed gradients, the weights are zero and the status is stationary. Zero gradients get the
+    weight 0, equal gradients share their weight.
 
     Args:
-        preferences: what the cosines are to be in the ratio of, one positive number a task, by
-            name or in order.
-        rank_tol: eigenvalues of C below rank_tol times its largest count as zero; 1e-12 suits
-            gradients in float32, 1e-9 those in bfloat16.
+        preferences: the desired ratio of the cosines, one positive number per task, by name or in
+            order.
+        rank_tol: eigenvalues of C below rank_tol times the largest one count as zero; 1e-12 suits
+            gradients in float32, 1e-9 gradients in bfloat16.
 
     Raises:
-        ValueError: preferences do not fit, or rank_tol is not in (0, 1).
+        ValueError: preferences do not fit the tasks, or rank_tol is not in (0, 1).
 
     Example:
         >>> import gradbalance as gb
@@ -55,7 +56,7 @@ class ConFIG(StatelessSolver):
         self.rank_tol = rank_tol
 
     def solve(self, problem: Problem) -> Solution:
-        """The weights in closed form."""
+        """Compute the weights in closed form."""
         gram = problem.gramian
         wanted = preferences_of(self.preferences, problem)
         found = given_projections(gram, wanted, rank_tol=self.rank_tol)

@@ -1,4 +1,4 @@
-"""DB-MTL: logarithms of the losses, and gradients of equal length."""
+"""DB-MTL: take logarithms of the losses, and gradients of equal length."""
 
 from typing import final
 
@@ -10,14 +10,14 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class DBMTL(StatelessSolver):
-    r"""Dual balancing: brings the gradients of the log losses to the length of the longest.
+    r"""Dual balancing: scale the gradients of the log losses to the length of the longest.
 
     .. math:: w_i = \frac{1}{s_i} \max_k \frac{s_k}{L_k}, \qquad s_i = \|g_i\|
 
-    with g_i the rows of J [T, P] and L [T] the losses: s_i/L_i is the length of the gradient of
-    log L_i. All weighted gradients w_i g_i then have the same length. A zero gradient cannot, and
-    keeps the weight 1/L_i of the log loss. As a loss goes to 0 all weights grow without bound; so
-    that the step does not, use `Balancer(scale="norm")`. Promises no task a decrease.
+    with g_i the rows of J [T, P] and L [T] the losses; s_i/L_i is the norm of the gradient of
+    log L_i. All weighted gradients w_i g_i then have the same length, except zero gradients, which
+    keep the weight 1/L_i of the log loss. As a loss goes to 0, all weights grow without bound; use
+    `Balancer(scale="norm")` to keep the step bounded. No task's loss is guaranteed to decrease.
 
     Raises:
         ValueError: a loss is not positive.
@@ -30,9 +30,9 @@ class DBMTL(StatelessSolver):
     References:
         Lin et al. 2023, arXiv 2308.12029.
 
-    Deviation: the gradients of this step are balanced, not their moving average (the paper's
-    β = 0): an average needs all of J to be kept between steps. By default each head gets the raw
-    gradient of its loss, in the official code that of log L_i, which is 1/L_i of it.
+    Deviation: the gradients of the present step are used, not their moving average (the paper's
+    β = 0), because an average would require storing J between steps. By default each head gets the
+    raw gradient of its loss; in the official code it gets that of log L_i, which is 1/L_i of it.
     """
 
     needs = "gramian"
@@ -40,7 +40,7 @@ class DBMTL(StatelessSolver):
     takes_zero_losses = False
 
     def solve(self, problem: Problem) -> Solution:
-        """The longest log gradient over each raw one."""
+        """Divide the norm of the longest log gradient by the norm of each raw gradient."""
         check_losses(problem, "DBMTL takes logarithms of the losses", positive=True)
         norms = np.sqrt(np.diagonal(problem.gramian))
         longest = (norms / problem.losses).max()

@@ -1,4 +1,4 @@
-"""DBGD: improve some losses, and keep others below their bounds."""
+"""DBGD: minimise some losses, and keep others below upper bounds."""
 
 from collections.abc import Mapping
 from typing import final
@@ -19,7 +19,7 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class DBGD(StatelessSolver):
-    r"""Dynamic barrier gradient descent: the sum of some losses, with bounds on the others.
+    r"""Dynamic barrier gradient descent: minimise some losses, with upper bounds on the others.
 
     .. math::
         d = \arg\min_d \|d - J^\top p\|^2 \;\text{ over }\; \langle g_i, d \rangle \ge \varphi_i
@@ -27,18 +27,19 @@ class DBGD(StatelessSolver):
         \varphi_i = \min\big(\alpha (L_i - b_i), \; \beta \|g_i\|^2\big)
 
     with L [T] the losses, g_i the rows of J [T, P], B the tasks with a bound b_i, and p [T] the
-    preferences: 1 for the tasks without a bound, 0 for those with one. "Improve A and keep B below
-    b" is `DBGD({"B": b})`. Above its bound a loss must fall, the faster the further above; below it
-    may rise, until it comes near. Bounds of 0 for losses that cannot be negative put their tasks
-    first: they are brought to their least, and the others improved where that costs nothing.
+    preferences: by default 1 for tasks without a bound, and 0 for tasks with one. "Minimise A and
+    keep B below b" is `DBGD({"B": b})`. A loss above its bound must decrease, the faster the
+    further it is above; a loss below its bound may rise until it comes near the bound. If you set
+    bounds of 0 for losses that cannot be negative, their tasks take priority: these losses are
+    minimised, and the others only where this costs nothing.
 
     Args:
-        bounds: b_i by name; none is the sum of the losses.
-        alpha: α > 0: along d a loss above its bound comes nearer by the share α·lr in a step of
-            length lr.
-        beta: β > 0, at most how fast a loss above its bound must fall, as a multiple of what its
-            own gradient would do. It keeps steps finite far from the bound.
-        preferences: one non-negative number a task, by name or in order, in place of p.
+        bounds: the upper bounds b_i by task name; with none, d is the gradient of the losses' sum.
+        alpha: α > 0; in a step of length lr along d, the distance of a loss to the bound below it
+            shrinks by the fraction α·lr.
+        beta: β > 0 limits how fast a loss above its bound must decrease, as a multiple of its
+            decrease along its own gradient. This keeps steps finite far above the bound.
+        preferences: one non-negative number per task, by name or in order, in place of p.
 
     Raises:
         ValueError: an option is out of range, or there is no such task.
@@ -56,8 +57,8 @@ class DBGD(StatelessSolver):
         Gong, Liu & Liu 2021, Bi-objective trade-off with dynamic barrier gradient descent,
         NeurIPS 2021.
 
-    Deviation: any number of bounds; the paper has one. Where no direction satisfies all, those that
-    ask for a fall ask for no rise instead, and the status is ill-posed.
+    Deviation: any number of bounds; the paper has one. If no direction satisfies all constraints,
+    those that require a decrease are relaxed to "no rise", and the status is ill-posed.
     """
 
     needs = "gramian"
@@ -85,7 +86,7 @@ class DBGD(StatelessSolver):
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
-        """The preferences, and what the bounds ask for beside them, with a certificate."""
+        """Compute the preferences plus what the bounds require, with a certificate."""
         gram, losses = problem.gramian, problem.losses
         places = {name: position_of("bounds", name, problem) for name in self.bounds}
         rows = np.array([at for at in places.values() if at is not None], dtype=np.intp)
@@ -93,7 +94,7 @@ class DBGD(StatelessSolver):
         center = preferences_of(self.preferences, problem)
         if self.preferences is None:
             center[rows] = 0.0
-        with np.errstate(over="ignore"):  # a bound that is far off may be infinitely far
+        with np.errstate(over="ignore"):  # the distance to a bound may overflow to infinity
             falls = self.alpha * (losses[rows] - bounds)
         least = np.minimum(falls, self.beta * gram.diagonal()[rows])
         return Solution(*nearest_vector(gram, center, rows, least))

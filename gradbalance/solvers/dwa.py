@@ -1,4 +1,4 @@
-"""DWA: more weight for the tasks whose losses fell least over the last epochs."""
+"""DWA: more weight for tasks whose losses decreased least over the last epochs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
 
-_LARGEST_RATIO = 1e100  # beyond it float64 might overflow; the softmax is one-hot long before
+_LARGEST_RATIO = 1e100  # larger ones might overflow; the softmax is one-hot long before
 
 
 @dataclass
 class _Task:
-    """What DWA remembers of one task: two means of past epochs, and the sum of this one."""
+    """The state of a task: its means of the last two epochs, and its sum in the present one."""
 
     last: float | None = None
     before_last: float | None = None
@@ -26,7 +26,7 @@ class _Task:
     count: int = 0
 
     def ratio(self) -> float:
-        """L̄(t−1)/L̄(t−2); 1 where one of them is not known, or the latter zero."""
+        """L̄(t−1)/L̄(t−2); 1 if one of them is unknown, or the latter is zero."""
         if self.last is None or not self.before_last:
             return 1.0
         return min(self.last / self.before_last, _LARGEST_RATIO)
@@ -34,19 +34,19 @@ class _Task:
 
 @final
 class DWA(Solver, EndEpoch):
-    r"""Dynamic weight average: tasks whose losses fell least get the largest weights.
+    r"""Dynamic weight average: tasks whose losses decreased least get the largest weights.
 
     .. math:: w = T \operatorname{softmax}(r / \tau), \qquad r_i = \bar L_i(t-1) / \bar L_i(t-2)
 
-    with L̄_i(t) the mean of task i's loss over epoch t, for T tasks; w = 1 in the first two epochs.
-    Call `balancer.end_epoch()` after each epoch. A task that is absent for a whole epoch keeps its
-    means; T counts the tasks that are present. Promises no task a decrease.
+    with L̄_i(t) the mean loss of task i over epoch t, and T the number of tasks that are present;
+    w = 1 in the first two epochs. Call `balancer.end_epoch()` after each epoch. A task that is
+    absent for a whole epoch keeps its means. No task's loss is guaranteed to decrease.
 
     Args:
-        temperature: τ > 0; weights are more even the larger it is.
-        max_epoch_steps: steps after which an epoch that was not ended is taken for a mistake; more
-            than the longest epoch has. Until then nothing tells it from a long epoch, and the
-            weights stay as they are.
+        temperature: τ > 0; a larger value makes the weights more even.
+        max_epoch_steps: after this many steps without `end_epoch`, an error is raised, as the call
+            was probably forgotten. Choose it larger than your longest epoch. Until then a forgotten
+            call cannot be noticed, and the weights do not change.
 
     Raises:
         ValueError: an option is out of range, a loss is negative, or `end_epoch` was not called.
@@ -77,7 +77,7 @@ class DWA(Solver, EndEpoch):
         self._tasks: dict[str, _Task] = {}
 
     def solve(self, problem: Problem) -> Solution:
-        """This epoch's weights."""
+        """Compute the weights of this epoch."""
         if self._num_epoch_steps >= self.max_epoch_steps:
             raise ValueError(
                 f"DWA weighs by the means of epochs: call balancer.end_epoch() after each; found "
@@ -89,7 +89,7 @@ class DWA(Solver, EndEpoch):
         return Solution(len(ratios) * softmax(ratios / self.temperature))
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Add the losses to this epoch's means."""
+        """Add the losses to the means of this epoch."""
         for name, loss in zip(problem.names, problem.losses.tolist(), strict=True):
             task = self._tasks.setdefault(name, _Task())
             task.total += loss
@@ -97,7 +97,7 @@ class DWA(Solver, EndEpoch):
         self._num_epoch_steps += 1
 
     def end_epoch(self) -> None:
-        """Close the epoch's means."""
+        """Finish the means of the epoch."""
         if self._num_epoch_steps == 0:
             raise ValueError("end_epoch() closes an epoch; found no step since the last call")
         for task in self._tasks.values():
@@ -107,7 +107,7 @@ class DWA(Solver, EndEpoch):
         self._num_epoch_steps = 0
 
     def state_dict(self) -> State:
-        """Two means and the present sum of every task, by name."""
+        """The two means and the present sum of every task, by name."""
         return {
             "num_epoch_steps": self._num_epoch_steps,
             "tasks": {name: asdict(task) for name, task in self._tasks.items()},

@@ -1,4 +1,4 @@
-"""EPO: towards the point of the Pareto front where the weighted losses are equal."""
+"""EPO: approach the point of the Pareto front where the weighted losses are equal."""
 
 from typing import cast, final
 
@@ -11,12 +11,12 @@ from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.options import PerTask, check_losses, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
-_NOISE = 1e-12  # of what evens the losses, beside the preferences: less is rounding
+_NOISE = 1e-12  # the balancing direction is rounding if it is smaller, relative to the preferences
 
 
 @final
 class EPO(StatelessSolver):
-    r"""Exact Pareto optimal search: the losses' ratio is chosen, L_i ∝ 1/p_i.
+    r"""Exact Pareto optimal search: you choose the ratio of the final losses, L_i ∝ 1/p_i.
 
     .. math::
         \hat L = \frac{p \circ L}{\sum_j p_j L_j}, \quad
@@ -24,38 +24,40 @@ class EPO(StatelessSolver):
         a = p \circ (\log(T \hat L) - \mu), \qquad
         w = \arg\max_{w \in \Delta} \; a^\top G w \;\text{ or }\; 1^\top G w
 
-    with L [T] the losses, G [T, T] the Gramian, the simplex Δ and the preferences p [T]. Linear
-    scalarisation finds no point of a front that is concave, whatever its weights; this method goes
-    to where p_i L_i is the same for all tasks. While the losses are far from that (μ above `tol`),
-    the step evens them out: the first objective, under which p_i L_i may rise where it is small,
-    but the largest may not, nor a loss more than evening out asks for. Near it all losses fall: the
-    second objective, with (Gw)_i ≥ 0, and evenness is not given up where that leaves any choice.
+    with L [T] the losses, G [T, T] the Gramian, Δ the simplex, and p [T] the preferences. A
+    weighted sum of losses cannot reach the concave parts of a Pareto front, whatever its weights;
+    this method approaches the point of the front where p_i L_i is the same for all tasks. As long
+    as these are uneven (μ above `tol`), the step balances them, with the first objective: small
+    p_i L_i may rise, but the largest may not, and none more than balancing requires. Once they are
+    even, all losses decrease, with the second objective and (Gw)_i ≥ 0, and the losses stay even if
+    these constraints leave a choice.
 
     Args:
-        preferences: p, one positive number a task, by name or in order; ones by default. A task
+        preferences: p, one positive number per task, by name or in order; ones by default. A task
             with twice the preference ends at half the loss.
-        tol: how uneven, as the divergence μ of L̂ from even shares, counts as even; > 0.
+        tol: the largest divergence μ of L̂ from equal shares that counts as even; > 0.
 
     Raises:
-        ValueError: an option is out of range, preferences do not fit, or a loss is not positive.
+        ValueError: an option is out of range, preferences do not fit the tasks, or a loss is not
+            positive.
 
     Example:
         >>> import gradbalance as gb
         >>> problem = gb.Problem.of([[4.0, -1.0], [-1.0, 1.0]], losses=[1.0, 3.0])
-        >>> gb.EPO().solve(problem).weights  # the larger loss alone
+        >>> gb.EPO().solve(problem).weights  # only the larger loss
         array([0., 1.])
-        >>> gb.EPO(preferences=[3.0, 1.0]).solve(problem).weights  # even as it is: both fall
+        >>> gb.EPO(preferences=[3.0, 1.0]).solve(problem).weights  # already even: both decrease
         array([0.5, 0.5])
 
     References:
         Mahapatra & Rajan 2020, Multi-task learning with user preferences: gradient descent with
         controlled ascent in Pareto optimization, ICML 2020; arXiv 2108.00597 is its long version.
 
-    Deviation: p is brought to the mean 1, for with a the bounds on a rise would grow with it. Each
-    row of the constraints is brought to one size, as the linear program's tolerance is absolute.
-    Where there is no solution, which the official code answers with p/Σp, the bounds are those of
-    a step along which no loss rises, and there always is one. The official code multiplies by T,
-    and by a further factor for the toys.
+    Deviation: p is rescaled to the mean 1, because a, and with it the bounds on a rise, would grow
+    with p. Each row of the constraints is rescaled to the same size, because the tolerance of the
+    linear program is absolute. If there is no solution, the official code returns p/Σp; here the
+    problem is solved again with bounds that let no loss rise, which always has a solution. The
+    official code multiplies the weights by T, and for toy problems by a further factor.
     """
 
     needs = "gramian"
@@ -69,7 +71,7 @@ class EPO(StatelessSolver):
         self.tol = tol
 
     def solve(self, problem: Problem) -> Solution:
-        """Weights in the simplex, from one linear program."""
+        """Compute weights in the simplex, with a linear program."""
         check_losses(problem, "EPO takes logarithms of the losses' shares", positive=True)
         preferences = preferences_of(self.preferences, problem)
         preferences = preferences / preferences.mean()
@@ -94,13 +96,13 @@ class EPO(StatelessSolver):
         found = _best_in_simplex(objective, rows, least)
         if found is None:
             found = _best_in_simplex(objective, gram, np.zeros(norms.size))
-        if found is None:  # by rounding, where gradients all but balance
+        if found is None:  # because of rounding, if the gradients nearly cancel
             return Solution(preferences / preferences.sum(), Status.ILL_POSED)
         return Solution(found)
 
 
 def anchor_of(losses: Array, preferences: Array) -> tuple[float, Array]:
-    """How uneven the weighted losses are, μ, and the combination of gradients that evens them, a.
+    """The unevenness μ of the weighted losses, and the weights a of gradients that reduces it.
 
     Args:
         losses: L [T], positive.
@@ -114,9 +116,9 @@ def anchor_of(losses: Array, preferences: Array) -> tuple[float, Array]:
 
 
 def _best_in_simplex(objective: Array, rows: Array, least: Array) -> Array | None:
-    """The w in the simplex with the largest product, over rows @ w ≥ least; None if there is none.
+    """The w in the simplex with the largest objective @ w, subject to rows @ w ≥ least, or None.
 
-    Each row is brought to size 1: the solver's tolerance is absolute.
+    Each row is rescaled to size 1, because the tolerance of the solver is absolute.
     """
     sizes = np.abs(rows).max(axis=1)
     kept = (sizes > 0) & np.isfinite(least)

@@ -1,4 +1,4 @@
-"""FairGrad: α-fair allocation of the decreases."""
+"""FairGrad: α-fair allocation of the losses' decreases."""
 
 from typing import final
 
@@ -10,28 +10,29 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class FairGrad(StatelessSolver):
-    r"""Fair resource allocation: the direction of the largest α-fair utility of the decreases.
+    r"""Fair resource allocation: maximise the α-fair utility of the tasks' decreases.
 
     .. math::
         G w = p \circ w^{-1/\alpha}, \qquad d = J^\top w
         \;\propto\; \arg\max_{\|d\| \le 1} \sum_i p_i^\alpha
         \frac{\langle g_i, d \rangle^{1-\alpha}}{1 - \alpha}
 
-    with g_i the rows of J [T, P], G = J Jᵀ [T, T], the weights w [T] > 0 and the preferences p [T],
-    ones by default; a logarithm where α = 1. The larger α, the more the worst-off task counts:
-    α → 0 tends to the largest sum of decreases, α = 1 is `NashMTL`, α = 2 maximises their harmonic
-    mean, α → ∞ tends to MGDA's direction. Every task has the decrease ⟨g_i, d⟩ =
-    p_i w_i^(−1/α) > 0 where zero is not in the convex hull of the gradients. Where it is (opposed
-    gradients, a zero one), no solution exists: the status is stationary, the direction zero to
-    rounding, and Σw_i‖g_i‖ = T.
+    with g_i the rows of J [T, P], G = J Jᵀ [T, T] the Gramian, w [T] > 0 the weights, and p [T] the
+    preferences, ones by default; for α = 1 the utility is a logarithm. The larger α is, the more
+    the worst-off task counts: α → 0 tends to the largest sum of decreases, α = 1 is `NashMTL`,
+    α = 2 maximises the harmonic mean of the decreases, and α → ∞ tends to the direction of MGDA.
+
+    If zero is not in the convex hull of the gradients, every task has the decrease
+    ⟨g_i, d⟩ = p_i w_i^(−1/α) > 0. If it is (opposed gradients, a zero gradient), no solution
+    exists: the status is stationary, the direction is zero up to rounding, and Σw_i‖g_i‖ = T.
     Scaling all gradients by c scales the weights by c^(−2α/(1+α)).
 
     Args:
-        alpha: α > 0, what counts as fair. Solved in a dozen steps for α about 1, in hundreds for
-            100 and more tasks with α ≤ 0.1 or α ≥ 10.
-        preferences: one positive number a task, by name or in order.
-        tol: relative tolerance of the certificate; see `numerics.BarrierPoint`.
-        max_steps: limit of Newton steps; reaching it is told in the status.
+        alpha: the fairness parameter α > 0. Takes about a dozen steps for α near 1, and hundreds
+            for 100 or more tasks with α ≤ 0.1 or α ≥ 10.
+        preferences: one positive number per task, by name or in order.
+        tol: the relative tolerance of the certificate; see `numerics.BarrierPoint`.
+        max_steps: the limit of Newton steps; the status reports whether it was reached.
 
     Raises:
         ValueError: an option is out of range, or preferences do not fit the tasks.
@@ -45,11 +46,11 @@ class FairGrad(StatelessSolver):
     References:
         Ban & Ji 2024, arXiv 2402.15638.
 
-    Deviation: the equation is solved to rounding by Newton's method; the official code minimises
-    its squared residual over w ≥ 0 from uniform weights, which looks at long gradients first and
-    may end far from the solution for the short ones. It then multiplies d by T and clips its norm
-    to 1; here d is the equation's (`Balancer(scale=...)` sets a common length). α = 0 is refused:
-    the method is then uniform weights by definition.
+    Deviation: the equation is solved up to rounding by Newton's method. The official code minimises
+    the squared residual over w ≥ 0 from uniform weights, which is dominated by long gradients and
+    may end far from the solution for short ones. It then multiplies d by T and clips its norm to 1;
+    here d is the solution of the equation (use `Balancer(scale=...)` for a common length). α = 0
+    raises an error, because the method is then the same as uniform weights, by definition.
     """
 
     needs = "gramian"
@@ -75,7 +76,7 @@ class FairGrad(StatelessSolver):
         self.max_steps = max_steps
 
     def solve(self, problem: Problem) -> Solution:
-        """Weights w with (Gw)_i w_i^(1/α) = p_i, certified row by row."""
+        """Compute w with (Gw)_i w_i^(1/α) = p_i, with a certificate for each row."""
         point = barrier_point(
             problem.gramian,
             power=1.0 / self.alpha,

@@ -1,4 +1,4 @@
-"""FAMO: weights that let all losses fall at the same relative rate, from losses alone."""
+"""FAMO: equalise the relative decreases of all losses, using the losses alone."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -16,7 +16,7 @@ from gradbalance.solvers.state import checked_state
 
 @final
 class FAMO(Solver, AfterStep):
-    r"""Fast adaptive multi-task optimisation: the relatively slowest task gains weight.
+    r"""Fast adaptive multi-task optimisation: tasks with the least relative progress gain weight.
 
     .. math::
         w_i \propto \frac{z_i}{L_i - b_i}, \quad \sum_i w_i = 1, \quad
@@ -25,20 +25,20 @@ class FAMO(Solver, AfterStep):
             z \odot (\delta - z^\top \delta) + \gamma \xi \big), \\
         \delta_i = \log(L_i - b_i) - \log(L_i' - b_i)
 
-    with L [T] the losses, b [T] their lower bounds, ξ [T] the logits, 0 at first, and L' [T] the
-    losses of the same batch after the optimizer's step: call `balancer.after_step(losses)` with
-    them after every `optimizer.step()`. The weights w(t) are applied and reported, then ξ is
-    updated. Each step needs its `after_step`, and `measure` raises in between; micro-batches of one
-    step are summed by `balancer.accumulate`. Promises no task a decrease.
+    with L [T] the losses, b [T] their lower bounds, ξ [T] the logits, initially 0, and L' [T] the
+    losses of the same batch after the optimizer's step: after every `optimizer.step()`, call
+    `balancer.after_step(losses)` with them; before that, `measure` raises an error. w(t) is applied
+    and reported, then ξ is updated. For micro-batches, use `balancer.accumulate`. No task's loss is
+    guaranteed to decrease.
 
     Args:
-        lr: step of ξ, > 0.
-        weight_decay: γ ≥ 0, which draws the weights back to even ones.
-        min_losses: b, what each loss can never reach, by name or in order; zeros by default.
+        lr: the learning rate of ξ, > 0.
+        weight_decay: γ ≥ 0, which pulls the weights back to equal ones.
+        min_losses: b, values that the losses never reach, by name or in order; zeros by default.
 
     Raises:
         ValueError: an option is out of range or does not fit the tasks, a loss is not above its
-            bound, or the losses after the last step were not told.
+            bound, or `after_step` was not called after the last step.
 
     Example:
         >>> import gradbalance as gb
@@ -52,9 +52,9 @@ class FAMO(Solver, AfterStep):
     References:
         Liu et al. 2023, arXiv 2306.03792.
 
-    Deviation: Adam runs without its ε, and no 1e-8 is added to L − b, so the units of the losses
-    do not matter; a loss at its bound is an error. The official code also clips the gradient's
-    norm to 1, which here is the training loop's. Its γ is 0.01, 0.001 or 1e-5 in different files.
+    Deviation: Adam is used without its ε, and no 1e-8 is added to L − b, so the units of the losses
+    do not matter; a loss at its bound is an error. The official code also clips the gradient norm
+    to 1; here this is left to the training loop. Its γ is 0.01, 0.001 or 1e-5 in different files.
     """
 
     needs = "losses"
@@ -74,16 +74,16 @@ class FAMO(Solver, AfterStep):
         self.weight_decay = weight_decay
         self.min_losses = min_losses
         self._logits = LearnedVariables()
-        # What `_above_bounds` said of the step whose outcome is not known yet.
+        # The result of `_above_bounds` for the step whose outcome is not known yet.
         self._pending: dict[str, dict[str, float]] = {}
 
     @property
     def takes_zero_losses(self) -> bool:
-        """Where bounds were given, which need not be 0: a loss at its own is refused by name."""
+        """Whether bounds were given; a loss at its bound, which need not be 0, is an error."""
         return self.min_losses is not None
 
     def solve(self, problem: Problem) -> Solution:
-        """The present weights."""
+        """Return the present weights."""
         if self._pending:
             raise ValueError(
                 "FAMO was not told what the last step did: call balancer.after_step(losses) after "
@@ -99,20 +99,20 @@ class FAMO(Solver, AfterStep):
         self._pending = self._above_bounds(problem)
 
     def _above_bounds(self, problem: Problem) -> dict[str, dict[str, float]]:
-        """By task, the bound and log(L − b)."""
+        """By task, its bound b and log(L − b)."""
         bounds = per_task("min_losses", self.min_losses, problem, 0.0).tolist()
         triples = zip(problem.names, problem.losses.tolist(), bounds, strict=True)
         return {n: {"bound": b, "log_gap": _log_gap(n, loss, b)} for n, loss, b in triples}
 
     def after_step(self, losses: Mapping[str, float]) -> None:
-        """One Adam step of the logits on how far each loss fell."""
+        """Take one Adam step on the logits, from the decrease of each loss."""
         missing = [name for name in self._pending if name not in losses]
         if missing:
             raise ValueError(
                 f"after_step needs the loss of every task of the last step; {missing} are missing "
                 f"in {sorted(losses)}"
             )
-        # Of a loss at its bound the fall is infinite: nothing is learned from it.
+        # The log decrease of a loss at its bound is infinite, so such a loss is ignored.
         told = {name: losses[name] for name in self._pending if np.isfinite(losses[name])}
         names = [name for name, loss in told.items() if loss != self._pending[name]["bound"]]
         before = np.array([self._pending[name]["log_gap"] for name in names])

@@ -7,7 +7,7 @@ import numpy as np
 from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
-_LARGEST_LOG = 700.0  # of a weight, for it to stay within float64
+_LARGEST_LOG = 700.0  # of a weight, so that the weight stays within float64
 
 
 @final
@@ -17,8 +17,8 @@ class GLS(StatelessSolver):
     .. math:: F = \Big( \prod_j L_j \Big)^{1/T}, \qquad
         w_i = \frac{\partial F}{\partial L_i} = \frac{F}{T L_i}
 
-    with L [T] the losses, in their own units: multiplying one by a constant changes no direction,
-    only F. Promises no task a decrease.
+    with L [T] the losses, in any units: multiplying a loss by a constant changes F, but not the
+    direction. No task's loss is guaranteed to decrease.
 
     Raises:
         ValueError: a loss is not positive.
@@ -37,7 +37,7 @@ class GLS(StatelessSolver):
     takes_zero_losses = False
 
     def solve(self, problem: Problem) -> Solution:
-        """The partial derivatives of the geometric mean."""
+        """Compute the partial derivatives of the geometric mean."""
         check_losses(problem, "GLS takes a root of the product of the losses", positive=True)
         logs = np.log(problem.losses)  # the product itself may overflow
         return Solution(np.exp(np.minimum(logs.mean() - logs, _LARGEST_LOG)) / len(logs))

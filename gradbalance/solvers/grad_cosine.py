@@ -1,4 +1,4 @@
-"""GradCosine: helpers count by the cosine of their gradients with the main task's."""
+"""GradCosine: weight auxiliary tasks by the cosine of their gradients with the main task's."""
 
 from typing import final
 
@@ -11,18 +11,19 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class GradCosine(StatelessSolver):
-    r"""Gradient cosine similarity: auxiliary tasks count as far as they point the main task's way.
+    r"""Gradient cosine similarity: auxiliary tasks count as far as they agree with the main task.
 
     .. math:: w_m = 1, \qquad w_i = \max(0, \cos(g_m, g_i)) \;\text{ or }\; [\cos(g_m, g_i) \ge 0]
 
-    with g_i the rows of J [T, P] and m the main task. A helper that opposes it is left out of the
-    shared step; no weighted gradient opposes the main one, so the main task falls at least as fast
-    as alone, to first order. `MainTask` takes out of the helpers only what opposes. The gate
-    switches at a cosine of 0, near which noisy gradients often are.
+    with g_i the rows of J [T, P] and m the main task. An auxiliary task that opposes the main task
+    gets the weight 0. No weighted gradient then opposes the main one, so the main task's loss
+    decreases at least as fast as if it were trained alone, to first order. In contrast, `MainTask`
+    removes only the opposing component. The weights switch at a cosine of 0, and noisy gradients
+    often have cosines near 0.
 
     Args:
-        main: the main task's name; the first task by default.
-        weighted: whether helpers count by their cosine, or wholly.
+        main: the name of the main task; the first task by default.
+        weighted: True to weight auxiliary tasks by their cosine, False for weights of 1 or 0.
 
     Raises:
         ValueError: an option is out of range, or there is no such task.
@@ -36,8 +37,8 @@ class GradCosine(StatelessSolver):
     References:
         Du et al. 2018, Adapting auxiliary losses using gradient similarity, arXiv 1812.02224.
 
-    Deviation: none known. A gradient of zero has no cosine and counts nothing when weighted. Where
-    the main task is absent or has no gradient, no helper counts.
+    Deviation: none known. A zero gradient has no cosine, and gets the weight 0 if `weighted`. If
+    the main task is absent or has a zero gradient, auxiliary tasks get the weight 0.
     """
 
     needs = "gramian"
@@ -49,7 +50,7 @@ class GradCosine(StatelessSolver):
         self.weighted = weighted
 
     def solve(self, problem: Problem) -> Solution:
-        """1 for the main task, cosines or gates for the others."""
+        """Compute weights: 1 for the main task, and cosines, or 1 or 0, for the others."""
         gram, weights = problem.gramian, np.zeros(len(problem.names))
         main = position_of("main", self.main, problem)
         if main is not None:

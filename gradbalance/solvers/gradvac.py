@@ -1,4 +1,4 @@
-"""GradVac: turn each gradient towards the others until their cosines are what they usually are."""
+"""GradVac: turn gradients towards each other until their cosines reach their usual values."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -13,28 +13,28 @@ from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
 
 _UNIT = float(np.finfo(np.float64).eps)
-_LARGEST_TARGET = 1 - 1e-6  # beyond, rounding decides about length and not only about angle
-_LARGEST_SQUARE = 1e12  # of a gradient's length over its own
+_LARGEST_TARGET = 1 - 1e-6  # above this, rounding affects the length and not only the angle
+_LARGEST_SQUARE = 1e12  # the largest square of a turned gradient's length over the original one
 
 
 @final
 class GradVac(Solver):
-    r"""Gradient vaccine: PCGrad with a usual cosine as the goal, instead of 0.
+    r"""Gradient vaccine: like PCGrad, with the usual cosine of two tasks as the target, not 0.
 
     .. math::
         g_i' \leftarrow g_i' + \frac{\|g_i'\| \big(\hat\varphi_{ij} \sqrt{1 - \varphi^2}
         - \varphi \sqrt{1 - \hat\varphi_{ij}^2}\big)}{\|g_j\| \sqrt{1 - \hat\varphi_{ij}^2}} g_j
         \quad \text{where } \varphi = \cos(g_i', g_j) < \hat\varphi_{ij}
 
-    for j ≠ i in a random order, with g_i the rows of J [T, P], g_i' = g_i at first and always the
-    original g_j; afterwards cos(g_i', g_j) = φ̂_ij. Then d = Σ_i g_i'. The goals φ̂ [T, T] start
-    at 0 and follow the φ that were met, corrected or not: φ̂ ← (1 − β)φ̂ + βφ. Wholly on the
-    cosines of the gradients; all tasks advance together. Promises no task a decrease.
+    for j ≠ i in a random order, with g_i the rows of J [T, P]; g_i' starts as g_i, and g_j is
+    always the original gradient. Afterwards cos(g_i', g_j) = φ̂_ij. Then d = Σ_i g_i'. The target
+    cosines φ̂ [T, T] start at 0 and are moving averages of the observed φ, corrected or not:
+    φ̂ ← (1 − β)φ̂ + βφ. All tasks are turned at the same time, using the Gramian alone. No task's
+    loss is guaranteed to decrease.
 
     Args:
-        beta: how fast the goals follow, in (0, 1].
-        seed: of the solver's own random orders, which depend on nothing but the seed and the
-            number of steps taken.
+        beta: β in (0, 1], the rate of the moving average.
+        seed: the seed of the random orders, which depend only on it and the number of steps taken.
 
     Raises:
         ValueError: an option is out of range.
@@ -45,7 +45,7 @@ class GradVac(Solver):
         >>> for _ in range(3):
         ...     solution = solver.solve(problem)
         ...     solver.update(problem, solution)
-        >>> solution.weights  # the cosine is above its goal
+        >>> solution.weights  # the cosine is above its target
         array([1., 1.])
         >>> round(solver.state_dict()["cosines"]["0"]["1"], 3)
         0.525
@@ -53,10 +53,10 @@ class GradVac(Solver):
     References:
         Wang et al. 2021, arXiv 2010.05874.
 
-    Deviation: goals are met up to 1 − 1e-6, and a correction that would make a gradient 1e6 times
-    longer than it was is left out: a goal near 1 would otherwise stretch it without bound. A
-    gradient that is zero, or has been cancelled by an opposed one, has no cosine: it is left as it
-    is, and so are the goals. One goal a pair of tasks, not one for each layer of the model.
+    Deviation: target cosines are limited to 1 − 1e-6, and a correction that would make a gradient
+    1e6 times longer is left out, because a target near 1 could otherwise stretch it without bound.
+    A gradient that is zero, or was cancelled by an opposed one, has no cosine: neither it nor its
+    targets change. There is one target per pair of tasks, not one for each layer of the model.
     """
 
     needs = "gramian"
@@ -69,10 +69,10 @@ class GradVac(Solver):
         self.seed = int(seed)
         self._num_steps = 0
         self._goals: dict[str, dict[str, float]] = {}
-        self._met: tuple[Problem, Array] | None = None  # by the last solve, for update; no state
+        self._met: tuple[Problem, Array] | None = None  # from solve to update; not saved
 
     def solve(self, problem: Problem) -> Solution:
-        """Column sums of the corrected coefficients, for this step's random orders."""
+        """Compute column sums of the corrected coefficients, for this step's random orders."""
         gram = problem.gramian
         norms = np.sqrt(np.diagonal(gram))
         present = norms > 0
@@ -84,7 +84,7 @@ class GradVac(Solver):
         return Solution(norms @ coefficients / scales)
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """The goals follow the cosines that were met; the next step draws fresh orders."""
+        """Update the target cosines, and count the step, so that the next one draws new orders."""
         if self._met is None or self._met[0] is not problem:
             self.solve(problem)
         assert self._met is not None
@@ -96,17 +96,17 @@ class GradVac(Solver):
         self._met = None
 
     def _goals_of(self, names: tuple[str, ...]) -> Array:
-        """φ̂ [t, t] of the tasks that take part; 0 for pairs that have not met."""
+        """The targets φ̂ [t, t] of the tasks that take part; 0 for new pairs."""
         rows = (self._goals.get(name, {}) for name in names)
         return np.array([[row.get(name, 0.0) for name in names] for row in rows])
 
     def state_dict(self) -> State:
-        """The goals of each pair by name, the seed and the number of steps taken."""
+        """The target cosine of each pair by name, the seed and the number of steps taken."""
         goals = {name: dict(row) for name, row in self._goals.items()}
         return {"cosines": goals, "seed": self.seed, "num_steps": self._num_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with the saved goals and the saved sequence of orders."""
+        """Continue with the saved targets and the saved sequence of orders."""
         shape = {"cosines": {str: {str: "[-1, 1]"}}, "seed": int, "num_steps": int}
         state = checked_state(self, state, shape)
         self.seed, self._num_steps = state["seed"], state["num_steps"]
@@ -114,15 +114,15 @@ class GradVac(Solver):
 
 
 def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tuple[Array, Array]:
-    """Turn unit vectors e_i towards one another.
+    """Turn unit vectors e_i towards each other.
 
     Args:
         cosines: [T, T] ⟨e_i, e_j⟩; zero rows for vectors that are zero.
-        goals: [T, T] the cosines φ̂ to be reached.
-        orders: [T, T-1] for each vector the others, in the order in which it meets them.
+        goals: [T, T] the target cosines φ̂.
+        orders: [T, T-1] for each vector, the others in the order in which it is turned to them.
 
     Returns:
-        C [T, T] of the turned vectors e_i' = Σ_j C_ij e_j, and the cosines met; NaN where none was.
+        C [T, T] with the turned vectors e_i' = Σ_j C_ij e_j, and the observed cosines, or NaN.
     """
     num_tasks = len(cosines)
     rows, present = np.arange(num_tasks), np.diagonal(cosines) > 0
@@ -131,14 +131,14 @@ def turn_to_goals(cosines: Array, goals: Array, orders: NDArray[np.intp]) -> tup
     coefficients = np.eye(num_tasks)
     met = np.full((num_tasks, num_tasks), np.nan)
     squares = present.astype(np.float64)  # ‖e_i'‖²
-    sizes = np.ones(num_tasks)  # Σ_j |C_ij|, what rounding is relative to
+    sizes = np.ones(num_tasks)  # Σ_j |C_ij|, to which rounding errors are relative
     for others, goal, goal_sine in zip(orders.T, goals.T, goal_sines.T, strict=True):
         lengths = np.sqrt(squares)
         meets = (squares > 0) & present[others]
         found = np.einsum("ij,ij->i", coefficients, cosines.take(others, 0))
         found = np.clip(found / np.where(meets, lengths, 1.0), -1.0, 1.0)
         met[rows, others] = np.where(meets, found, np.nan)
-        # What is orthogonal to e_j stays; the part along it is set for the cosine φ̂.
+        # The part orthogonal to e_j stays; the part along e_j is chosen for the cosine φ̂.
         tangents = np.sqrt(1 - found**2) / goal_sine
         turned = squares * tangents**2
         turns = meets & (found < goal) & (turned <= _LARGEST_SQUARE)

@@ -1,4 +1,4 @@
-"""What some methods must be told beyond the losses of a step."""
+"""Hooks of solvers that need more information than the losses of a step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -8,27 +8,27 @@ from gradbalance.solvers.solver import Solver
 
 
 class AfterStep(ABC):
-    """A solver that needs the losses of the same batch again, after the optimizer's step."""
+    """Interface of solvers that need the losses of the same batch after the optimizer's step."""
 
     @abstractmethod
     def after_step(self, losses: Mapping[str, float]) -> None:
         """Update the method's state, if weights were applied since the last call.
 
         Args:
-            losses: by task, of the batch that the last weights were for; a loss that is not
-                finite says nothing about its task.
+            losses: by task, the losses of the batch that the last weights were computed for. A loss
+                that is not finite is ignored.
 
         Raises:
-            ValueError: a task of the last weights is missing.
+            ValueError: the loss of a task that has a weight is missing.
         """
 
 
 class EndEpoch(ABC):
-    """A solver that needs to know where an epoch ends."""
+    """Interface of solvers that need to know when an epoch ends."""
 
     @abstractmethod
     def end_epoch(self) -> None:
-        """Close the epoch's means.
+        """Finish the epoch, for example its mean losses.
 
         Raises:
             ValueError: no step was taken since the last call.
@@ -39,11 +39,11 @@ Hook = TypeVar("Hook", AfterStep, EndEpoch)
 
 
 def listeners(solver: Solver, hook: type[Hook]) -> Iterator[Hook]:
-    """A solver, and the solvers that it wraps, as far as they have a hook.
+    """Iterate over a solver and the solvers that it wraps, if they implement a hook.
 
     Args:
-        solver: where to look.
-        hook: `AfterStep` or `EndEpoch`.
+        solver: the solver.
+        hook: the interface, `AfterStep` or `EndEpoch`.
 
     Example:
         >>> import gradbalance as gb

@@ -9,39 +9,40 @@ from gradbalance.numerics.checks import check_number
 from gradbalance.solvers.options import PerTask, check_preferences, preferences_of
 from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
-_SMALLEST_SUM = 1e-6  # of Σ|v|; gradients in float32 tell a smaller one from zero no longer
+_SMALLEST_SUM = 1e-6  # of Σ|v|; a smaller sum of float32 gradients may just as well be zero
 
 
 @final
 class IMTLG(StatelessSolver):
-    r"""Impartial multi-task learning, the part for gradients: equal projections, weights of sum 1.
+    r"""Impartial multi-task learning, gradient balance: equal projections onto all gradients.
 
     .. math::
         \frac{\langle g_i, d \rangle}{\|g_i\|} = \mu\, p_i \;\text{ for all } i, \quad
         \sum_i w_i = 1, \quad d = J^\top w: \qquad
         w = \frac{v}{\sum_j v_j}, \quad v_i = \frac{(C^+ p)_i}{\|g_i\|}
 
-    with g_i the rows of J [T, P], their cosines C [T, T] and the preferences p [T], ones by
-    default. The projections are equal, but nothing makes μ = 1/Σv positive: with norms that differ
-    by orders of magnitude every loss may rise along d. So it promises no task a decrease, except
-    for two tasks (with equal preferences). Its status says how it ended:
+    with g_i the rows of J [T, P], C [T, T] their cosines, C⁺ its pseudo-inverse, and p [T] the
+    preferences, ones by default. The projections are equal, but μ = 1/Σv may be negative: if norms
+    differ by orders of magnitude, every loss may rise along d. So no task's loss is guaranteed to
+    decrease, except with two tasks (and equal preferences). The status says how it ended:
 
-    * ascent: Σv < 0. The weights are the paper's, and every loss rises.
-    * ill-posed: |Σv| < 1e-6·Σ|v|, where the weights explode, or the gradients are linearly
-      dependent and no direction has such projections (the nearest in the mean square is taken).
+    * ascent: Σv < 0. The weights are those of the paper, and every loss rises.
+    * ill-posed: |Σv| < 1e-6·Σ|v|, so that the weights would explode, or the gradients are linearly
+      dependent and no direction has such projections (the least-squares approximation is used).
       The weights are then v/Σ|v|: bounded, and along v, which lowers the losses if anything does.
-    * stationary: the nearest projections are zero, as with opposed gradients; so are the weights.
+    * stationary: the approximated projections are zero, as with opposed gradients, and so are the
+      weights.
 
-    Zero gradients get the weight 0, equal ones share theirs.
+    Zero gradients get the weight 0, equal gradients share their weight.
 
     Args:
-        preferences: what the projections are to be in the ratio of, one positive number a task,
-            by name or in order.
-        rank_tol: eigenvalues of C below rank_tol times its largest count as zero; 1e-12 suits
-            gradients in float32, 1e-9 those in bfloat16.
+        preferences: the desired ratio of the projections, one positive number per task, by name or
+            in order.
+        rank_tol: eigenvalues of C below rank_tol times the largest one count as zero; 1e-12 suits
+            gradients in float32, 1e-9 gradients in bfloat16.
 
     Raises:
-        ValueError: preferences do not fit, or rank_tol is not in (0, 1).
+        ValueError: preferences do not fit the tasks, or rank_tol is not in (0, 1).
 
     Example:
         >>> import gradbalance as gb
@@ -53,8 +54,9 @@ class IMTLG(StatelessSolver):
         Liu et al., Towards impartial multi-task learning, ICLR 2021 (no preprint; compared in
         arXiv 2202.01017).
 
-    Deviation: what the paper leaves undefined is bounded as above, and preferences are ours. The
-    official rule inverts a matrix of T − 1 differences, which is the same where it is regular.
+    Deviation: cases that the paper leaves undefined are handled as above, and preferences are an
+    addition. The official rule inverts a matrix of T − 1 differences, which gives the same result
+    if that matrix is regular.
     """
 
     needs = "gramian"
@@ -67,7 +69,7 @@ class IMTLG(StatelessSolver):
         self.rank_tol = rank_tol
 
     def solve(self, problem: Problem) -> Solution:
-        """The weights in closed form."""
+        """Compute the weights in closed form."""
         wanted = preferences_of(self.preferences, problem)
         found = given_projections(problem.gramian, wanted, rank_tol=self.rank_tol)
         if found.status is Status.STATIONARY:

@@ -1,4 +1,4 @@
-"""IMTL-L: learned scales that bring all losses to 1."""
+"""IMTL-L: learn scales that bring all losses to 1."""
 
 from typing import final
 
@@ -7,21 +7,22 @@ from gradbalance.solvers.learned import LearnedScales
 
 @final
 class IMTLL(LearnedScales):
-    r"""Impartial multi-task learning, the loss balance: learned scales bring all losses to 1.
+    r"""Impartial multi-task learning, loss balance: learned scales bring all losses to 1.
 
     .. math::
         F = \sum_j e^{s_j} L_j - s_j, \qquad
         w_i = \frac{\partial F}{\partial L_i} = e^{s_i}, \qquad
         s \leftarrow s - \mathrm{lr} \cdot \mathrm{Adam}(e^{s} L - 1)
 
-    with L [T] the losses and s [T], 0 at first. At rest w_i L_i = 1. The weights w(t) are applied
-    and reported, then s is updated, in closed form and without weight decay. Promises no task a
-    decrease.
+    with L [T] the losses and s [T] the log scales, initially 0. At the fixed point w_i L_i = 1. The
+    weights w(t) are applied and reported, then s is updated, in closed form and without weight
+    decay. No task's loss is guaranteed to decrease.
 
     Args:
-        lr: step of s, > 0. Adam remembers the large first gradients of a loss far above 1: at the
-            default a loss of 10 is met within 10 % after 270 steps, one of 1000 after 4400. Divide
-            such losses by a constant.
+        lr: the learning rate of s, > 0. For a loss far above 1, Adam remembers the large first
+            gradients: with the default, the weighted loss is within 10 % of its fixed point after
+            270 steps for a loss of 10, and after 4400 steps for a loss of 1000. Divide such losses
+            by a constant.
 
     Raises:
         ValueError: `lr` is out of range, or a loss is not positive (F has no minimum then).
@@ -41,7 +42,7 @@ class IMTLL(LearnedScales):
         Liu et al. 2021, Towards impartial multi-task learning, ICLR 2021. `UW` (arXiv 1705.07115)
         is the same with s = −s and half the weights.
 
-    Deviation: s has an Adam of its own, without its ε, instead of the model's optimizer.
+    Deviation: s has its own Adam, without ε, instead of being part of the model's optimizer.
     """
 
     _at_rest = 1.0

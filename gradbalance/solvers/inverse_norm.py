@@ -1,4 +1,4 @@
-"""Inverse norms: gradients that are all brought to one length."""
+"""InverseNorm: weights that give all gradients the same length."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, final, get_args
@@ -13,32 +13,31 @@ from gradbalance.solvers.state import checked_state
 
 Normalization = Literal["l2", "loss", "loss+"]
 
-_SMALLEST = 1e-100  # of a size beside the largest, so that squares of weights stay within float64
-_LARGEST = 1e300  # of a size
+_SMALLEST = 1e-100  # size relative to the largest, so that squares of weights stay within float64
+_LARGEST = 1e300  # size
 
 
 @final
 class InverseNorm(Solver):
-    r"""Weights that bring all gradients to one length, or all losses to one value.
+    r"""Scale all gradients to the same length, or all losses to the same value.
 
     .. math::
         w_i = \frac{T / \sigma_i}{\sum_j 1 / \sigma_j}, \qquad
         \sigma_i(t) = \gamma\, \sigma_i(t-1) + (1 - \gamma)\, \hat\sigma_i(t)
 
     with σ̂_i = ‖g_i‖ ("l2"), L_i ("loss") or L_i‖g_i‖ ("loss+"), g_i the rows of J [T, P] and L [T]
-    the losses. By itself the sum of normalised gradients; as the scales of another method,
-    `Scaled(solver, by=InverseNorm())`, what takes norms out of it. The weights sum to T, so a step
-    does not explode as a loss goes to 0. A gradient of zero counts as long as the longest. Promises
-    no task a decrease.
+    the losses. Used alone, the direction is the sum of normalised gradients. Used as the scales of
+    another method, `Scaled(solver, by=InverseNorm())`, it removes the influence of norms on that
+    method. The weights sum to T, so the step does not explode as a loss goes to 0. A zero gradient
+    counts as if it were as long as the longest. No task's loss is guaranteed to decrease.
 
     Args:
         normalization: what each gradient is divided by.
-        decay: γ in [0, 1): 0 looks at this step alone; more follows a running mean, so that a task
-            whose gradient is small for one batch is not made large for it.
+        decay: γ in [0, 1): 0 uses only the present step; a larger value uses a moving average, so
+            that a task whose gradient is small for one batch does not get a large weight.
 
     Raises:
-        ValueError: an option is unknown or out of range, or a loss is not positive under "loss" or
-            "loss+".
+        ValueError: an option is invalid, or a loss is not positive under "loss" or "loss+".
 
     Example:
         >>> import gradbalance as gb
@@ -46,8 +45,8 @@ class InverseNorm(Solver):
         array([0.667, 1.333])
 
     References:
-        Chen et al. 2018, arXiv 1711.02257, take the norms; Sener and Koltun 2018, arXiv 1810.04650,
-        whose code has the three kinds as the normalisation of MGDA.
+        Chen et al. 2018, arXiv 1711.02257, use the norms; the code of Sener and Koltun 2018,
+        arXiv 1810.04650, has the three kinds as normalisations for MGDA.
     """
 
     needs = "gramian"
@@ -55,7 +54,7 @@ class InverseNorm(Solver):
 
     @property
     def takes_zero_losses(self) -> bool:
-        """Unless it divides by them."""
+        """Whether a loss of exactly 0 can be handled: not if gradients are divided by the loss."""
         return self.normalization == "l2"
 
     def __init__(self, normalization: Normalization = "l2", *, decay: float = 0.0) -> None:
@@ -66,7 +65,7 @@ class InverseNorm(Solver):
         self._sizes: dict[str, float] = {}
 
     def solve(self, problem: Problem) -> Solution:
-        """The inverse sizes, of sum T."""
+        """Compute the inverse sizes, rescaled to the sum T."""
         sizes = self._sizes_at(problem)
         longest = sizes.max()
         if longest == 0:
@@ -75,7 +74,7 @@ class InverseNorm(Solver):
         return Solution(inverse * (sizes.size / inverse.sum()))
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """The running means follow."""
+        """Update the moving averages."""
         if self.decay:
             sizes = self._sizes_at(problem).tolist()
             self._sizes |= dict(zip(problem.names, sizes, strict=True))
@@ -87,19 +86,19 @@ class InverseNorm(Solver):
         return self.decay * before + (1 - self.decay) * sizes
 
     def state_dict(self) -> State:
-        """The running means by name; none without a decay."""
+        """The moving averages by name; empty without a decay."""
         return {"sizes": dict(self._sizes)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the saved means."""
+        """Continue from the saved averages."""
         self._sizes = checked_state(self, state, {"sizes": {str: "[0, inf)"}})["sizes"]
 
 
 def sizes_of(problem: Problem, normalization: str, method: str) -> Array:
-    """What each gradient is divided by [t]: σ̂ above, or ones for "none".
+    """The sizes [t] that gradients are divided by: σ̂ of `InverseNorm`, or ones for "none".
 
     Raises:
-        ValueError: a loss is not positive where it counts; names the method.
+        ValueError: a loss that is used is not positive; the message names the method.
     """
     sizes: Array = np.ones(len(problem.names))
     if normalization in ("loss", "loss+"):

@@ -1,4 +1,4 @@
-"""What some methods learn beside the model: one variable a task, kept by name, moved by Adam."""
+"""Variables that some methods learn besides the model, with Adam: one per task, by name."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,10 +28,10 @@ VARIABLES: Shape = {
 
 @final
 class LearnedVariables:
-    """One variable a task; those of absent tasks stay as they are.
+    """One learned variable per task; those of absent tasks do not change.
 
     Args:
-        start: the value for a task that was not seen before.
+        start: the initial value for a new task.
     """
 
     def __init__(self, *, start: float = 0.0) -> None:
@@ -54,25 +54,25 @@ class LearnedVariables:
             self._by_name[name] = _Variable(*numbers, last.num_steps + 1)
 
     def assign(self, names: Sequence[str], values: Array) -> None:
-        """Other values for variables that have been moved, beside the moments that they have."""
+        """Set the values of variables that were moved before; their moments stay."""
         for name, value in zip(names, values.tolist(), strict=True):
             self._by_name[name] = self._by_name[name]._replace(value=value)
 
     def state_dict(self) -> State:
-        """Value, moments and number of steps of every variable, by name."""
+        """The value, moments and number of steps of every variable, by name."""
         return {name: variable._asdict() for name, variable in self._by_name.items()}
 
     def load_state_dict(self, state: State) -> None:
-        """Restore what `state_dict` returned, once it was found to have the shape `VARIABLES`."""
+        """Restore what `state_dict` returned, after it was checked for the shape `VARIABLES`."""
         self._by_name = {name: _Variable(**fields) for name, fields in state.items()}
 
 
 class LearnedScales(Solver):
-    r"""Weights c·e^s that bring all weighted losses to the constant c of a method.
+    r"""Weights c·e^s, learned so that all weighted losses approach the constant c of a method.
 
     .. math:: s \leftarrow s - \mathrm{lr} \cdot \mathrm{Adam}(e^s L - 1)
 
-    with L [T] the losses and s [T], 0 at first. Adam, which is without its ε here, takes the same
+    with L [T] the losses and s [T], initially 0. Adam is used without its ε, so it takes the same
     steps for any c.
     """
 
@@ -88,18 +88,18 @@ class LearnedScales(Solver):
     @property
     @abstractmethod
     def _at_rest(self) -> float:
-        """c, to which each loss is weighted at rest; a class attribute of the concrete class."""
+        """c, the value of each weighted loss at the fixed point; a class attribute."""
 
     @final
     def solve(self, problem: Problem) -> Solution:
-        """The present weights; c for a task that was not seen before."""
+        """Return the present weights; c for a new task."""
         name = type(self).__name__
         check_losses(problem, f"{name} learns the logarithms of the losses", positive=True)
         return Solution(self._at_rest * np.exp(self._log_scales.of(problem.names)))
 
     @final
     def update(self, problem: Problem, solution: Solution) -> None:
-        """One Adam step of the log scales."""
+        """Take one Adam step on the log scales."""
         gradient = np.exp(self._log_scales.of(problem.names)) * problem.losses - 1
         self._log_scales.descend(problem.names, gradient, lr=self.lr)
 

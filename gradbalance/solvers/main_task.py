@@ -1,4 +1,4 @@
-"""MainTask: helpers are followed only as far as they do not slow the main task."""
+"""MainTask: use auxiliary tasks only as far as they do not slow down the main task."""
 
 from collections.abc import Sequence
 from typing import final
@@ -11,23 +11,23 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class MainTask(StatelessSolver):
-    r"""A main task with helpers: their sum, moved as little as lets the main task fall as alone.
+    r"""Train a main task with auxiliary tasks that must not slow it down.
 
     .. math::
         d = \arg\min_d \|d - J^\top p\|^2 \;\text{ over }\;
         \langle g_m, d \rangle \ge \rho \|g_m\|^2 \;\text{ for every main task } m
 
-    with J [T, P] the gradients and the preferences p [T], ones by default. For one main task it is
-    in closed form, w = p but for w_m = p_m + max(0, ρ − ⟨g_m, Jᵀp⟩/‖g_m‖²): where the helpers help,
-    d is the plain sum; where they oppose, what opposes the main task is taken out of them and the
-    rest stays. To first order the main task falls at least ρ times as fast as if it were trained
-    alone; nothing is promised to the helpers. `PCD` is the other way round: it protects the
-    secondary tasks.
+    with g_i the rows of J [T, P] and p [T] the preferences, ones by default. For a single main task
+    there is a closed form: w = p except w_m = p_m + max(0, ρ − ⟨g_m, Jᵀp⟩/‖g_m‖²). If the
+    auxiliary tasks help, d is the plain sum; if they oppose the main task, only the opposing
+    component is removed. To first order, the loss of the main task decreases at least ρ times as
+    fast as if it were trained alone; nothing is guaranteed for the auxiliary tasks. `PCD` does the
+    opposite: it protects the secondary tasks.
 
     Args:
-        main: the main task's name, or several; the first task by default.
-        rate: ρ ≥ 0. With 0 the helpers may stop the main task, but not turn it back.
-        preferences: one non-negative number a task, by name or in order.
+        main: the name of the main task, or several names; the first task by default.
+        rate: ρ ≥ 0. With 0 the auxiliary tasks may stop the main task, but not make its loss rise.
+        preferences: one non-negative number per task, by name or in order.
 
     Raises:
         ValueError: an option is out of range, or there is no such task.
@@ -38,13 +38,13 @@ class MainTask(StatelessSolver):
         array([3., 1.])
 
     References:
-        The projection of one task's conflict is that of A-GEM (Chaudhry et al. 2019,
-        arXiv 1812.00420), of several that of GEM (Lopez-Paz & Ranzato 2017, arXiv 1706.08840), both
-        with ρ = 0 and for another purpose; ρ > 0 is the barrier of Gong, Liu & Liu 2021 (`DBGD`).
+        The projection is that of A-GEM for one main task (Chaudhry et al. 2019, arXiv 1812.00420),
+        and that of GEM for several (Lopez-Paz & Ranzato 2017, arXiv 1706.08840); both have ρ = 0
+        and another purpose. ρ > 0 is the barrier of Gong, Liu & Liu 2021 (`DBGD`).
 
-    Where several main tasks oppose each other, so that no direction lets all of them fall, none of
-    them rises instead, and the status is ill-posed. A main task that is absent, or has no gradient,
-    constrains nothing.
+    If several main tasks oppose each other, so that no direction decreases all their losses, d only
+    ensures that none of them rises, and the status is ill-posed. A main task that is absent, or has
+    a zero gradient, adds no constraint.
     """
 
     needs = "gramian"
@@ -68,7 +68,7 @@ class MainTask(StatelessSolver):
         self._names = names
 
     def solve(self, problem: Problem) -> Solution:
-        """The preferences, more for main tasks that would be slowed, with a certificate."""
+        """Compute the preferences, raised where a main task would be slowed, with a certificate."""
         gram = problem.gramian
         places = [position_of("main", name, problem) for name in self._names]
         rows = sorted({place for place in places if place is not None})

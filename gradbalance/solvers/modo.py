@@ -1,4 +1,4 @@
-"""MoDo: weights that follow the Gramian of two independent batches, a step at a time."""
+"""MoDo: update weights with the Gramian of two independent batches, one iteration per step."""
 
 from typing import final
 
@@ -10,26 +10,28 @@ from gradbalance.solvers.stochastic import Batches, StochasticSolver
 
 @final
 class MoDo(StochasticSolver):
-    r"""Multi-objective gradient with double sampling: projected steps on MGDA's weights.
+    r"""Multi-objective gradient with double sampling: projected gradient steps on MGDA's weights.
 
     .. math::
         w \leftarrow \Pi_\Delta \big( w - \gamma (J_1 J_2^\top w + \rho w) \big), \qquad
         d = \tfrac12 (J_1 + J_2)^\top w \;\text{ or }\; J_3^\top w
 
-    with J_k [T, P] the gradients on independent batches, the simplex Δ and w = 1/T at first. In
-    expectation w descends ‖E[J]ᵀw‖², which it would not on one batch: E[J Jᵀ] holds the gradients'
-    variances. The moved weights are applied. Promises no task a decrease on any one batch. γ is in
-    inverse units of squared gradients; with large ones take it smaller, or
+    with J_k [T, P] the gradients on independent batches, Δ the simplex, Π_Δ the projection onto it,
+    and w initially 1/T. In expectation, w follows the gradient of ‖E[J]ᵀw‖². With a single batch it
+    would not, because E[J Jᵀ] contains the variances of the gradients. The updated weights are
+    applied. No task's loss is guaranteed to decrease on a single batch. γ has the inverse unit of
+    squared gradients; if gradients are large, use a smaller γ, or
     `Scaled(MoDo(), by=InverseNorm(decay=0.9))`.
 
     Args:
-        batches: the names of the losses on two or three batches, tasks in the same order, such as
-            [["seg 1", "depth 1"], ["seg 2", "depth 2"]]. Halves of one batch will do, and cost no
-            more than the whole. None for one batch, and its bias. A model with heads must name
-            its trunk, `SharedParameters(model.trunk)`: two losses reach each head, which so looks
-            shared. `heads="raw"` sums the halves' gradients, of which the trunk has the mean.
-        gamma: γ > 0, the step of the weights.
-        rho: ρ ≥ 0, which draws them to even ones.
+        batches: the names of the losses on two or three batches, with tasks in the same order, for
+            example [["seg 1", "depth 1"], ["seg 2", "depth 2"]]. You can use the halves of one
+            batch, which cost no more than the whole. None for a single batch, with the bias. A
+            model with heads must name its trunk, `SharedParameters(model.trunk)`, because two
+            losses reach each head, so that it looks shared. With `heads="raw"`, heads get the sum
+            of the halves' gradients, and the trunk their mean.
+        gamma: γ > 0, the step size of the weights.
+        rho: ρ ≥ 0, which pulls the weights towards equal ones.
 
     Raises:
         ValueError: an option is out of range, or the batches do not fit the losses.
@@ -47,7 +49,8 @@ class MoDo(StochasticSolver):
     References:
         Chen et al. 2023, Three-way trade-off in multi-objective learning, arXiv 2305.20057.
 
-    Deviation: the official code for models adds the two batches where the mean is taken here.
+    Deviation: the official code for models adds the gradients of the two batches; here their mean
+    is used.
     """
 
     def __init__(

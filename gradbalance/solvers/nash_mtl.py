@@ -1,4 +1,4 @@
-"""Nash-MTL: the direction that tasks would agree on by bargaining."""
+"""Nash-MTL: the direction on which the tasks would agree by bargaining."""
 
 import math
 from typing import final
@@ -11,23 +11,25 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class NashMTL(StatelessSolver):
-    r"""Multi-task learning as a bargaining game: the direction of the largest product of decreases.
+    r"""Multi-task learning as a bargaining game: maximise the product of the tasks' decreases.
 
     .. math::
         G w = p \oslash w, \qquad d = J^\top w
         \;\propto\; \arg\max_{\|d\| \le 1} \sum_i p_i \log \langle g_i, d \rangle
 
-    with g_i the rows of J [T, P], G = J Jᵀ [T, T], the weights w [T] > 0 and the preferences p [T]
-    (bargaining powers, ones by default). Every task has the decrease ⟨g_i, d⟩ = p_i/w_i > 0 where
-    zero is not in the convex hull of the gradients. Where it is (opposed gradients, a zero one), no
-    solution exists: the status is stationary, the direction zero to rounding, and Σw_i‖g_i‖ = T.
-    Scaling a gradient changes no direction, and ‖d‖² = Σp whatever the gradients.
+    with g_i the rows of J [T, P], G = J Jᵀ [T, T] the Gramian, w [T] > 0 the weights, and p [T] the
+    preferences (bargaining powers, ones by default). If zero is not in the convex hull of the
+    gradients, every task has the decrease ⟨g_i, d⟩ = p_i/w_i > 0. If it is (opposed gradients, a
+    zero gradient), no solution exists: the status is stationary, the direction is zero up to
+    rounding, and Σw_i‖g_i‖ = T. Scaling a gradient does not change the direction, and ‖d‖² = Σp
+    whatever the gradients are.
 
     Args:
-        preferences: one positive number a task, by name or in order.
-        max_norm: the length ‖d‖ is clipped to this; None leaves it.
-        tol: relative tolerance of the certificate; see `numerics.BarrierPoint`.
-        max_steps: limit of Newton steps; reaching it is told in the status.
+        preferences: one positive number per task, by name or in order.
+        max_norm: the largest allowed norm ‖d‖; longer directions are shortened to it. None for no
+            limit.
+        tol: the relative tolerance of the certificate; see `numerics.BarrierPoint`.
+        max_steps: the limit of Newton steps; the status reports whether it was reached.
 
     Raises:
         ValueError: an option is out of range, or preferences do not fit the tasks.
@@ -40,12 +42,12 @@ class NashMTL(StatelessSolver):
     References:
         Navon et al. 2022, arXiv 2202.01017.
 
-    Deviation: the equation is solved to rounding by Newton's method; the official code takes 20
-    rounds of a general solver, and keeps ones or its last weights without a word where that solver
-    fails or is not installed. It also clips ‖d‖ to 1: since ‖d‖ = √T at every step, that is a
-    constant factor of the learning rate, and off here by default (`max_norm=1.0` brings it back).
-    It weights the heads' gradients, too; here `Balancer(heads="weighted")` does. Its option to
-    reuse weights is `Balancer(every=k)`.
+    Deviation: the equation is solved up to rounding by Newton's method. The official code runs 20
+    rounds of a general solver, and silently keeps ones or its last weights if that solver fails or
+    is not installed. It also clips ‖d‖ to 1; since ‖d‖ = √T at every step, this is a constant
+    factor of the learning rate, so clipping is off by default here (`max_norm=1.0` turns it on).
+    The official code also weights the heads' gradients; use `Balancer(heads="weighted")` for that.
+    Its option to reuse weights is `Balancer(every=k)`.
     """
 
     needs = "gramian"
@@ -70,7 +72,7 @@ class NashMTL(StatelessSolver):
         self.max_steps = max_steps
 
     def solve(self, problem: Problem) -> Solution:
-        """Weights w with w_i (Gw)_i = p_i, certified row by row before they are clipped."""
+        """Compute w with w_i (Gw)_i = p_i, with a certificate for each row before clipping."""
         gram = problem.gramian
         point = barrier_point(
             gram,

@@ -1,4 +1,4 @@
-"""Options that are one number a task, and what losses a method can take."""
+"""Check options with one number per task, and the losses that a method can handle."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ PerTask = Mapping[str, float] | Sequence[float]
 def check_per_task(
     argument: str, given: PerTask | None, interval: Interval = "(-inf, inf)"
 ) -> None:
-    """Raise a ValueError unless an option is None, or numbers in an interval, one a task."""
+    """Raise a ValueError unless an option is None, or one number in an interval per task."""
     if given is None:
         return
     numbers = _numbers(given)
@@ -23,10 +23,10 @@ def check_per_task(
 
 
 def per_task(argument: str, given: PerTask | None, problem: Problem, default: float) -> Array:
-    """An option's numbers [t] for the tasks that take part in this step.
+    """The numbers [t] of an option for the tasks that take part in this step.
 
     Raises:
-        ValueError: they are not for the tasks of this run.
+        ValueError: they do not fit the tasks of this run.
     """
     if given is None:
         return np.full(len(problem.names), default)
@@ -46,11 +46,11 @@ def per_task(argument: str, given: PerTask | None, problem: Problem, default: fl
 
 
 def position_of(argument: str, task: str | None, problem: Problem) -> int | None:
-    """Where a task stands among those of this step; None where it is absent.
+    """The index of a task among those of this step; None if it is absent.
 
     Args:
-        argument: the option's name.
-        task: the task's name; None for the first of all.
+        argument: the name of the option.
+        task: the name of the task; None for the first task of the run.
         problem: the step.
 
     Raises:
@@ -64,11 +64,11 @@ def position_of(argument: str, task: str | None, problem: Problem) -> int | None
 
 
 def check_preferences(preferences: PerTask | None, *, positive: bool) -> None:
-    """Raise a ValueError for preferences that no tasks could have.
+    """Raise a ValueError for preferences that are invalid for any tasks.
 
     Args:
-        preferences: as the user gave them.
-        positive: whether zero is refused as well.
+        preferences: as the user passed them.
+        positive: whether zero is invalid too.
     """
     check_per_task("preferences", preferences, "(0, inf)" if positive else "[0, inf)")
     if preferences is not None and not any(_numbers(preferences)):
@@ -81,7 +81,7 @@ def preferences_of(preferences: PerTask | None, problem: Problem) -> Array:
 
 
 def shares_of(preferences: PerTask | None, problem: Problem) -> Array:
-    """The same over their sum, unless all are zero."""
+    """The preferences [t] divided by their sum, unless all are zero."""
     if preferences is None:
         return np.full(len(problem.names), 1.0 / len(problem.names))
     wanted = preferences_of(preferences, problem)
@@ -89,12 +89,12 @@ def shares_of(preferences: PerTask | None, problem: Problem) -> Array:
 
 
 def check_losses(problem: Problem, reason: str, *, positive: bool) -> None:
-    """Raise a ValueError that names the first task whose loss a method cannot take.
+    """Raise a ValueError that names the first task whose loss a method cannot handle.
 
     Args:
-        problem: whose losses are looked at.
+        problem: the problem with the losses.
         reason: what the method does with them, as in "GLS takes their logarithms".
-        positive: whether zero is refused as well.
+        positive: whether zero is invalid too.
     """
     for name, loss in zip(problem.names, problem.losses, strict=True):
         if loss < 0 or (positive and loss == 0):

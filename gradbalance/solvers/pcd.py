@@ -1,4 +1,4 @@
-"""PCD: a primary task's gradient, turned as little as makes every other task fall too."""
+"""PCD: the direction closest to a primary task's gradient that also decreases the other losses."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from gradbalance.solvers.state import checked_state
 
 @dataclass(frozen=True)
 class _Square:
-    """A running mean of squared norms, and of how many steps."""
+    """A running mean of squared norms, and its number of steps."""
 
     mean: float = 0.0
     num_steps: int = 0
@@ -24,23 +24,25 @@ class _Square:
 
 @final
 class PCD(Solver):
-    r"""Priority-constrained descent: one task is followed, and all others must fall a little.
+    r"""Priority-constrained descent: follow one task; all other losses must decrease a little.
 
     .. math::
         \tilde d = \arg\min_d \|d - \tilde g_0\|^2 \;\text{ over }\;
         \langle \tilde g_j, d \rangle \ge \tau \|\tilde g_j\|^2, \quad j \ne 0; \qquad
         \tilde g_i = \frac{g_i}{\sqrt{\hat v_i}}, \quad d = \frac{\|g_0\|}{\|\tilde d\|} \tilde d
 
-    with g_i the rows of J [T, P], g_0 that of the primary task, and v̂_i the running mean of
-    ‖g_i‖², v_i ← βv_i + (1 − β)‖g_i‖² over 1 − β^t, as Adam's. The secondary tasks fall along d
-    wherever any direction lets all of them. The primary may rise, if it is opposed by a secondary
-    and τ > 0, and then it goes on to where the secondary is least; with τ = 0 no loss rises. d has
-    the length of the primary's gradient.
+    with g_i the rows of J [T, P], g_0 the gradient of the primary task, and v̂_i the running mean
+    of ‖g_i‖² with Adam's bias correction: v_i ← βv_i + (1 − β)‖g_i‖², divided by 1 − β^t. The
+    secondary losses decrease along d whenever there is a direction that decreases all of them. The
+    primary loss may rise if τ > 0 and a secondary gradient is opposed to it; training then
+    continues to the minimum of the secondary loss. With τ = 0 no loss rises. d is as long as the
+    gradient of the primary task.
 
     Args:
-        primary: the primary task's name; the first task by default.
-        tau: τ in [0, 1], how much of its own length each secondary gradient keeps.
-        beta: β in [0, 1), for the running means; 0 takes this step's norms.
+        primary: the name of the primary task; the first task by default.
+        tau: τ in [0, 1], the required decrease of each secondary loss, relative to that along its
+            own normalised gradient.
+        beta: β in [0, 1), the decay of the running means; 0 uses the norms of the present step.
 
     Raises:
         ValueError: an option is out of range, or there is no such task.
@@ -53,10 +55,10 @@ class PCD(Solver):
     References:
         Varam & AlHajri 2026, arXiv 2606.29521.
 
-    Deviation: no constant is added to the running means. Where no direction lets every secondary
-    task fall so far (three or more tasks), none of them may rise instead, and the status is
-    ill-posed; the authors then follow the primary alone, whatever that does to the others. Where
-    the primary is absent or has no gradient, the weights are zero.
+    Deviation: no constant is added to the running means. If no direction decreases every secondary
+    loss as required (three or more tasks), d only ensures that none of them rises, and the status
+    is ill-posed; the authors then follow the primary task alone, whatever this does to the others.
+    If the primary task is absent or has a zero gradient, the weights are zero.
     """
 
     needs = "gramian"
@@ -73,14 +75,14 @@ class PCD(Solver):
         self._squares: dict[str, _Square] = {}
 
     def solve(self, problem: Problem) -> Solution:
-        """Weights with the certificate of the nearest vector."""
+        """Compute the weights, with the certificate of the nearest vector."""
         gram, zeros = problem.gramian, np.zeros(len(problem.names))
         first = position_of("primary", self.primary, problem)
         if first is None or gram[first, first] == 0:
             return Solution(zeros, Status.STATIONARY)
         squares = self._squares_at(problem)
         means = np.array([q.mean / (1 - self.beta**q.num_steps) for q in squares.values()])
-        means = np.maximum(means, 1e-200 * means.max())  # so that all stays within float64
+        means = np.maximum(means, 1e-200 * means.max())  # so that scales stay within float64
         scales = np.sqrt(means[first] / means)
         normed = gramian_of_rows(gram * scales * scales[:, None])
         center = zeros.copy()
@@ -94,7 +96,7 @@ class PCD(Solver):
         return Solution(weights, found.status, found.num_steps, found.certificate)
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """The running means follow."""
+        """Update the running means."""
         self._squares |= self._squares_at(problem)
 
     def _squares_at(self, problem: Problem) -> dict[str, _Square]:

@@ -1,4 +1,4 @@
-"""PCGrad: project each gradient off the gradients that it conflicts with."""
+"""PCGrad: remove from each gradient its components along gradients that it conflicts with."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, final, get_args
@@ -16,25 +16,26 @@ Reduction = Literal["sum", "mean"]
 
 @final
 class PCGrad(Solver):
-    r"""Projecting conflicting gradients: gradient surgery, wholly on the Gramian.
+    r"""Projecting conflicting gradients (gradient surgery), computed from the Gramian alone.
 
     .. math::
         g_i' \leftarrow g_i' - \frac{\min(0, \langle g_i', g_j \rangle)}{\|g_j\|^2} g_j
         \quad \text{for } j \ne i \text{ in a random order}, \qquad d = \sum_i g_i'
 
-    with g_i the rows of J [T, P] and g_i' = g_i at first; always the original g_j. Row i of a
-    [T, T] matrix C holds g_i' = Σ_j C_ij g_j, so the weights are C's column sums and no gradient
-    is touched; all tasks advance together. For two tasks ⟨g_i, d⟩ ≥ 0; for more nothing is
-    promised.
+    with g_i the rows of J [T, P]; g_i' starts as g_i, and g_j is always the original gradient. Row
+    i of a matrix C [T, T] holds the coefficients of g_i' = Σ_j C_ij g_j, so the weights are the
+    column sums of C, and gradients are not needed; all tasks are projected at the same time. For
+    two tasks ⟨g_i, d⟩ ≥ 0; for more tasks nothing is guaranteed.
 
     Args:
-        reduction: "sum" of the projected gradients as in the paper, or their "mean" (1/T of it).
-        seed: of the solver's own random orders, fresh at every step. They depend on nothing but
-            the seed and the number of steps taken, so they are the same on all ranks and after a
-            resume.
+        reduction: use the "sum" of the projected gradients as in the paper, or their "mean" (1/T of
+            the sum).
+        seed: the seed of the random orders, which are new at every step. They depend only on the
+            seed and the number of steps taken, so they are the same on all ranks and after
+            resuming.
 
     Raises:
-        ValueError: an option is unknown or out of range.
+        ValueError: an option is invalid.
 
     Example:
         >>> import gradbalance as gb
@@ -44,7 +45,7 @@ class PCGrad(Solver):
     References:
         Yu et al. 2020, arXiv 2001.06782.
 
-    Deviation: the official code shuffles one list and discards the shuffles; here every task draws
+    Deviation: the official code shuffles one list and discards the shuffles; here each task draws
     its own order at every step, as the paper says.
     """
 
@@ -59,14 +60,14 @@ class PCGrad(Solver):
         self._num_steps = 0
 
     def solve(self, problem: Problem) -> Solution:
-        """Column sums of the projected coefficients, for this step's random orders."""
+        """Compute column sums of the projected coefficients, for this step's random orders."""
         gram = problem.gramian
         orders = random_orders(len(gram), np.random.default_rng((self.seed, self._num_steps)))
         weights = project_conflicts(gram, orders).sum(axis=0)
         return Solution(weights / len(gram) if self.reduction == "mean" else weights)
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """The next step draws fresh orders."""
+        """Count the step, so that the next one draws new orders."""
         self._num_steps += 1
 
     def state_dict(self) -> State:
@@ -80,7 +81,7 @@ class PCGrad(Solver):
 
 
 def random_orders(num_tasks: int, generator: np.random.Generator) -> NDArray[np.intp]:
-    """[T, T-1]: for each task the others in an order of its own."""
+    """[T, T-1] for each task, the other tasks in a random order of its own."""
     others = np.tile(np.arange(num_tasks), (num_tasks, 1))
     others = others[~np.eye(num_tasks, dtype=bool)].reshape(num_tasks, num_tasks - 1)
     return generator.permuted(others, axis=1)
@@ -91,7 +92,7 @@ def project_conflicts(gram: Array, orders: NDArray[np.intp]) -> Array:
 
     Args:
         gram: [T, T] the Gramian.
-        orders: [T, T-1] for each task the others, in the order in which it meets them.
+        orders: [T, T-1] for each task, the other tasks in the order of its projections.
     """
     num_tasks = len(gram)
     rows = np.arange(num_tasks)
@@ -100,7 +101,7 @@ def project_conflicts(gram: Array, orders: NDArray[np.intp]) -> Array:
     for others in orders.T:
         inner = np.einsum("ij,ij->i", coefficients, gram[others])
         conflict = inner < 0
-        # A negative inner product with a zero gradient is rounding: there is nothing to project on.
+        # A negative inner product with a zero gradient is rounding; it cannot be projected onto.
         conflict &= squares[others] > 0
         i, j = rows[conflict], others[conflict]
         coefficients[i, j] -= inner[conflict] / squares[j]

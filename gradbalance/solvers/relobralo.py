@@ -1,4 +1,4 @@
-"""ReLoBRaLo: more weight for the tasks that made the least relative progress."""
+"""ReLoBRaLo: more weight for tasks with the least relative progress."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
 
-_LARGEST_RATIO = 1e100  # beyond it float64 might overflow; the softmax is one-hot long before
+_LARGEST_RATIO = 1e100  # larger ones might overflow; the softmax is one-hot long before
 
 
 @dataclass
 class _Task:
-    """What is remembered of a task: its first loss, the one before, and its weight then."""
+    """The state of a task: its first loss, its last loss, and its last weight."""
 
     first: float
     last: float
@@ -27,23 +27,24 @@ class _Task:
 
 @final
 class ReLoBRaLo(Solver):
-    r"""Relative loss balancing with random lookback: weights follow how little each loss fell.
+    r"""Relative loss balancing with random lookback: tasks with little progress get more weight.
 
     .. math::
         w(t) = \alpha \big( \rho\, w(t-1) + (1 - \rho)\, b(t, 0) \big) + (1 - \alpha)\, b(t, t-1),
         \qquad b(t, t') = T \operatorname{softmax}_i \frac{L_i(t)}{\tau L_i(t')}
 
-    with L(t) [T] the losses at step t and ρ = 1 or 0, drawn once a step with the mean
-    `expected_rho`: mostly the former weights are kept, and at times replaced by a look back at the
-    first losses. w(0) = 1. A task that appears later starts with the weight 1 and looks back at its
-    own first loss; one that is absent keeps what is known of it. Promises no task a decrease.
+    with L(t) [T] the losses at step t, and ρ = 1 or 0, drawn at each step with the mean
+    `expected_rho`: usually the previous weights are kept, and sometimes (lookback) replaced by the
+    balance relative to the first losses. w(0) = 1. A task that appears later starts with the weight
+    1 and uses its own first loss; the state of an absent task does not change. No task's loss is
+    guaranteed to decrease.
 
     Args:
-        alpha: α in [0, 1), how much is kept of the weights.
-        temperature: τ > 0; weights are more even the larger it is.
-        expected_rho: the share of steps without a look back, in (0, 1].
-        seed: of the solver's own draws. They depend on nothing but the seed and the number of steps
-            taken, so they are the same on all ranks and after a resume.
+        alpha: α in [0, 1), how much of the previous weights is kept.
+        temperature: τ > 0; a larger value makes the weights more even.
+        expected_rho: the fraction of steps without lookback, in (0, 1].
+        seed: the seed of the draws. They depend only on the seed and the number of steps taken, so
+            they are the same on all ranks and after resuming.
 
     Raises:
         ValueError: an option is out of range, or a loss is negative.
@@ -59,9 +60,9 @@ class ReLoBRaLo(Solver):
     References:
         Bischof and Kraus 2021, arXiv 2110.09813.
 
-    Deviation: a loss that was 0 counts as unchanged, where the official code adds 1e-12 to the
-    denominators. The paper's equation is followed from the first step on; the authors' notebook
-    takes b(1, 0) alone at the second.
+    Deviation: a loss that was 0 counts as unchanged; the official code adds 1e-12 to the
+    denominators instead. The paper's equation is used from the first step on; the authors' notebook
+    uses only b(1, 0) at the second step.
     """
 
     needs = "losses"
@@ -87,7 +88,7 @@ class ReLoBRaLo(Solver):
         self._tasks: dict[str, _Task] = {}
 
     def solve(self, problem: Problem) -> Solution:
-        """The weights that this step's losses lead to."""
+        """Compute the weights from the losses of this step."""
         check_losses(problem, "ReLoBRaLo compares losses by their ratio", positive=False)
         weights = np.ones(len(problem.names))
         known = np.array([name in self._tasks for name in problem.names])
@@ -104,7 +105,7 @@ class ReLoBRaLo(Solver):
         return Solution(weights)
 
     def _balanced(self, losses: Array, earlier: Array) -> Array:
-        """The weights b(t, t') by the losses of now and then."""
+        """The weights b(t, t') from the present and the earlier losses."""
         ratios = np.ones_like(losses)
         with np.errstate(over="ignore"):
             np.divide(losses, earlier, out=ratios, where=earlier > 0)
@@ -120,12 +121,12 @@ class ReLoBRaLo(Solver):
         self._num_steps += 1
 
     def state_dict(self) -> State:
-        """The seed, the number of steps taken, and every task's two losses and weight, by name."""
+        """The seed, the number of steps taken, and the losses and weight of each task, by name."""
         tasks = {name: asdict(task) for name, task in self._tasks.items()}
         return {"seed": self.seed, "num_steps": self._num_steps, "tasks": tasks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the saved losses and weights, with the draws that were to come."""
+        """Continue with the saved losses and weights, and the saved sequence of draws."""
         task = {"first": "[0, inf)", "last": "[0, inf)", "weight": "[0, inf)"}
         state = checked_state(self, state, {"seed": int, "num_steps": int, "tasks": {str: task}})
         self._tasks = {name: _Task(**fields) for name, fields in state["tasks"].items()}

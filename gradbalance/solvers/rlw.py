@@ -1,4 +1,4 @@
-"""RLW: random weights at every step."""
+"""RLW: new random weights at every step."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -13,20 +13,19 @@ from gradbalance.solvers.state import checked_state
 
 @final
 class RLW(Solver):
-    r"""Random loss weighting: fresh random weights at every step, as a baseline.
+    r"""Random loss weighting: new random weights at every step, as a baseline.
 
     .. math:: w = \operatorname{softmax}(\xi), \qquad \xi \sim \mathcal{N}(0, I)
 
-    with w [T] of sum 1, as in the paper; `Balancer(scale="sum")` brings them to the sum T of
-    `Uniform`. Promises no task a decrease.
+    with w [T] the weights, of sum 1 as in the paper; `Balancer(scale="sum")` rescales them to the
+    sum T, as of `Uniform`. No task's loss is guaranteed to decrease.
 
     Args:
-        seed: of the solver's own random weights. They depend on nothing but the seed, the number
-            of steps taken and the number of tasks, so they are the same on all ranks and after a
-            resume.
+        seed: the seed of the random weights. They depend only on the seed, the number of steps
+            taken and the number of tasks, so they are the same on all ranks and after resuming.
 
     Raises:
-        ValueError: the seed is no count.
+        ValueError: the seed is not a non-negative integer.
 
     Example:
         >>> import gradbalance as gb
@@ -51,12 +50,12 @@ class RLW(Solver):
         self._num_steps = 0
 
     def solve(self, problem: Problem) -> Solution:
-        """This step's random weights."""
+        """Draw the weights of this step."""
         generator = np.random.default_rng((self.seed, self._num_steps))
         return Solution(softmax(generator.standard_normal(len(problem.names))))
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """The next step draws fresh weights."""
+        """Count the step, so that the next one draws new weights."""
         self._num_steps += 1
 
     def state_dict(self) -> State:

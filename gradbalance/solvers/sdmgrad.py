@@ -9,12 +9,12 @@ from gradbalance.numerics.array import Array
 from gradbalance.numerics.checks import check_count, check_number
 from gradbalance.solvers.stochastic import Batches, StochasticSolver
 
-_NOTHING = 1e-300  # of a squared norm, that is
+_NOTHING = 1e-300  # a squared norm that counts as zero
 
 
 @final
 class SDMGrad(StochasticSolver):
-    r"""Stochastic direction-oriented multi-objective gradient: MGDA that stays near the mean.
+    r"""Stochastic direction-oriented multi-objective gradient: MGDA near the mean gradient.
 
     .. math::
         \min_{w \in \Delta} \tfrac12 \|J^\top w\|^2 + \lambda \langle J^\top w, J^\top p \rangle:
@@ -22,24 +22,26 @@ class SDMGrad(StochasticSolver):
         w \leftarrow \Pi_\Delta(w - \eta v), \qquad
         d = J^\top \frac{w + \lambda p}{1 + \lambda}
 
-    with p = 1/T, the simplex Δ, J [T, P] the gradients and A the cross Gramian J₁J₂ᵀ of two
-    independent batches over the square of the mean norm. v is 0 at first, and w goes on from where
-    it was, 1/T in the beginning; `num_iters` such iterations a step. For λ = 0 it aims at MGDA's
-    direction, for large λ at the mean gradient. The products of two batches have no bias; their
-    division by the same batches' norms has one where noise is much of a gradient. Promises no task
-    a decrease on any one batch.
+    with J [T, P] the gradients, Δ the simplex, Π_Δ the projection onto it, p_i = 1/T, and A the
+    cross Gramian J₁J₂ᵀ of two independent batches, divided by the square of the mean norm. Each
+    step takes `num_iters` such iterations; v starts at 0, and w at its value after the last step
+    (initially 1/T). For λ = 0 the method approaches the direction of MGDA, for large λ the mean
+    gradient. Products of two batches are unbiased, but dividing them by norms from the same batches
+    is biased if gradients are mostly noise. No task's loss is guaranteed to decrease on a single
+    batch.
 
     Args:
-        batches: the names of the losses on two or three batches, tasks in the same order, such as
-            [["seg 1", "depth 1"], ["seg 2", "depth 2"]]. Halves of one batch will do, and cost no
-            more than the whole; of three batches the third is descended. None for one batch, and
-            its bias. A model with heads must name its trunk, `SharedParameters(model.trunk)`: two
-            losses reach each head, which so looks shared. `heads="raw"` sums the halves' gradients,
-            of which the trunk has the mean.
-        lam: λ ≥ 0.
-        lr: η > 0.
-        momentum: m in [0, 1).
-        num_iters: iterations in a step.
+        batches: the names of the losses on two or three batches, with tasks in the same order, for
+            example [["seg 1", "depth 1"], ["seg 2", "depth 2"]]. You can use the halves of one
+            batch, which cost no more than the whole. With three batches, the step is along the
+            third. None for a single batch, with the bias. A model with heads must name its trunk,
+            `SharedParameters(model.trunk)`, because two losses reach each head, so that it looks
+            shared. With `heads="raw"`, heads get the sum of the halves' gradients, and the trunk
+            their mean.
+        lam: λ ≥ 0, the weight of the mean gradient.
+        lr: η > 0, the step size of the weights.
+        momentum: m in [0, 1), the momentum of the weights.
+        num_iters: the number of iterations per step.
 
     Raises:
         ValueError: an option is out of range, or the batches do not fit the losses.
@@ -56,9 +58,10 @@ class SDMGrad(StochasticSolver):
     References:
         Xiao, Ban & Ji 2023, Direction-oriented multi-objective learning, arXiv 2305.18409.
 
-    Deviation: no constant is added to the norms; a squared norm that the two batches make negative
-    counts as 0. The official code for supervised tasks multiplies d by T and clips it
-    (`Balancer(scale=...)` sets the length here), and its three batches are one by an aliased list.
+    Deviation: no constant is added to the norms; a squared norm counts as 0 if the product of the
+    two batches is negative. The official code for supervised tasks multiplies d by T and clips it
+    (here, use `Balancer(scale=...)` for the length), and its three batches are the same one,
+    because of an aliased list.
     """
 
     def __init__(

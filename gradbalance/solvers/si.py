@@ -1,4 +1,4 @@
-"""SI: the sum of the logarithms of the losses."""
+"""SI: minimise the sum of the logarithms of the losses."""
 
 from typing import final
 
@@ -14,11 +14,11 @@ class SI(StatelessSolver):
         w_i = \frac{\partial F}{\partial L_i} = \frac{p_i}{L_i}
 
     with L [T] the losses and p [T] the preferences, 1 by default. Multiplying a loss by a constant
-    changes nothing at all. As a loss goes to 0 its weight grows without bound; so that the step
-    does not, use `Balancer(scale="sum")`. Promises no task a decrease.
+    changes nothing at all. As a loss goes to 0, its weight grows without bound; use
+    `Balancer(scale="sum")` to keep the step bounded. No task's loss is guaranteed to decrease.
 
     Args:
-        preferences: one non-negative number a task, by name or in order; ones by default.
+        preferences: one non-negative number per task, by name or in order; ones by default.
 
     Raises:
         ValueError: a loss is not positive, or preferences are negative, not finite or all zero, or
@@ -30,7 +30,7 @@ class SI(StatelessSolver):
         array([2.  , 0.25])
 
     References:
-        The baseline "scale-invariant" of Navon et al. 2022, arXiv 2202.01017.
+        The baseline "scale-invariant" in Navon et al. 2022, arXiv 2202.01017.
     """
 
     needs = "losses"
@@ -42,6 +42,6 @@ class SI(StatelessSolver):
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
-        """The preferences over the losses."""
+        """Compute the preferences divided by the losses."""
         check_losses(problem, "SI takes logarithms of the losses", positive=True)
         return Solution(preferences_of(self.preferences, problem) / problem.losses)

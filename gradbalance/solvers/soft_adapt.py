@@ -1,4 +1,4 @@
-"""SoftAdapt: more weight for the tasks whose losses fall least, from step to step."""
+"""SoftAdapt: more weight for tasks whose losses decrease least from step to step."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -12,29 +12,30 @@ from gradbalance.solvers.options import check_losses
 from gradbalance.solvers.solver import Problem, Solution, Solver, State
 from gradbalance.solvers.state import checked_state
 
-_LOWEST = -1e300  # of a logit, so that a loss that is not zero never has none
+_LOWEST = -1e300  # the smallest logit, so that only a zero loss has the logit -inf
 
 
 @final
 class SoftAdapt(Solver):
-    r"""SoftAdapt: a softmax of how fast the losses change.
+    r"""SoftAdapt: weights are the softmax of the losses' rates of change.
 
     .. math::
         w_i \propto f_i \exp(\beta s_i), \quad \sum_i w_i = 1, \qquad
         s_i = m_i(t) - m_i(t-1), \quad m_i(t) = \gamma\, m_i(t-1) + (1 - \gamma) L_i(t)
 
     with L [T] the losses, m [T] their moving averages, which start at the first loss of each task,
-    and f = 1; `normalized` replaces s by s / Σ|s_j|, and `loss_weighted` sets f = m(t). Both may be
-    combined. A task without a past has s = 0. With γ = 0 it is the paper's rule, with differences
-    of successive losses. `Balancer(scale="sum")` brings the weights to the sum T of `Uniform`.
-    Promises no task a decrease.
+    and f = 1. `normalized` replaces s by s / Σ|s_j|, and `loss_weighted` sets f = m(t); both can be
+    combined. A new task has s = 0. γ = 0 gives the paper's rule, with differences of successive
+    losses. `Balancer(scale="sum")` rescales the weights to the sum T, as of `Uniform`. No task's
+    loss is guaranteed to decrease.
 
     Args:
-        beta: β; the larger, the more weight for the worst task. Below 0 the best ones get more. In
-            inverse units of the losses, unless `normalized`.
-        normalized: take the rates of change relative to each other.
-        loss_weighted: multiply by the losses, which must then not be negative.
-        decay: γ, in [0, 1): smooths the losses of mini-batches.
+        beta: β; a larger value gives more weight to the task with the least progress. Negative
+            values give more weight to the tasks with the most. In inverse units of the losses,
+            unless `normalized`.
+        normalized: whether to divide the rates of change by the sum of their absolute values.
+        loss_weighted: whether to multiply by the averages m; losses must then not be negative.
+        decay: γ in [0, 1), which smooths the losses of mini-batches.
 
     Raises:
         ValueError: an option is out of range, or a loss is negative with `loss_weighted`.
@@ -50,10 +51,10 @@ class SoftAdapt(Solver):
     References:
         Heydari, Thompson and Mehmood 2019, arXiv 1912.12355.
 
-    Deviation: the official code differentiates a stored window of losses to an order of up to 5;
-    here γ does the smoothing. Its latest version normalises by Σ s_j, which is negative while the
-    losses fall and so gives the fastest one the largest weight; the first version, and this one,
-    by Σ|s_j|.
+    Deviation: the official code computes derivatives of order up to 5 from a window of stored
+    losses; here γ does the smoothing. Its latest version normalises by Σ s_j, which is negative
+    while the losses decrease, so the fastest task gets the largest weight; its first version and
+    this one normalise by Σ|s_j|.
     """
 
     needs = "losses"
@@ -78,13 +79,13 @@ class SoftAdapt(Solver):
         self._means: dict[str, float] = {}
 
     def solve(self, problem: Problem) -> Solution:
-        """The weights by this step's change."""
+        """Compute the weights from the change at this step."""
         before, now = self._before_and_now(problem)
         rates = now - before
         if self.normalized:
             rates = rates / (np.abs(rates).sum() or 1.0)
         signed = np.sign(self.beta) * rates
-        with np.errstate(over="ignore", divide="ignore"):  # what is hopelessly far behind gets 0
+        with np.errstate(over="ignore", divide="ignore"):  # an overflow means the weight 0
             logits = np.maximum(abs(self.beta) * (signed - signed.max()), _LOWEST)
             if self.loss_weighted:
                 check_losses(problem, "SoftAdapt multiplies by the losses", positive=False)
@@ -92,7 +93,7 @@ class SoftAdapt(Solver):
         return Solution(softmax(logits))
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Remember the losses."""
+        """Remember the averaged losses."""
         _, now = self._before_and_now(problem)
         self._means |= dict(zip(problem.names, now.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""What every solver takes, gives and promises: `Problem` in, `Solution` out, behind `Solver`."""
+"""The interface of all solvers: a `Solver` turns a `Problem` into a `Solution`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,20 @@ Weighs = Literal["gradients", "losses"]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One step as a solver sees it: the tasks that take part, their losses and their Gramian.
+    """The input of a solver for one step: the tasks that take part, their losses and Gramian.
 
-    `Problem.of` checks the Gramian, once for all that follows: solvers take it as it is.
+    Build one with `Problem.of`, which checks the Gramian; solvers do not check it again.
 
     Attributes:
         names: the t tasks that take part in this step.
-        losses: [t] their losses, in the units of the losses; between 1e-300 and 1e250 in size, or
-            0, so that sums and inverses stay within float64.
-        gram: [t, t] inner products of their gradients, G_ij = ⟨g_i, g_j⟩, or None where the
-            source of gradients does not measure it.
-        tasks: all T tasks of the run, in order; those not in `names` are absent this step.
-        resolution: how exactly directions are known: one with ‖Jᵀw‖ ≤ resolution·Σ|w_i|‖g_i‖ cannot
-            be told from zero. See `Problem.of` and `numerics.resolution`.
+        losses: [t] their losses, in the units of the losses. Their absolute values are between
+            1e-300 and 1e250, or 0, so that sums and inverses stay within float64.
+        gram: [t, t] the inner products of their gradients, G_ij = ⟨g_i, g_j⟩; None if the source of
+            gradients does not measure them.
+        tasks: all T tasks of the run, in order; those not in `names` are absent in this step.
+        resolution: how precisely directions are known: a direction Jᵀw with
+            ‖Jᵀw‖ ≤ resolution·Σ|w_i|‖g_i‖ cannot be distinguished from zero. See
+            `numerics.resolution`.
 
     Example:
         >>> from gradbalance import Problem
@@ -59,17 +60,20 @@ class Problem:
         tasks: Sequence[str] | None = None,
         rounding: float = 0.0,
     ) -> "Problem":
-        """Build a problem, by hand too, to try a solver without a model; losses default to ones.
+        """Build a problem from arrays, for example to try a solver without a model.
 
-        The Gramian is an array or a tensor of any real dtype, bfloat16 too; it is checked, and
-        solved in float64.
+        The Gramian may be an array or a tensor of any real dtype, including bfloat16. It is checked
+        and converted to float64.
 
         Args:
-            gram: [t, t]; its dtype says how exactly it was summed.
-            losses: [t].
-            names: of the t tasks; "0", "1", … by default.
-            tasks: of all T; the same by default.
-            rounding: of the gradients themselves, relative to each; see `numerics.resolution`.
+            gram: [t, t] the Gramian; its dtype determines how precisely it is known.
+            losses: [t] the losses; ones by default.
+            names: the names of the t tasks; "0", "1", … by default.
+            tasks: the names of all T tasks; the same as `names` by default.
+            rounding: the relative rounding error of the gradients; see `numerics.resolution`.
+
+        Returns:
+            The problem.
 
         Raises:
             ValueError: neither `gram` nor `losses` is given, shapes disagree, or `gram` is not a
@@ -96,7 +100,7 @@ class Problem:
 
     @property
     def gramian(self) -> Array:
-        """The Gramian, for solvers that declare that they need it."""
+        """[t, t] the Gramian, for solvers that need it; ValueError if it was not measured."""
         if self.gram is None:
             raise ValueError("this solver needs the Gramian of the gradients; found losses only")
         return self.gram
@@ -111,9 +115,9 @@ def _checked(gram: ArrayLike | Tensor) -> Array:
 
 
 def losses_in_range(losses: Array) -> Array:
-    """Losses of a size that leaves float64 some room: 1e-300 to 1e250, or 0.
+    """Clip losses so that sums and inverses stay within float64: 1e-300 to 1e250 in size, or 0.
 
-    Smaller ones are taken for 0, and larger ones for 1e250.
+    Smaller ones become 0, and larger ones 1e250.
     """
     if all(_SMALLEST_LOSS <= abs(loss) <= _LARGEST_LOSS for loss in losses.tolist()):
         return losses
@@ -122,7 +126,7 @@ def losses_in_range(losses: Array) -> Array:
 
 
 def _unit(gram: ArrayLike | Tensor | None) -> float:
-    """The unit roundoff of a Gramian's dtype: float64's, where it says nothing."""
+    """The unit roundoff of a Gramian's dtype; that of float64 if the dtype is not floating."""
     if isinstance(gram, Tensor) and gram.is_floating_point():
         return torch.finfo(gram.dtype).eps
     dtype = getattr(gram, "dtype", None)
@@ -132,15 +136,15 @@ def _unit(gram: ArrayLike | Tensor | None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A solver's answer, with what certifies it.
+    """The output of a solver: the weights, and a certificate of their optimality.
 
     Attributes:
-        weights: [t] the weights w of the update Jᵀw, one a task in the order of the problem.
-        status: whether the answer is the optimum (`CONVERGED`), the gradients cancel to rounding
-            (`STATIONARY`), or the steps ran out first (`STEP_LIMIT`).
-        num_steps: iterations that were spent; 0 for a closed form.
-        certificate: the worst optimality residual over the one that is allowed: at most 1 is
-            certified; None where the method has no optimality condition.
+        weights: [t] the weights w of the direction Jᵀw, one per task in the order of the problem.
+        status: how the solver ended: at the optimum (`CONVERGED`), with gradients that cancel up to
+            rounding (`STATIONARY`), or at the limit of iterations (`STEP_LIMIT`); see `Status`.
+        num_steps: the number of iterations; 0 for a closed form.
+        certificate: the largest optimality residual divided by its tolerance; the solution is
+            certified if this is at most 1. None if the method has no optimality condition.
     """
 
     weights: Array
@@ -150,62 +154,77 @@ class Solution:
 
 
 class Solver(ABC):
-    """A method that turns the losses and the Gramian of one step into weights.
+    """Interface of a method that turns the losses and the Gramian of a step into weights.
 
-    `solve` is pure: it changes nothing, so that looking at a step (`Balancer.measure`) does not
-    alter the run. Whatever a method remembers changes in `update`, which the `Balancer` calls
-    after the weights were applied. Stateless methods derive from `StatelessSolver` instead.
+    `solve` is pure: it changes no state, so `Balancer.measure` does not affect the run. A method
+    with a state changes it in `update`, which the `Balancer` calls after the weights were applied.
+    Stateless methods derive from `StatelessSolver`.
 
     Attributes:
-        needs: "losses" or "gramian", what `solve` reads.
-        weighs: what the weights belong to. "gradients": the shared parameters' gradients only;
-            each head keeps its own raw gradient, and a task without a gradient is left out.
-            "losses": the whole loss, heads included.
-        takes_zero_losses: whether a loss of exactly 0 can be solved for; methods of logarithms and
-            ratios cannot, and a `Balancer` leaves such a task out of the step.
+        needs: what `solve` reads, "losses" or "gramian".
+        weighs: what the weights apply to. "gradients": only the gradients of the shared parameters;
+            each head keeps its raw gradient, and a task with a zero gradient is left out.
+            "losses": whole losses, heads included.
+        takes_zero_losses: whether the method can handle a loss of exactly 0. Methods that take
+            logarithms or ratios cannot, and a `Balancer` leaves such a task out of the step.
     """
 
     @property
     @abstractmethod
     def needs(self) -> Needs:
-        """What `solve` reads; a class attribute of the concrete class."""
+        """What `solve` reads; concrete classes set it as a class attribute."""
 
     @property
     @abstractmethod
     def weighs(self) -> Weighs:
-        """What the weights belong to; a class attribute of the concrete class."""
+        """What the weights apply to; concrete classes set it as a class attribute."""
 
     @property
     def takes_zero_losses(self) -> bool:
-        """Whether a loss of exactly 0 can be solved for; a class attribute where it cannot."""
+        """Whether a loss of exactly 0 can be handled; a class attribute of classes that cannot."""
         return True
 
     @abstractmethod
     def solve(self, problem: Problem) -> Solution:
-        """Weights for this step; changes no state."""
+        """Compute the weights for this step, without changing any state.
+
+        Args:
+            problem: the losses and the Gramian of the step.
+
+        Returns:
+            One finite weight per task of the problem, with status and certificate.
+
+        Raises:
+            ValueError: the method cannot handle these losses or tasks.
+        """
 
     @abstractmethod
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Advance the method's state after `solution` was applied."""
+        """Update the method's state after the weights of `solution` were applied.
+
+        Args:
+            problem: the problem that was solved.
+            solution: the solution whose weights were applied.
+        """
 
     @abstractmethod
     def state_dict(self) -> State:
-        """The method's state as plain Python numbers, strings, lists and dicts."""
+        """Return the method's state as plain Python numbers, strings, lists and dicts."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; a state that does not fit raises ValueError."""
+        """Restore what `state_dict` returned; raises ValueError if the state does not fit."""
 
     @property
     @final
     def wrapped(self) -> tuple["Solver", ...]:
-        """The methods that this one holds in its attributes, to solve with them."""
+        """The solvers that this one wraps, that is those in its attributes."""
         return tuple(value for value in vars(self).values() if isinstance(value, Solver))
 
     @property
     @final
     def name(self) -> str:
-        """The class's name, and those of the methods that it holds: "Bounded(MGDA)"."""
+        """The name of the class, with those of wrapped solvers: "Bounded(MGDA)"."""
         held = ", ".join(solver.name for solver in self.wrapped)
         return f"{type(self).__name__}({held})" if held else type(self).__name__
 
@@ -216,7 +235,7 @@ class Solver(ABC):
 
 
 class StatelessSolver(Solver):
-    """A solver whose weights depend on the present step only."""
+    """Base class of solvers without a state: their weights depend only on the present step."""
 
     @final
     def update(self, problem: Problem, solution: Solution) -> None:

@@ -1,4 +1,4 @@
-"""States that are restored: checked as a whole, before any of it is used."""
+"""Check a state as a whole before any of it is restored."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +9,17 @@ Shape = Mapping[Any, Any]
 
 
 def checked_state(solver: object, state: object, shape: Shape) -> dict[str, Any]:
-    """A copy of a state, in which every entry is of the right kind.
+    """Return a copy of a state, after checking that every entry is of the right kind.
 
     Args:
-        solver: whose state it is to be.
-        state: what was loaded.
-        shape: by key, what each entry must be: an `Interval` of numbers, or that and None in a
-            tuple, `int` for a count, `object` for anything, or a shape again. The key `str` alone
-            stands for as many keys as there are tasks.
+        solver: the solver that will load the state.
+        state: the loaded state.
+        shape: by key, the kind of each entry: an `Interval` of numbers; a tuple of that and None if
+            it may be None; `int` for a count; `object` for anything; or a nested shape. The single
+            key `str` stands for any number of keys, such as names of tasks.
 
     Raises:
-        ValueError: the state has another shape; it names the solver and the entry.
+        ValueError: the state has another shape; the message names the solver and the entry.
     """
     try:
         copied: dict[str, Any] = _copied("state", state, shape)

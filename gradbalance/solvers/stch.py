@@ -1,4 +1,4 @@
-"""STCH: a smooth maximum of the losses."""
+"""STCH: minimise a smooth maximum of the losses."""
 
 from typing import final
 
@@ -24,14 +24,15 @@ class STCH(StatelessSolver):
         w_i = \frac{\partial F}{\partial L_i}
             = \pi_i \operatorname{softmax}\Big( \frac{\pi (L - z)}{\mu} \Big)_i
 
-    with L [T] the losses, z [T] the reference and π [T] the preferences over their sum, 1/T each by
-    default: the weights then sum to 1/T. The largest π_i (L_i − z_i) gets the largest weight, all
-    of it as μ → 0. Promises no task a decrease.
+    with L [T] the losses, z [T] the reference, and π [T] the preferences divided by their sum, 1/T
+    each by default; the weights then sum to 1/T. The task with the largest π_i (L_i − z_i) gets the
+    largest weight, and all of it as μ → 0. No task's loss is guaranteed to decrease.
 
     Args:
-        mu: μ > 0, in the units of π (L − z); for large μ the weights are in the ratio of π.
-        reference: what each loss can reach at best, by name or in order; zeros by default.
-        preferences: one positive number a task, by name or in order; ones by default.
+        mu: μ > 0, in the units of π (L − z); for large μ the weights are proportional to π.
+        reference: z, the best value that each loss can reach, by name or in order; zeros by
+            default.
+        preferences: one positive number per task, by name or in order; ones by default.
 
     Raises:
         ValueError: an option is out of range, or does not fit the tasks.
@@ -46,10 +47,10 @@ class STCH(StatelessSolver):
     References:
         Lin et al. 2024, arXiv 2402.19078.
 
-    Deviation: the official multi-task code minimises μ T log Σ (L_j / ℓ_j)^(1/μ), ℓ the mean losses
-    of a warm-up epoch that minimises Σ log L. That is T² times this method on the logarithms of the
-    losses: pass `{name: loss.log()}` to the `Balancer`, the logarithms of ℓ as `reference`, and μ/T
-    for its μ. On the losses themselves their units matter.
+    Deviation: the official multi-task code minimises μ T log Σ (L_j / ℓ_j)^(1/μ), with ℓ the mean
+    losses of a warm-up epoch that minimises Σ log L. This is T² times the method here applied to
+    the logarithms of the losses: pass `{name: loss.log()}` to the `Balancer`, the logarithms of ℓ
+    as `reference`, and μ/T for its μ. With the losses themselves, their units matter.
     """
 
     needs = "losses"
@@ -70,8 +71,8 @@ class STCH(StatelessSolver):
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
-        """The partial derivatives of the smooth maximum."""
+        """Compute the partial derivatives of the smooth maximum."""
         shares = shares_of(self.preferences, problem)
         gaps = problem.losses - per_task("reference", self.reference, problem, 0.0)
         terms = shares * gaps
-        return Solution(shares * softmax((terms - terms.max()) / self.mu))  # which may overflow
+        return Solution(shares * softmax((terms - terms.max()) / self.mu))  # avoids overflow

@@ -1,4 +1,4 @@
-"""What methods on independent batches have in common: a cross Gramian, and weights that follow."""
+"""Base class of methods on independent batches: their weights follow a cross Gramian."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ Batches = Sequence[Sequence[str]]
 
 
 class StochasticSolver(Solver):
-    r"""Weights in the simplex that follow the cross Gramian of two batches, J₁J₂ᵀ.
+    r"""Weights in the simplex that follow the cross Gramian J₁J₂ᵀ of two batches.
 
-    With one batch the Gramian holds the noise of its gradients twice, so that the expectation of
-    JJᵀw is not that of the mean gradients. Products of two independent batches have none of it.
-    The losses of the batches are passed side by side, each under a name of its own.
+    The Gramian JJᵀ of a single batch is biased: the noise of its gradients enters twice, so the
+    expectation of JJᵀw is not the value for the mean gradients. The product of two independent
+    batches is unbiased. The losses of all batches are passed together, each with its own name.
 
     Args:
-        batches: the names of the losses on each of two or three batches, with the tasks in the same
-            order; of two, both are descended, half and half; of three the third. None for one
-            batch, and its bias.
+        batches: the names of the losses on two or three batches, with the tasks in the same order.
+            With two batches, the step uses the mean of both; with three, the third. None for a
+            single batch, with the bias.
 
     Raises:
         ValueError: the batches do not name the same number of tasks, or a name twice.
@@ -49,15 +49,15 @@ class StochasticSolver(Solver):
 
     @abstractmethod
     def _followed(self, weights: Array, cross: Array) -> Array:
-        """The weights [t] in the simplex after a step, from those before and J₁J₂ᵀ [t, t]."""
+        """The next weights [t] in the simplex, from the previous ones and J₁J₂ᵀ [t, t]."""
 
     @abstractmethod
     def _applied(self, weights: Array) -> Array:
-        """Of the followed weights [t] those that are applied."""
+        """The weights [t] that are applied, from the weights in the simplex [t]."""
 
     @final
     def solve(self, problem: Problem) -> Solution:
-        """The weights after this step's move."""
+        """Compute the weights after this step's move."""
         names, weights = self._after(problem)
         applied = dict(zip(names, self._applied(weights).tolist(), strict=True))
         return Solution(
@@ -66,7 +66,7 @@ class StochasticSolver(Solver):
 
     @final
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Keep them."""
+        """Keep the moved weights."""
         names, weights = self._after(problem)
         self._weights |= dict(zip(names, weights.tolist(), strict=True))
 
@@ -88,7 +88,7 @@ class StochasticSolver(Solver):
         return names, self._followed(before, problem.gramian[np.ix_(first, second)])
 
     def _of(self, problem: Problem) -> list[tuple[str, float]]:
-        """For each loss of this step the task that it is of, and its share of the weight."""
+        """For each loss of this step, its task and its share of the task's weight."""
         if self.batches is None:
             return [(name, 1.0) for name in problem.names]
         shares = (0.5, 0.5) if len(self.batches) == 2 else (0.0, 0.0, 1.0)
@@ -109,7 +109,7 @@ class StochasticSolver(Solver):
 
     @final
     def state_dict(self) -> State:
-        """The weights by the tasks' names on the first batch."""
+        """The weights, by the names of the tasks on the first batch."""
         return {"weights": dict(self._weights)}
 
     @final

@@ -8,16 +8,16 @@ from gradbalance.solvers.solver import Problem, Solution, StatelessSolver
 
 @final
 class Uniform(StatelessSolver):
-    r"""The same weights at every step: `sum(losses).backward()`, or a fixed weighted sum.
+    r"""Constant weights: the same as `sum(losses).backward()`, or a fixed weighted sum.
 
     .. math:: w_i = p_i, \qquad d = J^\top p
 
-    with J [T, P] the tasks' gradients and p [T] the preferences, 1 by default. The baseline that
-    tuned papers fail to beat (arXiv 2201.04122, 2209.11379): compare with it first. It promises
-    no task a decrease.
+    with J [T, P] the tasks' gradients and p [T] the preferences, 1 by default. Tuned methods fail
+    to beat this baseline (arXiv 2201.04122, 2209.11379), so compare with it first. No task's loss
+    is guaranteed to decrease.
 
     Args:
-        preferences: one non-negative number a task, by name or in order; ones by default.
+        preferences: one non-negative number per task, by name or in order; ones by default.
 
     Raises:
         ValueError: preferences are negative, not finite or all zero, or do not fit the tasks.
@@ -38,5 +38,5 @@ class Uniform(StatelessSolver):
         self.preferences = preferences
 
     def solve(self, problem: Problem) -> Solution:
-        """The preferences, whatever the losses are."""
+        """Return the preferences, whatever the losses are."""
         return Solution(preferences_of(self.preferences, problem))

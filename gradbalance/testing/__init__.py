@@ -1,4 +1,4 @@
-"""The contract of solvers and sources as a tool: what our own tests hold every one of them to."""
+"""Tools to test your own solvers and sources, with the checks that our own tests apply."""
 
 from gradbalance.testing.families import FAMILIES, draw_problem, draw_run
 from gradbalance.testing.solvers import check_solver

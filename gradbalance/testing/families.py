@@ -1,4 +1,4 @@
-"""Named families of Jacobians, easy and hard, on which every solver is held to its promises."""
+"""Named families of Jacobians, easy and hard, on which solvers are tested."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def correlated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def conditioned(condition: float) -> Family:
-    """Full rank, with this condition number of the Gramian."""
+    """Full rank, and a Gramian with this condition number."""
 
     def family(rng: np.random.Generator, num_tasks: int) -> Jacobian:
         left, _ = np.linalg.qr(rng.standard_normal((num_tasks, num_tasks)))
@@ -35,7 +35,7 @@ def conditioned(condition: float) -> Family:
 
 
 def rank_deficient(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """More tasks than parameters, on one side of a hyperplane: not stationary."""
+    """More tasks than parameters; all rows on one side of a hyperplane, so not stationary."""
     rank = max(1, num_tasks // 2)
     jac = rng.standard_normal((num_tasks, rank))
     jac[:, 0] = 0.1 + np.abs(jac[:, 0])
@@ -43,7 +43,7 @@ def rank_deficient(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def overcomplete(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """More tasks than parameters in all directions: stationary from some number of tasks on."""
+    """More tasks than parameters, rows in all directions: stationary with enough tasks."""
     return rng.standard_normal((num_tasks, max(1, num_tasks // 3)))
 
 
@@ -57,7 +57,7 @@ def near_stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """A convex combination of some of the rows is zero to rounding."""
+    """A convex combination of some rows is zero up to rounding."""
     jac = iid(rng, num_tasks)
     chosen = rng.permutation(num_tasks)[: rng.integers(1, num_tasks + 1)]
     jac[chosen] -= rng.dirichlet(np.ones(chosen.size)) @ jac[chosen]
@@ -65,27 +65,27 @@ def stationary(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def duplicated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Rows that are given several times."""
+    """Rows that occur several times."""
     jac = iid(rng, num_tasks)
     return jac[rng.integers(0, max(1, num_tasks // 2), num_tasks)]
 
 
 def nearly_duplicated(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Rows that differ from one another by 1e-15 to 1e-3."""
+    """Rows that differ from each other by 1e-15 to 1e-3."""
     jac = duplicated(rng, num_tasks)
     size = 10.0 ** rng.uniform(-15, -3, (num_tasks, 1))
     return jac + size * rng.standard_normal(jac.shape)
 
 
 def zero_rows(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Some rows, or all, are zero."""
+    """Some or all rows are zero."""
     jac = iid(rng, num_tasks)
     jac[rng.permutation(num_tasks)[: rng.integers(1, num_tasks + 1)]] = 0.0
     return jac
 
 
 def opposed(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Two rows that point in opposite directions, of unequal length."""
+    """Two rows of unequal length that point in opposite directions."""
     jac = iid(rng, num_tasks)
     if num_tasks > 1:
         first, second = rng.permutation(num_tasks)[:2]
@@ -94,7 +94,7 @@ def opposed(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def vertex(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """One short row that conflicts with none: the optimum lies at a vertex."""
+    """One short row that conflicts with no other: the minimum-norm point is a vertex."""
     jac = iid(rng, num_tasks)
     best = rng.integers(num_tasks)
     direction = 1e-2 * jac[best]
@@ -105,7 +105,7 @@ def vertex(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def vertex_tie(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """The optimum lies at a vertex, and all the other rows are just neutral to it."""
+    """The minimum-norm point is a vertex, and all other rows are exactly at the limit to join."""
     jac = iid(rng, num_tasks)
     jac[:, 0] = 1.0
     jac[rng.integers(num_tasks), 1:] = 0.0
@@ -113,7 +113,7 @@ def vertex_tie(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def cancelling(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Long rows with a combination of nearly zero, beside rows that are as short as that."""
+    """Long rows with a combination of nearly zero, and rows about as short as this combination."""
     jac = iid(rng, num_tasks)
     num_long = max(2, num_tasks // 2)
     jac[:num_long] -= rng.dirichlet(np.ones(jac[:num_long].shape[0])) @ jac[:num_long]
@@ -123,12 +123,12 @@ def cancelling(rng: np.random.Generator, num_tasks: int) -> Jacobian:
 
 
 def integers(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Small whole numbers: exact ties, duplicates, zero rows and opposed rows."""
+    """Small integers, with exact ties, duplicates, zero rows and opposed rows."""
     return rng.integers(-2, 3, (num_tasks, max(2, num_tasks // 2))).astype(float)
 
 
 def with_spread_norms(family: Family) -> Family:
-    """The same rows with norms spread log-uniformly by factors of 1e-3 to 1e3."""
+    """The rows of a family, with norms multiplied by log-uniform factors of 1e-3 to 1e3."""
 
     def spread(rng: np.random.Generator, num_tasks: int) -> Jacobian:
         jac = family(rng, num_tasks)
@@ -138,7 +138,7 @@ def with_spread_norms(family: Family) -> Family:
 
 
 def mixture(rng: np.random.Generator, num_tasks: int) -> Jacobian:
-    """Each row from another family, of another norm, and the whole at another scale."""
+    """Rows from different families, partly with different norms, and a random overall scale."""
     width = 2 * num_tasks + 30
     jac = np.zeros((num_tasks, width))
     names = sorted(set(_PLAIN) - {"zero_rows"})
@@ -182,7 +182,15 @@ FAMILIES: dict[str, Family] = {
 
 
 def draw_problem(family: str, num_tasks: int, *, seed: int = 0) -> Problem:
-    """The problem of gradients of a family, with random positive losses.
+    """Draw a problem: the Gramian of gradients from a family, and random positive losses.
+
+    Args:
+        family: a name in `FAMILIES`.
+        num_tasks: the number of tasks.
+        seed: the seed; the same arguments always give the same problem.
+
+    Returns:
+        The problem.
 
     Example:
         >>> draw_problem("opposed", 3, seed=1).gram.shape
@@ -194,7 +202,13 @@ def draw_problem(family: str, num_tasks: int, *, seed: int = 0) -> Problem:
 
 
 def draw_run(*, seed: int = 0) -> list[Problem]:
-    """Seven steps of the tasks a, b, c and d, of which each is absent at one.
+    """Draw seven steps of the tasks a, b, c and d; each task is absent at one step.
+
+    Args:
+        seed: the seed.
+
+    Returns:
+        The problems of the steps, in order.
 
     Example:
         >>> draw_run()[2].names

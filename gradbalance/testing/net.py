@@ -1,11 +1,11 @@
-"""A small model to try solvers and sources on."""
+"""A small model to test solvers and sources with."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Net(nn.Module):
-    """A small shared trunk with one head a task, for random but reproducible gradients."""
+    """A small shared trunk with one head per task, for random but reproducible gradients."""
 
     def __init__(self, num_tasks: int = 3, *, seed: int = 0, dtype: torch.dtype = torch.float64):
         super().__init__()
@@ -17,7 +17,7 @@ class Net(nn.Module):
             self.y = torch.randn(num_tasks, 8, 1, dtype=dtype)
 
     def losses(self, z: Tensor | None = None) -> dict[str, Tensor]:
-        """The loss of each task, of the trunk's output or of another representation."""
+        """The loss of each task, for the trunk's output or another representation z."""
         z = self.trunk(self.x) if z is None else z
         return {
             f"task{i}": (head(z) - y).square().mean()

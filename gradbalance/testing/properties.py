@@ -1,4 +1,4 @@
-"""The properties that solvers have or claim, one named assert each."""
+"""The properties that solvers have or claim, with one assert function each."""
 
 import copy
 import json
@@ -27,7 +27,7 @@ UNIT = float(np.finfo(np.float64).eps)
 
 @contextmanager
 def named(what: str) -> Iterator[None]:
-    """Whatever fails inside is an AssertionError that says what."""
+    """A context that turns any error into an AssertionError that says what failed."""
     try:
         yield
     except Exception as error:
@@ -35,9 +35,9 @@ def named(what: str) -> Iterator[None]:
 
 
 def advance(solver: Solver, problem: Problem, solution: Solution) -> None:
-    """What a training step does after the weights were applied, with all the hooks there are."""
+    """Do what a training step does after the weights were applied, including all hooks."""
     solver.update(problem, solution)
-    falls = 0.9 + 0.1 * np.sin(10 * problem.losses)  # by task, whatever their order
+    falls = 0.9 + 0.1 * np.sin(10 * problem.losses)  # by task, independent of the order
     after = dict(zip(problem.names, (falls * problem.losses).tolist(), strict=True))
     for listener in listeners(solver, AfterStep):
         listener.after_step(after)
@@ -46,7 +46,7 @@ def advance(solver: Solver, problem: Problem, solution: Solution) -> None:
 
 
 def take(solver: Solver, problems: Sequence[Problem]) -> list[list[float]]:
-    """The weights of some steps, one after the other."""
+    """Take some steps one after the other, and return their weights."""
     weights = []
     for problem in problems:
         solution = solver.solve(problem)
@@ -56,31 +56,31 @@ def take(solver: Solver, problems: Sequence[Problem]) -> list[list[float]]:
 
 
 def products_and_rounding(gram: Array, weights: Array) -> tuple[Array, Array]:
-    """Gw and what rounding may do to it, as the certificate allows."""
+    """Gw and its rounding error, as the certificate allows it."""
     norms = np.sqrt(np.diagonal(gram))
     spread = np.abs(weights) @ norms
     return gram @ weights, 4 * len(gram) * UNIT * spread * np.maximum(norms, spread)
 
 
-# What a solver claims, held to on one problem.
+# The properties that a solver may claim, checked on one problem.
 
 
 def assert_descends(make: MakeSolver, problem: Problem) -> None:
     """No task's loss rises along the direction: ⟨g_i, d⟩ ≥ 0 up to rounding.
 
-    Unless the solution says that its method promises nothing for these gradients.
+    Not checked if the status says that the method guarantees nothing for these gradients.
     """
     solution = make().solve(problem)
     if solution.status in (Status.ASCENT, Status.ILL_POSED):
         return
     products, rounding = products_and_rounding(problem.gramian, solution.weights)
-    # The certificate lets a row fall short by tol·wᵀGw.
+    # The certificate allows a row to miss its condition by tol·wᵀGw.
     value = solution.weights @ products
     assert (products >= -rounding - 1e-10 * abs(value)).all(), f"Gw = {products}, {solution}"
 
 
 def assert_certified(make: MakeSolver, problem: Problem) -> None:
-    """The solution says that it is optimal, by its own certificate."""
+    """The solution is optimal according to its own certificate."""
     solution = make().solve(problem)
     assert solution.status is not Status.STEP_LIMIT, solution
     assert solution.certificate is not None, "there is no certificate"
@@ -99,23 +99,23 @@ def assert_equivariant(make: MakeSolver, problem: Problem) -> None:
 
 
 def assert_same_direction(gram: Array, weights: Array, other: Array) -> None:
-    """Jᵀw and Jᵀw' point the same way: |Jᵀ(w − c w')| is small beside the terms that make it up.
+    """Jᵀw and Jᵀw' have the same direction: |Jᵀ(w − c w')| is small relative to its terms.
 
-    c > 0, because where gradients are parallel a normalised min-norm point has many weights, and
-    bringing their sum to 1 then leaves the length of the direction open.
+    A factor c > 0 is allowed, because for parallel gradients the weights of a minimum-norm point
+    are not unique, and rescaling them to the sum 1 leaves the length of the direction undetermined.
     """
     along, square = weights @ gram @ other, other @ gram @ other
     other = other * (along / square if along > 0 and square > 0 else 1.0)
     difference = weights - other
     norms = np.sqrt(np.diagonal(gram))
-    # A certified gap of tol·val bounds the squared distance to the optimum by as much.
+    # A certified gap of tol·val also bounds the squared distance to the optimum.
     size = (np.abs(weights) + np.abs(other)) @ norms
     allowed = (1e-9 + 100 * len(gram) * UNIT) * size**2
     assert difference @ gram @ difference <= allowed, f"weights {weights} and {other}"
 
 
 def assert_scales(make: MakeSolver, problem: Problem, exponent: float) -> None:
-    """Scaling the Gramian scales the weights by a power of the factor, and no direction."""
+    """Scaling the Gramian scales the weights by a power of the factor, and keeps the direction."""
     for factor in (1e-30, 2.0**-100, 3.0, 1e30):
         scaled = Problem(problem.names, problem.losses, problem.gramian * factor, problem.tasks)
         found, expected = _third(make, scaled), _third(make, problem) * factor**exponent
@@ -124,7 +124,7 @@ def assert_scales(make: MakeSolver, problem: Problem, exponent: float) -> None:
 
 
 def assert_ignores_duplicates(make: MakeSolver, problem: Problem) -> None:
-    """A task that is given twice shares its weight; the direction stays the same."""
+    """A duplicated task shares its weight; the direction stays the same."""
     twice = [*range(len(problem.names)), 0]
     names = (*problem.names, "again")
     gram = problem.gramian[np.ix_(twice, twice)]
@@ -135,7 +135,7 @@ def assert_ignores_duplicates(make: MakeSolver, problem: Problem) -> None:
 
 
 def assert_rests(make: MakeSolver) -> None:
-    """Where gradients balance, the direction has no length, and the status says so."""
+    """If gradients can cancel, the direction is zero, and the status says so."""
     jac = np.array([[1.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     solution = make().solve(Problem.of(jac @ jac.T, [1.7, 0.9, 0.2, 0.15]))
     assert np.linalg.norm(solution.weights @ jac) < 1e-7, solution
@@ -143,15 +143,15 @@ def assert_rests(make: MakeSolver) -> None:
 
 
 def _third(make: MakeSolver, problem: Problem) -> Array:
-    """The weights at the third step on the same problem, so that state counts."""
+    """The weights at the third step on the same problem, so that the state matters."""
     return np.array(take(make(), [problem] * 3)[-1])
 
 
-# What every solver must do.
+# The properties that every solver must have.
 
 
 def assert_finite(make: MakeSolver, problem: Problem) -> None:
-    """The weights are finite numbers, one a task, at the first step and after it."""
+    """The weights are finite numbers, one per task, at the first step and after it."""
     solver = make()
     for _ in range(2):
         solution = solver.solve(problem)
@@ -162,7 +162,7 @@ def assert_finite(make: MakeSolver, problem: Problem) -> None:
 
 
 def assert_pure(make: MakeSolver, problem: Problem) -> None:
-    """Solving changes nothing: neither the problem, nor the state, nor the next weights."""
+    """Solving changes neither the problem, nor the state, nor the next weights."""
     solver, given = make(), copy.deepcopy(problem)
     take(solver, [problem])
     before = copy.deepcopy(solver.state_dict())
@@ -176,7 +176,7 @@ def assert_pure(make: MakeSolver, problem: Problem) -> None:
 
 
 def assert_reads_what_it_needs(make: MakeSolver, problems: Sequence[Problem]) -> None:
-    """`needs` and `weighs` are legal, `repr` works, and needing losses is needing no Gramian."""
+    """`needs` and `weighs` are valid, `repr` works, and no Gramian is read if losses suffice."""
     solver = make()
     assert solver.needs in get_args(Needs), f"needs is {solver.needs!r}"
     assert solver.weighs in get_args(Weighs), f"weighs is {solver.weighs!r}"
@@ -187,8 +187,8 @@ def assert_reads_what_it_needs(make: MakeSolver, problems: Sequence[Problem]) ->
 
 
 def assert_deterministic(make: MakeSolver, problems: Sequence[Problem]) -> None:
-    """Two runs give the same weights, and leave the global generators alone."""
-    random.random(), np.random.random(), torch.rand(())  # noqa: NPY002 - what seeds would bring back
+    """Two runs give the same weights, and do not use global random generators."""
+    random.random(), np.random.random(), torch.rand(())  # noqa: NPY002 - seeding would undo this
     before = _global_generators()
     first, second = take(make(), problems), take(make(), problems)
     assert _global_generators() == before, "it draws from, or seeds, a global generator"
@@ -196,7 +196,7 @@ def assert_deterministic(make: MakeSolver, problems: Sequence[Problem]) -> None:
 
 
 def assert_resumes(make: MakeSolver, problems: Sequence[Problem]) -> None:
-    """From a state that went through JSON, a copy or a pickle it goes on bit for bit, by itself."""
+    """A state restored from JSON, a copy and a pickle continue bit for bit, independently."""
     solver = make()
     for problem in problems:
         loaded, state = make(), solver.state_dict()
@@ -213,7 +213,7 @@ def assert_resumes(make: MakeSolver, problems: Sequence[Problem]) -> None:
 
 
 def assert_refuses_damaged_states(make: MakeSolver, problems: Sequence[Problem]) -> None:
-    """A state damaged anywhere raises ValueError, and changes nothing."""
+    """Loading a damaged state raises ValueError, and changes nothing."""
     run, solver = make(), make()
     take(run, problems)
     state, before = run.state_dict(), copy.deepcopy(solver.state_dict())
@@ -232,7 +232,7 @@ def assert_refuses_damaged_states(make: MakeSolver, problems: Sequence[Problem])
 
 
 def assert_absent_tasks_keep_their_state(make: MakeSolver, problems: Sequence[Problem]) -> None:
-    """What is kept under the name of a task changes only in steps that it takes part in."""
+    """State under the name of a task changes only in steps in which the task takes part."""
     solver = make()
     for problem in problems:
         before = copy.deepcopy(solver.state_dict())
@@ -277,7 +277,7 @@ def _global_generators() -> object:
 
 
 def _places(node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
-    """Every node of a state but its root, by the keys that lead to it."""
+    """Every node of a state except its root, with the path of keys to it."""
     for key, value in node.items():
         yield (*path, key), value
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`check_solver`: a solver through every property that it claims, and those that all must have."""
+"""`check_solver`: check the properties that a solver claims, and those that all must have."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,32 +25,36 @@ def check_solver(
     num_draws: int = 3,
     seed: int = 0,
 ) -> None:
-    """Hold a solver to what it claims, and to what every solver must do, on all kinds of gradients.
+    """Check the properties that a solver claims, and those that all must have, on many gradients.
 
-    Every solver must give finite weights, one a task; change nothing in `solve`; be deterministic
-    and leave global generators alone; resume bit for bit from a state that went through JSON, and
-    refuse a damaged one; keep the state of absent tasks; read no Gramian if it `needs` losses only;
-    be copied and pickled; and train a model through a `Balancer` with each source it can use.
+    Every solver must return finite weights, one per task; change no state in `solve`; be
+    deterministic and not use global random generators; resume bit for bit from a state that went
+    through JSON, and raise an error for a damaged one; keep the state of absent tasks; read no
+    Gramian if it `needs` only losses; support copying and pickling; and train a model in a
+    `Balancer`, with each source that it can use.
 
     Args:
-        make: builds a fresh solver: the class, or a function without arguments.
-        descends: for up to how many tasks no loss rises along the direction, unless the status
-            says that the method promises nothing: 0 for none, 2 for pairs, `math.inf` for always.
-        certified: whether every answer carries a certificate of optimality that holds.
-        equivariant: for up to how many tasks the direction does not depend on their order.
-        scale_exponent: scaling the Gramian by k scales the weights by k to this power; None to
-            claim nothing.
-        rests: whether the direction has length 0 where the gradients balance.
-        ignores_duplicates: whether a task that is given twice changes no direction.
-        families: of gradients, by their names in `FAMILIES`: easy and hard, with zero, duplicated
-            and opposed rows, of nearly no rank, and with norms spread over 1e-3…1e3. Scaling is
-            tried on "iid", duplicates on easy ones.
-        num_tasks: how many tasks are drawn from each.
-        num_draws: of each family and number of tasks.
-        seed: of the first draw; the next draws have the next ones.
+        make: the class of the solver, or a function without arguments that builds a new one.
+        descends: the largest number of tasks for which no loss rises along the direction, unless
+            the status says that the method guarantees nothing: 0 for no such claim, 2 for pairs,
+            `math.inf` for any number.
+        certified: whether every solution has a certificate of optimality that holds.
+        equivariant: the largest number of tasks for which the direction does not depend on their
+            order.
+        scale_exponent: scaling the Gramian by k scales the weights by k to this power; None for no
+            such claim.
+        rests: whether the direction has length 0 if the gradients can cancel.
+        ignores_duplicates: whether duplicating a task does not change the direction.
+        families: names in `FAMILIES` from which gradients are drawn, easy and hard: with zero,
+            duplicated and opposed rows, of very low rank, and with norms spread over 1e-3…1e3.
+            Scaling is checked on "iid", duplicates on easy families.
+        num_tasks: the numbers of tasks that are drawn from each family.
+        num_draws: the number of draws for each family and number of tasks.
+        seed: the seed of the first draw; the following draws use the following seeds.
 
     Raises:
-        AssertionError: a property does not hold; names it and the draw, to be drawn again.
+        AssertionError: a property does not hold; the message names it, and the call that draws the
+            problem again.
 
     Example:
         >>> import math

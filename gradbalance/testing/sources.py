@@ -1,4 +1,4 @@
-"""`check_source`: a source of gradients against plain autograd on a small model."""
+"""`check_source`: compare a source of gradients with plain autograd on a small model."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,22 +26,24 @@ def check_source(
     rtol: float = 1e-9,
     passes_representation: bool = False,
 ) -> None:
-    """Hold a source to plain autograd: its Gramian, what it writes, and what it must not.
+    """Compare a source with plain autograd: its Gramian, what it writes, and what it must not.
 
-    On a trunk with three heads, and with given weights: the Gramian is that of autograd's
-    gradients; `.grad` is autograd's for the weights, heads raw or weighted, and is added to; a
-    loss scale multiplies `.grad` and nothing that is reported; an absent task writes nothing;
-    `measure` writes nothing and changes no state; and the state is plain JSON, with which another
-    source carries on alike.
+    Uses a trunk with three heads and fixed weights, and checks that the Gramian is that of
+    autograd's gradients; that the weighted gradients are added to `.grad`, with raw and with
+    weighted heads; that a loss scale multiplies `.grad`, but nothing in the report; that an absent
+    task writes nothing; that `measure` writes nothing and changes no state; and that the state is
+    plain JSON, from which another source continues in the same way.
 
     Args:
-        make: builds the source for a `Net`, of which `trunk` is shared.
-        over: the tensors that the Gramian is taken over, of the net and the trunk's output z.
-        rtol: how far an entry of the Gramian may be off, over the norms of its two gradients.
-        passes_representation: whether z is passed with the losses.
+        make: a function that builds the source for a `Net`, whose `trunk` is shared.
+        over: a function from the net and the trunk's output z to the tensors on which the Gramian
+            is computed.
+        rtol: the allowed error of an entry of the Gramian, relative to the norms of its two
+            gradients.
+        passes_representation: whether z is passed together with the losses.
 
     Raises:
-        AssertionError: a property does not hold; names it, and the step.
+        AssertionError: a property does not hold; the message names it, and the step.
 
     Example:
         >>> import gradbalance as gb
@@ -83,7 +85,7 @@ def _net_and_balancer(make: Callable[[Net], Source], heads: Heads) -> tuple[Net,
 def _step(
     net: Net, balancer: Balancer, case: Case, *, over: Over, rtol: float, passes: bool
 ) -> None:
-    """Measure and take a step, and compare what it did with plain autograd on the same graph."""
+    """Measure, take a step, and compare the result with plain autograd on the same graph."""
     (factor, absent), z = case, net.trunk(net.x)
     losses = {task: loss for task, loss in net.losses(z).items() if task != absent}
     weighted = torch.stack([WEIGHTS[task] * loss for task, loss in losses.items()]).sum()

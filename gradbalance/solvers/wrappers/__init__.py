@@ -1,1 +1,1 @@
-"""Methods around a method: what another one sees is changed, or the weights that it gives."""
+"""Methods that wrap another method, and change its input or its weights."""

@@ -1,4 +1,4 @@
-"""A moving average of the Gramian, for any method on gradients."""
+"""AveragedGramian: a moving average of the Gramian, for any method on gradients."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,30 +16,29 @@ from gradbalance.solvers.wrappers.wrapper import HELD, Wrapper, check_needs_gram
 
 @final
 class AveragedGramian(Wrapper):
-    r"""A method that sees the Gramian averaged over the steps.
+    r"""Solve with a moving average of the Gramian instead of that of the current batch.
 
     .. math::
         w(t) = \mathrm{solver}(L(t), \bar G(t)), \qquad
         \bar G(t) = \gamma\, \bar G(t-1) + (1 - \gamma)\, G(t), \qquad \bar G(0) = G(0)
 
-    with L [T] the losses and G [T, T] the Gramian of this step's gradients. Weights that are
-    solved for on a small batch follow its noise; averaged inner products have less of it. They have
-    a bias: E‖g_i‖² is ‖E g_i‖² and the variance of g_i, and no average takes that out, so noisy
-    tasks look longer than they are, and cosines smaller. The average also lags behind training.
-    `SDMGrad` with independent batches has no such bias. Promises no task a decrease, whatever the
-    method promises.
+    with L [T] the losses and G [T, T] the Gramian of this step's gradients. Weights computed from a
+    small batch follow its noise; averaged inner products are less noisy. But they are biased:
+    E‖g_i‖² is ‖E g_i‖² plus the variance of g_i, which averaging does not remove, so the gradients
+    of noisy tasks look longer than they are, and cosines smaller. The average also lags behind
+    training. `SDMGrad` with independent batches does not have this bias. No task's loss is
+    guaranteed to decrease, whatever the wrapped method guarantees.
 
-    Pairs of tasks that have not met take their first inner product as it is. Where tasks are
-    absent at times, pairs are averaged over different steps, which may give what is no Gramian;
-    its negative eigenvalues are then set to zero.
+    For a new pair of tasks, the average starts with their first inner product. If tasks are absent
+    at times, pairs are averaged over different steps, and the matrix may not be a Gramian; its
+    negative eigenvalues are then set to zero.
 
     Args:
-        solver: the method.
-        decay: γ in [0, 1); 0 is the method itself.
+        solver: the wrapped method.
+        decay: γ in [0, 1); 0 gives the wrapped method itself.
 
     Raises:
-        ValueError: `solver` is not a solver, or one that looks at losses only; `decay` is out of
-            range.
+        ValueError: `solver` is not a solver, or needs only losses; or `decay` is out of range.
 
     Example:
         >>> import gradbalance as gb
@@ -50,8 +49,8 @@ class AveragedGramian(Wrapper):
         array([0.2, 0.8])
 
     References:
-        A moving average of the gradients themselves is MoCo's (Fernando et al. 2023, ICLR,
-        arXiv 2210.12624), which keeps T rows; this one keeps T² numbers.
+        MoCo (Fernando et al. 2023, ICLR, arXiv 2210.12624) averages the gradients themselves, and
+        stores T rows; this method stores T² numbers.
     """
 
     def __init__(self, solver: Solver, *, decay: float = 0.9) -> None:
@@ -73,20 +72,20 @@ class AveragedGramian(Wrapper):
         return replace(problem, gram=gramian_of_rows(_nearest_gramian(self._averaged(problem))))
 
     def solve(self, problem: Problem) -> Solution:
-        """The method's weights; what it says of optimality is not about this step's gradients."""
+        """Return the method's weights; its certificate is not valid for this step's gradients."""
         found = self.solver.solve(self._seen(problem))
         status = Status.CONVERGED if found.status is Status.STATIONARY else found.status
         return replace(found, status=status, certificate=None)
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Advance the method, and keep the averages."""
+        """Update the wrapped method, and keep the averages."""
         super().update(problem, solution)
         averaged = self._averaged(problem).tolist()
         for name, row in zip(problem.names, averaged, strict=True):
             self._products.setdefault(name, {}).update(zip(problem.names, row, strict=True))
 
     def state_dict(self) -> State:
-        """The averages of each pair by name, and the method's own state."""
+        """The averages of each pair by name, and the wrapped method's state."""
         products = {name: dict(row) for name, row in self._products.items()}
         return {"products": products, **super().state_dict()}
 
@@ -100,7 +99,7 @@ class AveragedGramian(Wrapper):
 
 
 def _nearest_gramian(matrix: Array) -> Array:
-    """The same where it is one; else with the negative eigenvalues of its cosines set to zero."""
+    """The matrix, with the negative eigenvalues of its cosines set to zero if there are any."""
     norms = np.sqrt(np.maximum(matrix.diagonal(), 0.0))
     scales = np.where(norms > 0, norms, 1.0)
     values, vectors = np.linalg.eigh(matrix / scales / scales[:, None])

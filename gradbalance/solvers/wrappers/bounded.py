@@ -1,4 +1,4 @@
-"""Any method's weights, kept within a ratio of each other."""
+"""Bounded: limit the ratio between the weights of any method."""
 
 from typing import final
 
@@ -12,28 +12,29 @@ from gradbalance.solvers.wrappers.wrapper import Reweighted
 
 @final
 class Bounded(Reweighted):
-    r"""Any method's weights, none of them more than `ratio` times another.
+    r"""Limit the weights of any method: none is more than `ratio` times another.
 
     .. math:: w_i = s \, \max\big(\hat w_i, \; \tfrac{1}{\rho} \max_j \hat w_j\big), \qquad
               \sum_i w_i = \sum_i \max(\hat w_i, 0)
 
-    with ŵ [T] the weights of the wrapped method, ρ the ratio and s the factor that keeps the sum
-    of the positive weights. Weights that follow losses or gradients chase the task that cannot be
-    learned: its loss stays, its gradient vanishes, and methods that divide by the norm answer with
-    a large weight. With a bound no task has more than ρ / (ρ + T − 1) of the weight, nor less than
-    1 / (1 + (T − 1) ρ).
+    with ŵ [T] the weights of the wrapped method, ρ the ratio, and s the factor that preserves the
+    sum of the positive weights. Without a bound, a task that cannot be learned may get most of the
+    weight: its loss stays high, its gradient vanishes, and methods that divide by the norm give it
+    a large weight. With the bound, no task has more than ρ / (ρ + T − 1) of the total weight, nor
+    less than 1 / (1 + (T − 1) ρ).
 
-    Weights within the ratio of the largest keep their proportions; all that are smaller get one
-    same weight. So does one of zero or below: no task is left out. Where no weight is positive
-    they stay as they are. Where the bound is met the wrapped method's promise does not hold: a
-    loss may rise along the direction.
+    Weights within the ratio of the largest one keep their proportions. All smaller weights, also
+    zero and negative ones, are raised to the same value, so no task is left out. If no weight is
+    positive, the weights do not change. Where the bound is active, the wrapped method's guarantee
+    does not hold: a loss may rise along the direction.
 
-    For losses in one unit: where units differ, weights must be far apart, and a bound undoes that.
+    Use it for losses with the same unit. If units differ, weights must be far apart, and a bound
+    would undo that.
 
     Args:
-        solver: the method.
-        ratio: ρ in [1, inf): 1 makes all weights equal; a large one acts only where weights are
-            far apart.
+        solver: the wrapped method.
+        ratio: ρ in [1, inf): 1 makes all weights equal; a large value acts only if weights are far
+            apart.
 
     Raises:
         ValueError: `solver` is not a solver, or `ratio` is out of range.
@@ -47,8 +48,8 @@ class Bounded(Reweighted):
         array([0.8, 0.2])
 
     References:
-        No paper is known to us that proposes it; `examples/mpssl` measures what it does, on images
-        in which one task can be learned and on such in which it cannot.
+        We know of no paper that proposes this. `examples/mpssl` measures its effect, on images with
+        a task that can be learned, and on images with one that cannot.
     """
 
     def __init__(self, solver: Solver, *, ratio: float = 5.0) -> None:
@@ -57,7 +58,7 @@ class Bounded(Reweighted):
         self.ratio = ratio
 
     def changed(self, names: tuple[str, ...], weights: Array) -> Array:
-        """The weights, the small ones raised, at the same sum."""
+        """Raise small weights, and keep the sum."""
         largest = weights.max()
         if largest <= 0 or weights.min() * self.ratio >= largest:
             return weights

@@ -1,4 +1,4 @@
-"""CR-MOGM: any method's weights, averaged over the steps."""
+"""CR-MOGM: a moving average of the weights of any method."""
 
 from collections.abc import Mapping
 from typing import Any, final
@@ -18,13 +18,14 @@ class CRMOGM(Reweighted):
 
     .. math:: w(t) = \beta\, w(t-1) + (1 - \beta)\, \hat w(t), \qquad w(0) = \hat w(0)
 
-    with ŵ(t) [T] the weights of the wrapped method. Weights that are solved for on the very batch
-    that they are applied to are correlated with its noise, which biases the direction; averaged
-    ones less so. Promises no task a decrease, whatever the method promises.
+    with ŵ(t) [T] the weights of the wrapped method. Weights computed from the same batch that they
+    are applied to are correlated with its noise, which biases the direction; averaged weights are
+    less correlated. No task's loss is guaranteed to decrease, whatever the wrapped method
+    guarantees.
 
     Args:
-        solver: the method.
-        momentum: β in [0, 1); 0 is the method itself.
+        solver: the wrapped method.
+        momentum: β in [0, 1); 0 gives the wrapped method itself.
 
     Raises:
         ValueError: `solver` is not a solver, or `momentum` is out of range.
@@ -41,8 +42,8 @@ class CRMOGM(Reweighted):
         Zhou et al. 2022, On the convergence of stochastic multi-objective gradient manipulation
         and beyond, NeurIPS 2022.
 
-    Deviation: momentum is a constant; the paper also lets it grow with the steps. A task that was
-    not seen before starts with its first weight, and one that is absent keeps its own.
+    Deviation: the momentum is constant; the paper also lets it grow with the steps. A new task
+    starts with its first weight, and an absent one keeps its average.
     """
 
     def __init__(self, solver: Solver, *, momentum: float = 0.9) -> None:
@@ -52,19 +53,19 @@ class CRMOGM(Reweighted):
         self._weights: dict[str, float] = {}
 
     def changed(self, names: tuple[str, ...], weights: Array) -> Array:
-        """The weights, averaged with those before."""
+        """Average the weights with the earlier ones."""
         pairs = zip(names, weights.tolist(), strict=True)
         last = np.array([self._weights.get(name, weight) for name, weight in pairs])
         averaged: Array = self.momentum * last + (1 - self.momentum) * weights
         return averaged
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Remember the averaged weights, and advance the method."""
+        """Remember the averaged weights, and update the wrapped method."""
         super().update(problem, solution)
         self._weights |= dict(zip(problem.names, solution.weights.tolist(), strict=True))
 
     def state_dict(self) -> State:
-        """The averaged weights by name, and the method's own state."""
+        """The averaged weights by name, and the wrapped method's state."""
         return {"weights": dict(self._weights), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

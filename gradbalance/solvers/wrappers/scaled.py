@@ -1,4 +1,4 @@
-"""Scaled: any gradient method on scaled losses, as IMTL-G on those that IMTL-L weighs."""
+"""Scaled: apply a gradient method to scaled losses, such as IMTL-G to those scaled by IMTL-L."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,26 +22,26 @@ from gradbalance.solvers.wrappers.wrapper import (
 
 @final
 class Scaled(Wrapper):
-    r"""A gradient method on scaled losses, whose scales are the weights of another method.
+    r"""Apply a gradient method to scaled losses; the scales are the weights of another method.
 
     .. math:: u = \mathrm{solver}(D L, \; D G D), \qquad w = D u, \qquad D = \operatorname{diag}(s)
 
-    with L [T] the losses, G [T, T] the Gramian of their gradients and the scales s [T] ≥ 0 those of
-    `by` for the same step. The published pairs and those that people ask for are of this kind:
-    IMTL is `Scaled(IMTLG(), by=IMTLL())`, uncertainty weights with conflict-free directions
-    `Scaled(UPGrad(), by=UW())`, and `Scaled(solver, by=InverseNorm())` gives any method gradients
-    of one length.
+    with L [T] the losses, G [T, T] the Gramian of their gradients, and s [T] ≥ 0 the scales, which
+    are the weights of the method `by` at the same step. Common combinations have this form: IMTL is
+    `Scaled(IMTLG(), by=IMTLL())`; uncertainty weighting with conflict-free directions is
+    `Scaled(UPGrad(), by=UW())`; and with `Scaled(solver, by=InverseNorm())` any method sees
+    gradients of equal length.
 
-    What the method promises about a step holds: ⟨s_i g_i, d⟩ ≥ 0 is ⟨g_i, d⟩ ≥ 0, and so does its
-    certificate. A task with the scale 0 gets no weight. Each head keeps its raw gradient, without
-    the scale, as under any method on gradients.
+    The guarantees and the certificate of `solver` still hold, since ⟨s_i g_i, d⟩ ≥ 0 is equivalent
+    to ⟨g_i, d⟩ ≥ 0. A task with scale 0 gets the weight 0. Each head keeps its raw gradient without
+    the scale, as with any method on gradients.
 
     Args:
         solver: a method that needs the Gramian.
-        by: a method whose weights are never negative; on losses, or on gradients.
+        by: a method on losses or gradients whose weights are never negative.
 
     Raises:
-        ValueError: either is not a solver, `solver` looks at losses only, or a scale is negative.
+        ValueError: either is not a solver, `solver` needs only losses, or a scale is negative.
 
     Example:
         >>> import gradbalance as gb
@@ -52,11 +52,11 @@ class Scaled(Wrapper):
         array([0.1364, 1.3636])
 
     References:
-        Liu et al. 2021, Towards impartial multi-task learning, ICLR 2021, for the pair IMTL-L and
-        IMTL-G.
+        Liu et al. 2021, Towards impartial multi-task learning, ICLR 2021, for the combination of
+        IMTL-L and IMTL-G.
 
-    Deviation: in IMTL the heads descend the scaled losses; with an optimizer that divides by the
-    gradients' size, as Adam does, that makes no difference.
+    Deviation: in IMTL the heads are trained on the scaled losses. With an optimizer that divides by
+    the size of gradients, such as Adam, this makes no difference.
     """
 
     def __init__(self, solver: Solver, *, by: Solver) -> None:
@@ -67,12 +67,12 @@ class Scaled(Wrapper):
 
     @property
     def needs(self) -> Needs:
-        """The Gramian, for one of the two at least."""
+        """The Gramian, which at least `solver` needs."""
         return "gramian"
 
     @property
     def takes_zero_losses(self) -> bool:
-        """Whether both take losses of exactly 0."""
+        """Whether both methods can handle losses of exactly 0."""
         return self.solver.takes_zero_losses and self.by.takes_zero_losses
 
     def _scales(self, problem: Problem) -> Array:
@@ -88,7 +88,7 @@ class Scaled(Wrapper):
         return scaled(problem, self._scales(problem))
 
     def solve(self, problem: Problem) -> Solution:
-        """The method's weights, times the scales, with its certificate."""
+        """Return the weights of `solver` times the scales, with its certificate."""
         scales = self._scales(problem)
         found = self.solver.solve(scaled(problem, scales))
         weights = np.zeros(scales.size)
@@ -97,16 +97,16 @@ class Scaled(Wrapper):
         return replace(found, weights=weights)
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Advance both."""
+        """Update both methods."""
         super().update(problem, solution)
         self.by.update(problem, self.by.solve(problem))
 
     def state_dict(self) -> State:
-        """The names and states of both."""
+        """The names and states of both methods."""
         return {**super().state_dict(), "by": state_of(self.by)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore both, or neither."""
+        """Restore the states of both methods, or of neither."""
         state = checked_state(self, state, {**HELD, "by": HELD})
         before = self.by.state_dict()
         load_state(self, self.by, state.pop("by"))
@@ -118,9 +118,9 @@ class Scaled(Wrapper):
 
 
 def scaled(problem: Problem, scales: Array) -> Problem:
-    """The problem of losses that are multiplied by numbers; without those of scale 0.
+    """The problem with losses multiplied by scales, without tasks of scale 0.
 
-    Where all scales are 0 it is the problem as it was, for there is none without a task.
+    If all scales are 0, the problem is returned unchanged, because it needs at least one task.
     """
     if not scales.any():
         return problem

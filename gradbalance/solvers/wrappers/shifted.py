@@ -1,4 +1,4 @@
-"""Shifted: losses that may be below zero, for methods that take only positive ones."""
+"""Shifted: use losses that may be negative with methods that need positive ones."""
 
 from dataclasses import replace
 from typing import final
@@ -13,25 +13,25 @@ from gradbalance.solvers.wrappers.wrapper import Wrapper
 
 @final
 class Shifted(Wrapper):
-    r"""A method that sees each loss above what it can never reach.
+    r"""Subtract a lower bound from each loss, for methods that need positive losses.
 
     .. math:: w = \mathrm{solver}(L - b, \; G)
 
-    with L [T] the losses, G [T, T] the Gramian, which the constants b [T] do not change, and b_i
-    below every value of L_i. Methods of logarithms, ratios and products (`UW`, `IMTLL`, `GLS`,
-    `SI`, `DWA`, `GradNorm`, `DBMTL`, …) have no answer for a loss below zero, such as a
-    log-likelihood, a negative similarity or a loss minus an entropy: uncertainty weighting, for
-    one, is then unbounded below. The choice of b matters, for these methods look at relative
-    changes: near its least value a shifted loss counts for much. Take what the loss can reach,
-    -1 for a negative cosine.
+    with L [T] the losses, b [T] constants below every value of the losses, and G [T, T] the
+    Gramian, which does not depend on b. Methods with logarithms, ratios or products (`UW`, `IMTLL`,
+    `GLS`, `SI`, `DWA`, `GradNorm`, `DBMTL`, …) cannot handle a negative loss, such as a
+    log-likelihood, a negative similarity or a loss minus an entropy; the objective of uncertainty
+    weighting, for example, is then unbounded below. The choice of b matters, because these methods
+    respond to relative changes: near its minimum a shifted loss gets a large weight. Choose the
+    smallest value that the loss can reach, such as -1 for a negative cosine.
 
     Args:
-        solver: the method. `FAMO` has `min_losses` of its own.
-        min_losses: b, one number for all tasks, or one a task, by name or in order.
+        solver: the wrapped method. `FAMO` has its own option `min_losses`.
+        min_losses: b, one number for all tasks, or one number per task, by name or in order.
 
     Raises:
-        ValueError: `solver` is not a solver, or one that must be told the losses after the step;
-            the bounds do not fit the tasks, or a loss is below its bound.
+        ValueError: `solver` is not a solver, or needs the losses after the step; the bounds do not
+            fit the tasks; or a loss is below its bound.
 
     Example:
         >>> import gradbalance as gb
@@ -40,7 +40,7 @@ class Shifted(Wrapper):
         array([5. , 0.5])
 
     References:
-        The constant is FAMO's b (Liu et al. 2023, arXiv 2306.03792), for any method.
+        FAMO's constant b (Liu et al. 2023, arXiv 2306.03792), here for any method.
     """
 
     def __init__(self, solver: Solver, *, min_losses: float | PerTask) -> None:
@@ -69,5 +69,5 @@ class Shifted(Wrapper):
         return replace(problem, losses=losses_in_range(shifted))
 
     def solve(self, problem: Problem) -> Solution:
-        """The method's answer to the shifted losses."""
+        """Solve with the shifted losses."""
         return self.solver.solve(self._seen(problem))

@@ -1,4 +1,4 @@
-"""What methods around another method have in common."""
+"""Base classes of methods that wrap another method."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ from gradbalance.solvers.state import checked_state
 
 
 class Wrapper(Solver):
-    """A method that holds another one, which solves for it.
+    """A method that wraps another method, and solves with it.
 
     Args:
-        solver: the other one.
+        solver: the wrapped method.
 
     Raises:
         ValueError: `solver` is not a solver.
@@ -46,16 +46,16 @@ class Wrapper(Solver):
 
     @property
     def weighs(self) -> Weighs:
-        """What the wrapped method's weights belong to."""
+        """What the wrapped method's weights apply to."""
         return self.solver.weighs
 
     @property
     def takes_zero_losses(self) -> bool:
-        """Whether the wrapped method takes losses of exactly 0."""
+        """Whether the wrapped method can handle losses of exactly 0."""
         return self.solver.takes_zero_losses
 
     def update(self, problem: Problem, solution: Solution) -> None:
-        """Advance the wrapped method by what it saw and answered, if it remembers anything."""
+        """Update the wrapped method with its own problem and solution, if it has a state."""
         if not isinstance(self.solver, StatelessSolver):
             seen = self._seen(problem)
             self.solver.update(seen, self.solver.solve(seen))
@@ -74,7 +74,7 @@ class Reweighted(Wrapper):
 
     @abstractmethod
     def changed(self, names: tuple[str, ...], weights: Array) -> Array:
-        """Of the wrapped method's weights [t] those that are applied; changes no state."""
+        """The weights [t] to apply, from those of the wrapped method [t]; changes no state."""
 
     @final
     def _seen(self, problem: Problem) -> Problem:
@@ -82,10 +82,10 @@ class Reweighted(Wrapper):
 
     @final
     def solve(self, problem: Problem) -> Solution:
-        """The method's weights, changed, without a certificate.
+        """Return the changed weights of the wrapped method, without a certificate.
 
-        The status is the method's. Only `STATIONARY` speaks of the direction, not of how it was
-        found, so it goes where the weights changed: a `Balancer` looks at every direction itself.
+        The status is that of the wrapped method, except `STATIONARY` if the weights changed: that
+        is a statement about the direction, and a `Balancer` checks every direction itself.
         """
         found = self.solver.solve(problem)
         weights, status = self.changed(problem.names, found.weights), found.status
@@ -98,7 +98,7 @@ HELD = {"solver": object, "state": object}  # The shape of what `state_of` retur
 
 
 def state_of(solver: Solver) -> State:
-    """The name and the state of a method that another one holds."""
+    """The name and the state of a wrapped method."""
     return {"solver": solver.name, "state": solver.state_dict()}
 
 
@@ -106,7 +106,7 @@ def load_state(holder: Solver, solver: Solver, state: Mapping[str, Any]) -> None
     """Restore what `state_of` returned.
 
     Raises:
-        ValueError: it is of another method, or does not fit; nothing was changed then.
+        ValueError: the state is of another method, or does not fit; nothing changes then.
     """
     if state["solver"] != solver.name:
         raise ValueError(
@@ -123,7 +123,7 @@ def check_solver_instance(argument: str, found: object) -> None:
 
 
 def check_needs_gramian(argument: str, solver: Solver, *, such_as: str) -> None:
-    """Raise a ValueError unless a solver looks at the Gramian."""
+    """Raise a ValueError unless a solver needs the Gramian."""
     if solver.needs == "losses":
         raise ValueError(
             f"{argument} must be a method on the Gramian, such as {such_as}; found {solver!r}, "
