@@ -12,10 +12,10 @@ from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel
-from examples.mpssl import ranks
 from examples.mpssl.inputs import Batch, label_batch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_balancer, build_model_of
-from examples.mpssl.progress import RunProgress
+from examples.mpssl.run import ranks
+from examples.mpssl.run.progress import RunProgress
 
 
 class Training:

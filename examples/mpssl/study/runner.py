@@ -15,9 +15,9 @@ from examples.common.data.image_set import ImageSet
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
 from examples.mpssl import evaluate
-from examples.mpssl.block_classifiers import block_classifier_accuracy
-from examples.mpssl.compare import judge
 from examples.mpssl.presets import RunConfig, build_model_of, load_images_of
+from examples.mpssl.run.compare import judge
+from examples.mpssl.study.block_classifiers import block_classifier_accuracy
 from examples.mpssl.study.plan import CLASSIFIER_EPOCHS, UNTRAINED
 from examples.mpssl.train import train
 

@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from examples.common.data.image_set import ImageSet
-from examples.mpssl import cli
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.pretext import TASKS
+from examples.mpssl.run import cli
+from examples.mpssl.run.tables import as_markdown
 from examples.mpssl.study import __main__ as study
 from examples.mpssl.study import plan, summary
 from examples.mpssl.study.pictures import tables_of_both_kinds
-from examples.mpssl.tables import as_markdown
 
-FOLDER = Path(cli.__file__).parent
+FOLDER = Path(cli.__file__).parents[1]
 RESULTS = FOLDER / "results"
 README = (FOLDER / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m examples\.mpssl(?: .*)?$", README, re.MULTILINE)

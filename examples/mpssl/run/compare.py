@@ -10,10 +10,11 @@ from rich.console import Console
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel
-from examples.mpssl import evaluate, pretext, ranks
-from examples.mpssl.pictures import draw_comparison, draw_inputs, draw_summary
+from examples.mpssl import evaluate, pretext
 from examples.mpssl.presets import RunConfig, build_model_of
-from examples.mpssl.tables import RANDOM, Results, as_markdown, summary_as_markdown
+from examples.mpssl.run import ranks
+from examples.mpssl.run.pictures import draw_comparison, draw_inputs, draw_summary
+from examples.mpssl.run.tables import RANDOM, Results, as_markdown, summary_as_markdown
 from examples.mpssl.train import train
 
 

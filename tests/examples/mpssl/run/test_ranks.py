@@ -13,9 +13,9 @@ from torch import nn
 from examples.common.data.procedural import make_images
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import TRUNKS, SmallTrunk
-from examples.mpssl import ranks
 from examples.mpssl.inputs import Batch
 from examples.mpssl.presets import preset_config
+from examples.mpssl.run import ranks
 from examples.mpssl.train import Training, train
 from tests.distributed.processes import run
 
@@ -85,7 +85,7 @@ def test_torchrun_starts_the_example(tmp_path: Path) -> None:
     options = "rotation --data upright --max-train 64 --max-test 64 --epochs 1 --threads 1 --out"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
     command += ["examples.mpssl", *options.split(), str(tmp_path)]
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/1") == 1
