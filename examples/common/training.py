@@ -74,16 +74,10 @@ class TrainingState:
             "schedule": self.schedule,
         }
 
-    def take_step(self, losses: Callable[[], Losses]) -> gb.Report:
-        """Take a balanced step, and count it.
-
-        Args:
-            losses: Computes them, the same ones whenever it is called.
-        """
-        report = balanced_step(self.balancer, self.optimizer, losses)
+    def count_step(self) -> None:
+        """Note that a step was taken; the next one has the next learning rate."""
         self.schedule.step()
         self.step_done += 1
-        return report
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that decides how the run goes on."""

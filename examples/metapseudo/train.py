@@ -12,7 +12,7 @@ import gradbalance as gb
 from examples.common import transforms
 from examples.common.run_folder import RunFolder
 from examples.common.solvers import build_solver
-from examples.common.training import Losses, TrainingState
+from examples.common.training import Losses, TrainingState, balanced_step
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch, draw_batch, split
 from examples.metapseudo.classifier import accuracy, build_classifier
@@ -96,7 +96,9 @@ class Training(TrainingState):
             latents_report = self.latents.step(
                 batch, validation, lr=lr, weight=weight, draws=self.generator
             )
-        return self.take_step(self._losses(batch)), latents_report
+        report = balanced_step(self.balancer, self.optimizer, self._losses(batch))
+        self.count_step()
+        return report, latents_report
 
     def end_epoch(self) -> None:
         """Tell the balancers that an epoch is over: a quarter of the run, here."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 import gradbalance as gb
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
-from examples.common.training import TrainingState
+from examples.common.training import TrainingState, balanced_step
 from examples.mpssl.inputs import Batch, MakeBatch, label_batch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_balancer, build_model_of
 from examples.mpssl.run import ranks
@@ -58,7 +58,9 @@ class Training(TrainingState):
             chosen: Which training images, as indexes [N].
         """
         batch = ranks.share(self.batch(chosen))
-        return self.take_step(lambda: self.losses(batch))
+        report = balanced_step(self.balancer, self.optimizer, lambda: self.losses(batch))
+        self.count_step()
+        return report
 
     def batch(self, chosen: Tensor) -> Batch:
         """Return the inputs made of some training images, and what is asked about them.

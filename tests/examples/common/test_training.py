@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import gradbalance as gb
 from examples.common.run_folder import Config, RunFolder
-from examples.common.training import TrainingState
+from examples.common.training import TrainingState, balanced_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,9 @@ class Line(TrainingState):
             first, second = self.model(points).unbind(1)
             return {"near": first.square().mean(), "far": (second - 9).square().mean()}
 
-        return self.take_step(losses)
+        report = balanced_step(self.balancer, self.optimizer, losses)
+        self.count_step()
+        return report
 
 
 def test_a_step_is_sgd_with_momentum_and_a_cosine() -> None:
