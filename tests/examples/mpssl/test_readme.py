@@ -116,12 +116,12 @@ def test_the_numbers_of_the_text_are_in_the_tables() -> None:
     assert [number for number in numbers if number not in tables] == []
 
 
-@pytest.mark.parametrize("page", [FOLDER / "README.md", RESULTS / "README.md"], ids=lambda p: p.parent.name)
-def test_links_and_pictures_are_there(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+@pytest.mark.parametrize("folder", [FOLDER, RESULTS], ids=lambda folder: folder.name)
+def test_links_and_pictures_are_there(folder: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", (folder / "README.md").read_text())
     files = [target for target in targets if not target.startswith("http")]
     assert len(files) > 5
-    assert [target for target in files if not (page.parent / target).exists()] == []
+    assert [target for target in files if not (folder / target).exists()] == []
 
 
 def test_every_study_and_picture_is_shown() -> None:

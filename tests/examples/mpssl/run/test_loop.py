@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,15 @@ def test_metrics_hold_every_step_and_epoch(tmp_path: Path, train_set: ImageSet) 
     assert {"loss/rotation", "weight/rotation", "cosine/rotation/saturation"} <= set(steps[0])
     mean = sum(record["loss/rotation"] for record in steps[3:6]) / 3
     assert records[7]["mean_loss/rotation"] == pytest.approx(mean)
+
+
+def test_a_solver_that_looks_at_epochs_is_told_of_them(tmp_path: Path, train_set: ImageSet) -> None:
+    folder = RunFolder(tmp_path)
+    config = preset_config("mp-ssl", solver="DWA", source="losses", scale="sum", **SMALL)
+    train(Training(config, train_set), folder)
+    weights = folder.history().weights[:, 0]
+    assert [len(set(epoch.tolist())) for epoch in np.split(weights, 3)] == [1, 1, 1]
+    assert len(set(weights.tolist())) > 1
 
 
 def test_training_learns_a_pretext_task(tmp_path: Path, train_set: ImageSet) -> None:

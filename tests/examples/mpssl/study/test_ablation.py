@@ -140,6 +140,9 @@ def test_ways_to_make_inputs_differ() -> None:
     ]
     assert len({batches_of(of_study(**changed)) for changed in options}) == 4
     assert batches_of(of_study()) is pretext_batch
+    separate = of_study(mixing="separate")
+    assert batches_of(separate) is ablation.separate
+    assert batches_of(separate, judged=True) is ablation.every_image_separate
 
 
 def test_separate_tasks_are_judged_on_every_image(images: Tensor) -> None:
