@@ -14,6 +14,7 @@ from torch.nn import functional
 import gradbalance as gb
 from examples.common import transforms
 from examples.common.solvers import build_solver
+from examples.common.training import Losses, balanced_step
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch
 from examples.metapseudo.classifier import Classifier
@@ -22,7 +23,6 @@ from examples.metapseudo.data import Target
 from examples.metapseudo.gaps import GAPS
 from examples.metapseudo.meta_gradient import META_GRADIENTS, Loss, Parameters, detached
 from examples.metapseudo.samples import GeneratedImages, share_of_target
-from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
 
 _NUM_JUDGED = 128

@@ -12,6 +12,7 @@ import gradbalance as gb
 from examples.common import transforms
 from examples.common.run_folder import RunFolder
 from examples.common.solvers import build_solver
+from examples.common.training import Losses, TrainingState, balanced_step
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch, draw_batch, split
 from examples.metapseudo.classifier import accuracy, build_classifier
@@ -29,15 +30,14 @@ from examples.metapseudo.samples import (
     shares_of,
 )
 from examples.metapseudo.source import Source
-from examples.metapseudo.stepping import Losses, balanced_step
 from examples.metapseudo.variants import RunConfig
 
 NUM_PARTS = 4  # Of a run.
 _NUM_FOR_GAP = 256
 
 
-class Training:
-    """A run between two of its steps: all that changes, and so all that a checkpoint holds.
+class Training(TrainingState):
+    """A run between two of its steps: the classifier, its samples, and the map of the latents.
 
     Args:
         config: The run.
@@ -55,7 +55,6 @@ class Training:
     ) -> None:
         self.config = config
         self.target = target
-        self.step_done = 0
         classes = target.labelled.classes
         alternating = config.objectives != "none" and config.order == "alternating"
         # Labels that the map was judged on are free to be learned from, once it is found.
@@ -64,46 +63,23 @@ class Training:
         self.model = build_classifier(len(classes), seed=config.seed)
         self.samples = build_samples(config, target, source, mapping)
         self.freematch = FreeMatch(len(classes))
-        self.draws = torch.Generator().manual_seed(config.seed)
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=config.lr, momentum=0.9, weight_decay=config.weight_decay
-        )
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, config.num_steps)
         names = ["labels"] if config.regularizer == "none" else ["labels", config.regularizer]
-        self.balancer = gb.Balancer(build_solver(config.solver), scale="sum", tasks=names)
-        self._parts: dict[str, Any] = {
-            "model": self.model,
-            "freematch": self.freematch,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "balancer": self.balancer,
-        }
+        super().__init__(
+            self.model,
+            gb.Balancer(build_solver(config.solver), scale="sum", tasks=names),
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            num_steps=config.num_steps,
+            seed=config.seed,
+        )
+        self.stateful["freematch"] = self.freematch
         self.latents: LatentOptimization | None = None
         if alternating:
             assert isinstance(self.samples, GeneratedImages)
             self.latents = LatentOptimization(config, self.samples, self.model, target)
-            self._parts |= self.latents.parts()
+            self.stateful |= self.latents.parts()
         elif mapping is not None:
-            self._parts["mapping"] = mapping
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides how the run goes on."""
-        return {
-            "step": self.step_done,
-            "draws": self.draws.get_state(),
-            **{name: part.state_dict() for name, part in self._parts.items()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state.
-
-        Args:
-            state: What ``state_dict`` returned.
-        """
-        self.step_done = state["step"]
-        self.draws.set_state(state["draws"])
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
+            self.stateful["mapping"] = mapping
 
     def step(self) -> tuple[gb.Report, gb.Report | None]:
         """Take one step, first of the latents, if it is their turn, and then of the classifier.
@@ -118,11 +94,10 @@ class Training:
             lr = float(self.schedule.get_last_lr()[0])
             weight = self.config.weight_at(self.step_done)
             latents_report = self.latents.step(
-                batch, validation, lr=lr, weight=weight, draws=self.draws
+                batch, validation, lr=lr, weight=weight, draws=self.generator
             )
         report = balanced_step(self.balancer, self.optimizer, self._losses(batch))
-        self.schedule.step()
-        self.step_done += 1
+        self.count_step()
         return report, latents_report
 
     def end_epoch(self) -> None:
@@ -137,10 +112,10 @@ class Training:
             return lambda: {
                 "labels": functional.cross_entropy(self.model(batch.images)[1], batch.labels)
             }
-        unlabelled = self.samples.draw(self.config.num_samples, self.draws)
+        unlabelled = self.samples.draw(self.config.num_samples, self.generator)
         with torch.no_grad():
-            weak_features, weak_logits = self.model(augment.weak(unlabelled, self.draws))
-        strong = augment.strong(unlabelled, self.draws)
+            weak_features, weak_logits = self.model(augment.weak(unlabelled, self.generator))
+        strong = augment.strong(unlabelled, self.generator)
         weight = self.config.weight_at(self.step_done)
         if self.config.regularizer == "pseudo-labels":
             labels, passed = self.freematch.targets(weak_logits)
@@ -160,7 +135,7 @@ class Training:
         return losses
 
     def _draw(self, images: Labelled) -> Batch:
-        return draw_batch(images, self.config.batch_size, self.draws)
+        return draw_batch(images, self.config.batch_size, self.generator)
 
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
@@ -250,16 +225,13 @@ def train(
         console: Where to show the progress.
     """
     training = Training(config, target, source, mapping)
-    checkpoint = folder.start(config, resume=resume)
-    if checkpoint is not None:
-        training.load_state_dict(checkpoint)
+    training.start(config, folder, resume=resume)
     console = console or Console(quiet=True)
     if training.step_done == 0:
         for record in records:
             folder.log(record)
         folder.log({"kind": "evaluation", "step": 0, **training.judge()})
-    ends = ends_of_parts(config.num_steps, num_parts)
-    for end in (end for end in ends if end > training.step_done):
+    for end in training.parts(folder, ends_of_parts(config.num_steps, num_parts)):
         while training.step_done < end:
             report, of_latents = training.step()
             record = {"kind": "step", "step": training.step_done, **report.as_dict()}
@@ -269,7 +241,6 @@ def train(
         training.end_epoch()
         found = training.judge()
         folder.log({"kind": "evaluation", "step": end, **found})
-        folder.save_checkpoint(training.state_dict())
         console.print(_line(config, end, report, found), soft_wrap=True, highlight=False)
     return training
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from examples.common.checks import check_positive, check_seed
-from examples.common.choices import check_one_of
+from examples.common.choices import check_one_of, preset_options
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
 from examples.metapseudo.gaps import GapName
@@ -231,6 +231,4 @@ def variant_config(variant: str, **options: Any) -> RunConfig:
     Raises:
         ValueError: The variant or one of the options is not possible.
     """
-    check_one_of("variant", variant, VARIANTS)
-    given = {key: value for key, value in options.items() if value is not None}
-    return RunConfig(**{"variant": variant, **VARIANTS[variant], **given})
+    return RunConfig(variant=variant, **preset_options("variant", variant, VARIANTS, options))

@@ -1,6 +1,5 @@
 """What a trunk has learned: probes on its frozen features, and accuracy on its pretext tasks."""
 
-import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch.nn import functional
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.common.trunk import PretextModel, Trunk
-from examples.mpssl.inputs import Recipe, pretext_batch
+from examples.mpssl.inputs import NOT_ASKED, MakeBatch, pretext_batch
 from examples.mpssl.pretext import PretextTask
 
 Array = NDArray[np.float32]
@@ -73,28 +72,6 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
     return [np.concatenate(tap) for tap in zip(*batches, strict=True)]
 
 
-def with_statistics_of(trunk: Trunk, image_set: ImageSet) -> Trunk:
-    """Return a copy of a trunk whose batch norms have the mean and variance of these images.
-
-    A trunk that was trained on distorted inputs only carries theirs.
-
-    Args:
-        trunk: The trunk.
-        image_set: The images, given as they are.
-    """
-    copied = copy.deepcopy(trunk)
-    for module in copied.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # the mean over all batches
-    copied.train()
-    device = next(copied.parameters()).device
-    with torch.no_grad():
-        for inputs in clean_inputs(image_set, device):
-            copied(inputs)
-    return copied.train(trunk.training)
-
-
 def clean_inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:
     """Yield the images as they are, in batches [N, 3, 32, 32] for a trunk.
 
@@ -109,9 +86,9 @@ def clean_inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:
 def pretext_accuracy(
     model: PretextModel,
     tasks: Sequence[PretextTask],
-    recipe: Recipe,
     image_set: ImageSet,
     *,
+    make_batch: MakeBatch = pretext_batch,
     seed: int = 0,
 ) -> dict[str, float]:
     """Return each pretext task's accuracy on inputs made of the given images.
@@ -119,24 +96,23 @@ def pretext_accuracy(
     Args:
         model: The model, put into evaluation mode for the time of the call.
         tasks: The tasks; the model has a head for each.
-        recipe: How the inputs are made, as in the training.
         image_set: Held-out images.
+        make_batch: Makes the inputs, as in the training.
         seed: Seed of the classes drawn, the same for every model.
     """
+    if not tasks:
+        return {}
     generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    # Where an input bears one transformation, every image is shown once for each of them.
-    inputs_of = [[task] for task in tasks] if recipe.mixing == "separate" else [tasks]
     correct: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
     was_training = model.training
     model.eval()
     with torch.no_grad():
         for images in torch.split(image_set.images, _BATCH):
-            floats = transforms.to_float(images.to(device))
-            for shown in inputs_of if tasks else ():
-                batch = pretext_batch(floats, shown, recipe, generator)
-                logits = model(batch.inputs)
-                for name, right in batch.classes.items():
-                    correct[name].append(logits[name].argmax(1).cpu() == right)
+            batch = make_batch(transforms.to_float(images.to(device)), tasks, generator)
+            logits = model(batch.inputs)
+            for name, right in batch.classes.items():
+                hits = logits[name].argmax(1).cpu() == right
+                correct[name].append(hits[right != NOT_ASKED])
     model.train(was_training)
     return {name: float(torch.cat(hits).double().mean()) for name, hits in correct.items()}

@@ -6,14 +6,13 @@ from typing import Any, Literal, get_args
 
 import gradbalance as gb
 from examples.common.checks import check_positive, check_seed
-from examples.common.choices import check_one_of
+from examples.common.choices import check_one_of, preset_options
 from examples.common.data.image_set import ImageSet
 from examples.common.data.load import load_data
 from examples.common.run_folder import Config
 from examples.common.solvers import build_solver
 from examples.common.trunk import TRUNKS, PretextModel, Trunk, TrunkName, build_model
 from examples.mpssl import pretext
-from examples.mpssl.inputs import Mixing, Order, Recipe, Rotations
 
 Scale = Literal["none", "sum", "norm"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -33,9 +32,6 @@ class RunConfig(Config):
         source: Where the task gradients come from, a key of ``SOURCES``.
         scale: ``Balancer(scale=...)``: "norm" and "sum" keep the learning rate comparable with
             uniform weights, "none" leaves the weights as the solver defines them.
-        mixing: Whether an input bears all transformations or one, see ``Recipe``.
-        rotations: One rotation of an image or all four, see ``Recipe``.
-        order: Order of the transformations, see ``Recipe``.
         trunk: The network that the tasks share, a key of ``TRUNKS``.
         data: Folder or zip of images, or None for the built-in ones.
         turned: Whether every image is given a random quarter turn, so that it has no upright.
@@ -56,9 +52,6 @@ class RunConfig(Config):
     solver: str
     source: str
     scale: Scale
-    mixing: Mixing = "mixed"
-    rotations: Rotations = "one"
-    order: Order = "documented"
     trunk: TrunkName = "small"
     data: str | None = None
     turned: bool = False
@@ -76,7 +69,6 @@ class RunConfig(Config):
     def __post_init__(self) -> None:
         if self.tasks != SUPERVISED:
             pretext.select_tasks(self.tasks)
-        self.recipe.check(self.tasks)
         build_solver(self.solver)
         check_one_of("source", self.source, SOURCES)
         check_one_of("trunk", self.trunk, TRUNKS)
@@ -86,11 +78,6 @@ class RunConfig(Config):
             raise ValueError(f"name must be the name of a folder, got {self.name!r}")
         check_positive(self, ("epochs", "batch_size", "max_train", "max_test", "threads", "lr"))
         check_seed(self.seed)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How inputs are made of images."""
-        return Recipe(mixing=self.mixing, rotations=self.rotations, order=self.order)
 
     @property
     def pretext_tasks(self) -> tuple[pretext.PretextTask, ...]:
@@ -143,9 +130,7 @@ def preset_config(preset: str, **options: Any) -> RunConfig:
     Raises:
         ValueError: The preset or one of the options is not possible.
     """
-    check_one_of("preset", preset, PRESETS)
-    given = {key: value for key, value in options.items() if value is not None}
-    return RunConfig(**{"name": preset, **PRESETS[preset], **given})
+    return RunConfig(**{"name": preset, **preset_options("preset", preset, PRESETS, options)})
 
 
 def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:

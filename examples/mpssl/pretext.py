@@ -137,22 +137,15 @@ def draw_classes(
     }
 
 
-def mix(
-    images: Tensor,
-    tasks: Sequence[PretextTask],
-    classes: Mapping[str, Tensor],
-    *,
-    backwards: bool = False,
-) -> Tensor:
+def mix(images: Tensor, tasks: Sequence[PretextTask], classes: Mapping[str, Tensor]) -> Tensor:
     """Apply every task's transformation to the same images, in the order of ``TASKS``.
 
     Args:
         images: Cropped and flipped images [N, 3, S, S] in [0, 1].
         tasks: The pretext tasks, in any order.
         classes: For each task the class of every image [N].
-        backwards: In the reversed order instead, to see what the order does.
     """
-    for task in select_tasks([task.name for task in tasks])[:: -1 if backwards else 1]:
+    for task in select_tasks([task.name for task in tasks]):
         parameters = torch.tensor(task.levels, dtype=images.dtype)[classes[task.name].cpu()]
         images = task.apply(images, parameters.to(images.device))
     return images

@@ -12,8 +12,8 @@ from examples.common.extra import needs_the_extra
 with needs_the_extra():
     import typer
 
-    from examples.mpssl.presets import RunConfig
     from examples.mpssl.study import plan
+    from examples.mpssl.study.ablation import StudyConfig
     from examples.mpssl.study.pictures import draw_results, draw_runs, tables_of_both_kinds
     from examples.mpssl.study.runner import run_all
     from examples.mpssl.study.summary import as_markdown
@@ -22,8 +22,8 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 RESULTS = Path(__file__).parents[1] / "results"
 
-Plan = Callable[[int], Iterable[RunConfig]]
-PlanOfData = Callable[[int, str], Iterable[RunConfig]]
+Plan = Callable[[int], Iterable[StudyConfig]]
+PlanOfData = Callable[[int, str], Iterable[StudyConfig]]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes, one thread each.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
@@ -105,7 +105,7 @@ def _write_both_kinds(folder: Path) -> None:
     (folder / "both_kinds.md").write_text(tables_of_both_kinds(folder))
 
 
-def _study(configs: Sequence[RunConfig], out: Path, results: Path, jobs: int) -> None:
+def _study(configs: Sequence[StudyConfig], out: Path, results: Path, jobs: int) -> None:
     results.parent.mkdir(parents=True, exist_ok=True)
     known = [
         result

@@ -9,10 +9,11 @@ from rich.console import Console
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel
 from examples.mpssl.presets import build_model_of, load_images_of
+from examples.mpssl.run.loop import train
 from examples.mpssl.study import figures, plan
 from examples.mpssl.study.method_figure import draw_method
 from examples.mpssl.study.summary import Results, by_kind, side_by_side
-from examples.mpssl.train import train
+from examples.mpssl.train import Training
 
 NEIGHBOURS_OF = (plan.UNTRAINED, "rotation", "uniform", "mgda-loss+", plan.CEILING)
 QUERIES = 5
@@ -81,7 +82,7 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
             models[label] = build_model_of(config, train_set)
             continue
         run = RunFolder(out / config.name)
-        models[label] = train(config, train_set, run, resume=True, console=Console())
+        models[label] = train(Training(config, train_set), run, resume=True, console=Console())
         if config.tasks == plan.FOUR_TASKS:
             histories[label] = run.history()
     figures.draw_over_time(histories, folder / f"{name}_over_time.png")

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from examples.mpssl.presets import SUPERVISED, RunConfig, Scale
+from examples.mpssl.presets import SUPERVISED, Scale
 from examples.mpssl.pretext import TASKS
+from examples.mpssl.study.ablation import StudyConfig
 
 # All methods take the direction to the norm of the plain sum, over the representation: a method
 # must not win by the length of its step.
@@ -75,7 +76,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def procedural(seeds: int) -> Iterator[RunConfig]:
+def procedural(seeds: int) -> Iterator[StudyConfig]:
     """Yield the runs on built-in images, the larger questions first.
 
     Args:
@@ -89,7 +90,7 @@ def procedural(seeds: int) -> Iterator[RunConfig]:
                 yield _config(tasks, solver, seed=seed)
 
 
-def turned(seeds: int) -> Iterator[RunConfig]:
+def turned(seeds: int) -> Iterator[StudyConfig]:
     """Yield the runs on built-in images that are turned at random: none can tell their rotation.
 
     Args:
@@ -103,7 +104,7 @@ def turned(seeds: int) -> Iterator[RunConfig]:
             yield _config(FOUR_TASKS, solver, seed=seed, turned=True)
 
 
-def fresh(seeds: int) -> Iterator[RunConfig]:
+def fresh(seeds: int) -> Iterator[StudyConfig]:
     """Yield the runs that confirm the bound on the weights, on upright images.
 
     Args:
@@ -112,7 +113,7 @@ def fresh(seeds: int) -> Iterator[RunConfig]:
     yield from _fresh(seeds, turned=False)
 
 
-def fresh_turned(seeds: int) -> Iterator[RunConfig]:
+def fresh_turned(seeds: int) -> Iterator[StudyConfig]:
     """Yield the same on turned images.
 
     Args:
@@ -121,7 +122,7 @@ def fresh_turned(seeds: int) -> Iterator[RunConfig]:
     yield from _fresh(seeds, turned=True)
 
 
-def _fresh(seeds: int, *, turned: bool) -> Iterator[RunConfig]:
+def _fresh(seeds: int, *, turned: bool) -> Iterator[StudyConfig]:
     for seed in range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + seeds):
         yield _untrained(seed, turned=turned)
         yield _config(("rotation",), "uniform", seed=seed, turned=turned)
@@ -129,7 +130,7 @@ def _fresh(seeds: int, *, turned: bool) -> Iterator[RunConfig]:
             yield _config(FOUR_TASKS, solver, seed=seed, turned=turned)
 
 
-def cifar10(seeds: int, data: str) -> Iterator[RunConfig]:
+def cifar10(seeds: int, data: str) -> Iterator[StudyConfig]:
     """Yield the runs on 10,000 images of CIFAR-10.
 
     Args:
@@ -146,7 +147,7 @@ def cifar10(seeds: int, data: str) -> Iterator[RunConfig]:
             yield _config(FOUR_TASKS, solver, seed=seed, **options)
 
 
-def cifar10_turned(seeds: int, data: str) -> Iterator[RunConfig]:
+def cifar10_turned(seeds: int, data: str) -> Iterator[StudyConfig]:
     """Yield the runs on the same images, turned at random.
 
     Args:
@@ -160,7 +161,7 @@ def cifar10_turned(seeds: int, data: str) -> Iterator[RunConfig]:
         yield _config(FOUR_TASKS, "bounded-5", seed=seed, **options)
 
 
-def rotnet(seeds: int, data: str, device: str = "cuda") -> Iterator[RunConfig]:
+def rotnet(seeds: int, data: str, device: str = "cuda") -> Iterator[StudyConfig]:
     """Yield the runs with RotNet's trunk on all of CIFAR-10, for a GPU.
 
     Args:
@@ -176,7 +177,7 @@ def rotnet(seeds: int, data: str, device: str = "cuda") -> Iterator[RunConfig]:
         yield _config(("rotation",), "uniform", seed=seed, **options)
 
 
-def ablation(seeds: int) -> Iterator[RunConfig]:
+def ablation(seeds: int) -> Iterator[StudyConfig]:
     """Yield the runs on built-in images that differ from one of the others in one thing.
 
     Args:
@@ -189,20 +190,20 @@ def ablation(seeds: int) -> Iterator[RunConfig]:
             yield replace(config, name=f"{ABLATION}--{label}--seed{seed}", **changes)
 
 
-def _baselines(seeds: int, **options: Any) -> Iterator[RunConfig]:
+def _baselines(seeds: int, **options: Any) -> Iterator[StudyConfig]:
     for seed in range(seeds):
         yield (config := _untrained(seed, **options))
         yield replace(config, name=f"{CEILING}----seed{seed}", tasks=SUPERVISED)
 
 
-def _untrained(seed: int, **options: Any) -> RunConfig:
+def _untrained(seed: int, **options: Any) -> StudyConfig:
     config = _config(FOUR_TASKS, "uniform", seed=seed, **options)
     return replace(config, name=f"{UNTRAINED}----seed{seed}")
 
 
-def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -> RunConfig:
+def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -> StudyConfig:
     label = "all" if len(tasks) == len(TASKS) else "+".join(tasks)
-    return RunConfig(
+    return StudyConfig(
         name=f"{label}--{solver}--seed{seed}",
         tasks=tasks,
         solver={**SOLVERS, **FAMILY, **BOUNDED}[solver],
@@ -214,7 +215,7 @@ def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -
     )
 
 
-def pictured(data: str | None) -> dict[str, RunConfig]:
+def pictured(data: str | None) -> dict[str, StudyConfig]:
     """Return the runs whose trunks and histories are drawn, by the name in the picture.
 
     Args:

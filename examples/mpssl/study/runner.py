@@ -15,11 +15,14 @@ from examples.common.data.image_set import ImageSet
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
 from examples.mpssl import evaluate
-from examples.mpssl.block_classifiers import block_classifier_accuracy
-from examples.mpssl.compare import judge
-from examples.mpssl.presets import RunConfig, build_model_of, load_images_of
+from examples.mpssl.presets import build_model_of, load_images_of
+from examples.mpssl.run.compare import judge
+from examples.mpssl.run.loop import train
+from examples.mpssl.study.ablation import StudyConfig, batches_of
+from examples.mpssl.study.block_classifiers import block_classifier_accuracy
+from examples.mpssl.study.clean_statistics import with_statistics_of
 from examples.mpssl.study.plan import CLASSIFIER_EPOCHS, UNTRAINED
-from examples.mpssl.train import train
+from examples.mpssl.train import Training
 
 Result = dict[str, Any]
 
@@ -27,7 +30,7 @@ _loaded: dict[tuple[Any, ...], tuple[ImageSet, ImageSet]] = {}  # by worker: dat
 
 
 def run_all(
-    configs: Sequence[RunConfig], out: Path, known: Sequence[Result], *, jobs: int
+    configs: Sequence[StudyConfig], out: Path, known: Sequence[Result], *, jobs: int
 ) -> dict[str, Result]:
     """Return the results of all runs by name, doing those that are not done yet.
 
@@ -46,7 +49,7 @@ def run_all(
 
 
 def _run_all(
-    configs: Sequence[RunConfig], out: Path, known: Sequence[Result], jobs: int
+    configs: Sequence[StudyConfig], out: Path, known: Sequence[Result], jobs: int
 ) -> dict[str, Result]:
     by_kind = {_kind(result): result for result in known}
     results = {c.name: found for c in configs if (found := _done(c, out, by_kind)) is not None}
@@ -60,10 +63,14 @@ def _run_all(
             name, results[name] = future.result()
             progress.console.print(f"done: {name}", highlight=False)
             progress.advance(bar)
-    return {c.name: {**results[c.name], "config": _portable(c)} for c in configs}
+    # Options stand as they did, so that what was committed does not change.
+    return {
+        c.name: {**results[c.name], "config": {**results[c.name]["config"], **_portable(c)}}
+        for c in configs
+    }
 
 
-def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
+def do_run(config: StudyConfig, out: Path) -> tuple[str, Result]:
     """Train and judge one run, write its results, and return them with its name.
 
     Args:
@@ -83,10 +90,10 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
         folder.path.mkdir(parents=True, exist_ok=True)
         training = {}
     else:
-        model = train(config, train_set, folder, resume=True)
+        model = train(Training(config, train_set, batches_of(config)), folder, resume=True)
         training = _training_of(list(folder.metrics()))
     results = {
-        **judge(model, config, train_set, test_set),
+        **judge(model, config, train_set, test_set, batches_of(config, judged=True)),
         "training": training,
     }
     if config.trunk == "nin":
@@ -95,13 +102,13 @@ def do_run(config: RunConfig, out: Path) -> tuple[str, Result]:
         )
     else:
         # The trunk has seen distorted inputs only: the same with batch norms of clean ones.
-        clean = evaluate.with_statistics_of(model.trunk, train_set)
+        clean = with_statistics_of(model.trunk, train_set)
         results["probes_clean"] = evaluate.probe(clean, train_set, test_set)
     folder.save_results(results)
     return config.name, results
 
 
-def _done(config: RunConfig, out: Path, known: Mapping[str, Result]) -> Result | None:
+def _done(config: StudyConfig, out: Path, known: Mapping[str, Result]) -> Result | None:
     wanted = _kind_of(config, trained=not config.name.startswith(UNTRAINED))
     path = out / config.name / "results.json"
     here = json.loads(path.read_text()) if path.exists() else None
@@ -113,16 +120,16 @@ def _done(config: RunConfig, out: Path, known: Mapping[str, Result]) -> Result |
 
 def _kind(result: Result) -> str:
     """What decides a result. A run that was not trained has no other trace of it."""
-    config = RunConfig(**{**result["config"], "tasks": tuple(result["config"]["tasks"])})
+    config = StudyConfig(**{**result["config"], "tasks": tuple(result["config"]["tasks"])})
     return _kind_of(config, trained=bool(result["training"]))
 
 
-def _kind_of(config: RunConfig, *, trained: bool) -> str:
+def _kind_of(config: StudyConfig, *, trained: bool) -> str:
     """Neither the name counts, nor the folder in which the data lie."""
     return json.dumps([trained, {**_portable(config), "name": ""}], sort_keys=True)
 
 
-def _portable(config: RunConfig) -> dict[str, Any]:
+def _portable(config: StudyConfig) -> dict[str, Any]:
     return {**config.as_dict(), "data": config.data and Path(config.data).name}
 
 

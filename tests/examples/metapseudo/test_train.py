@@ -191,7 +191,7 @@ def test_a_uniform_step_is_that_of_the_sum(small: Small, blind: Target, source: 
     ours, by_hand = Training(config, blind, source), Training(config, blind, source)
     report, _ = ours.step()
 
-    model, drawn = by_hand.model, by_hand.draws
+    model, drawn = by_hand.model, by_hand.generator
     batch = draw_batch(blind.labelled, 8, drawn)
     latents, classes = source.generator.draw(8, drawn)
     images = source.generator(latents, classes)
@@ -244,11 +244,11 @@ def test_the_virtual_step_is_taken_on_the_training_and_judged_on_the_validation_
 
     monkeypatch.setattr(training.latents, "step", step)
     training.step()
-    state = training.draws.get_state()
+    state = training.generator.get_state()
     training.step()
-    training.draws.set_state(state)
+    training.generator.set_state(state)
     for name, images in (("labelled", training.train_set), ("validation", training.validation_set)):
-        expected = draw_batch(images, 8, training.draws)
+        expected = draw_batch(images, 8, training.generator)
         assert torch.equal(seen[name].images, expected.images), name
     assert seen["lr"] == pytest.approx(0.02 * 0.853553), "that of the step to come"
     assert seen["weight"] == pytest.approx(2 / 3)
@@ -451,7 +451,7 @@ def test_a_resumed_run_equals_the_unbroken_one(
     assert broken.metrics_file.read_bytes() == whole.metrics_file.read_bytes()
     networks = [(expected.model, resumed.model)]
     if variant in ("paper", "consistency-gap"):
-        networks.append((expected._parts["mapping"], resumed._parts["mapping"]))
+        networks.append((expected.stateful["mapping"], resumed.stateful["mapping"]))
     for one, other in networks:
         for name, value in one.state_dict().items():
             assert torch.equal(value, other.state_dict()[name]), name

@@ -1,5 +1,7 @@
 """The probes see what the features hold, and nothing of the test labels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 from examples.common.data.image_set import ImageSet
 from examples.common.trunk import PretextModel, SmallTrunk, build_model
 from examples.mpssl import evaluate, pretext
-from examples.mpssl.inputs import Recipe
+from examples.mpssl.inputs import NOT_ASKED, Batch, pretext_batch
 
 
 def labelled(num: int, seed: int) -> ImageSet:
@@ -91,9 +93,26 @@ def test_pretext_accuracy_counts_what_the_heads_get_right(test_set: ImageSet) ->
             }
 
     model: PretextModel = Grey()  # type: ignore[assignment]
-    scores = evaluate.pretext_accuracy(model, tasks, Recipe(), test_set, seed=0)
+    scores = evaluate.pretext_accuracy(model, tasks, test_set, seed=0)
     drawn = pretext.draw_classes(tasks, len(test_set), torch.Generator().manual_seed(0))
     assert scores["rotation"] == pytest.approx((drawn["rotation"] == 1).double().mean())
     expected = ((drawn["saturation"] == 0) | (drawn["saturation"] == 2)).double().mean()
     assert scores["saturation"] == pytest.approx(expected)
-    assert evaluate.pretext_accuracy(model, tasks, Recipe(), test_set, seed=1) != scores
+    assert evaluate.pretext_accuracy(model, tasks, test_set, seed=1) != scores
+
+
+def test_pretext_accuracy_is_over_the_inputs_that_a_task_is_asked_about(test_set: ImageSet) -> None:
+    model = build_model({"rotation": 4}, seed=0)
+    asked = torch.arange(len(test_set)) % 2 == 0
+
+    def half(*arguments: Any) -> Batch:
+        batch = pretext_batch(*arguments)
+        classes = torch.where(asked, batch.classes["rotation"], NOT_ASKED)
+        return Batch(inputs=batch.inputs, classes={"rotation": classes})
+
+    tasks = pretext.select_tasks(["rotation"])
+    found = evaluate.pretext_accuracy(model, tasks, test_set, make_batch=half)["rotation"]
+    batch = pretext_batch(test_set.images / 255, tasks, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        told = model.eval()(batch.inputs)["rotation"].argmax(1)
+    assert found == (told == batch.classes["rotation"])[asked].double().mean()

@@ -10,19 +10,20 @@ import pytest
 from typer.testing import CliRunner
 
 from examples.common.data.image_set import ImageSet
-from examples.mpssl import cli
 from examples.mpssl.presets import RunConfig
 from examples.mpssl.pretext import TASKS
+from examples.mpssl.run import cli
+from examples.mpssl.run.tables import as_markdown
 from examples.mpssl.study import __main__ as study
 from examples.mpssl.study import plan, summary
 from examples.mpssl.study.pictures import tables_of_both_kinds
-from examples.mpssl.tables import as_markdown
 
-FOLDER = Path(cli.__file__).parent
+FOLDER = Path(cli.__file__).parents[1]
 RESULTS = FOLDER / "results"
 README = (FOLDER / "README.md").read_text()
+FOUND = (RESULTS / "README.md").read_text()
 COMMANDS = re.findall(r"^python -m examples\.mpssl(?: .*)?$", README, re.MULTILINE)
-STUDY_COMMANDS = re.findall(r"^python -m examples\.mpssl\.study(?: .*)?$", README, re.MULTILINE)
+STUDY_COMMANDS = re.findall(r"^python -m examples\.mpssl\.study(?: .*)?$", FOUND, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -102,14 +103,28 @@ def test_both_kinds_of_image_stand_side_by_side_as_they_were_measured() -> None:
     assert (RESULTS / "both_kinds.md").read_text() == text
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) == 2
-    assert all(table in README for table in tables)
+    assert all(table in FOUND for table in tables)
     first = dict(line.strip("| \n").split(" | ", 1) for line in tables[0].splitlines())
     assert first["random init"].startswith("35.5 ± 0.7 | 43.9 ± 1.1 | – |")
     assert first["supervised"].endswith("97.1 ± 1.2 | –")
 
 
 def test_the_numbers_of_the_text_are_in_the_tables() -> None:
-    tables = "".join(path.read_text() for path in RESULTS.glob("*.md"))
-    numbers = re.findall(r"\d+\.\d+ ± \d+\.\d+", README)
+    tables = "".join(path.read_text() for path in RESULTS.glob("*.md") if path.stem != "README")
+    numbers = re.findall(r"\d+\.\d+ ± \d+\.\d+", README + FOUND)
     assert len(numbers) > 20
     assert [number for number in numbers if number not in tables] == []
+
+
+@pytest.mark.parametrize("folder", [FOLDER, RESULTS], ids=lambda folder: folder.name)
+def test_links_and_pictures_are_there(folder: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", (folder / "README.md").read_text())
+    files = [target for target in targets if not target.startswith("http")]
+    assert len(files) > 5
+    assert [target for target in files if not (folder / target).exists()] == []
+
+
+def test_every_study_and_picture_is_shown() -> None:
+    linked = set(re.findall(r"\]\((?:results/)?([^)/]+)\)", README + FOUND))
+    shown = {path.name for path in RESULTS.iterdir() if path.suffix in (".md", ".png")}
+    assert shown - linked == {"both_kinds.md"}, "its tables are in the text"

@@ -10,11 +10,14 @@ from rich.console import Console
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel
-from examples.mpssl import evaluate, pretext, ranks
-from examples.mpssl.pictures import draw_comparison, draw_inputs, draw_summary
+from examples.mpssl import evaluate, pretext
+from examples.mpssl.inputs import MakeBatch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_model_of
-from examples.mpssl.tables import RANDOM, Results, as_markdown, summary_as_markdown
-from examples.mpssl.train import train
+from examples.mpssl.run import ranks
+from examples.mpssl.run.loop import train
+from examples.mpssl.run.pictures import draw_comparison, draw_inputs, draw_summary
+from examples.mpssl.run.tables import RANDOM, Results, as_markdown, summary_as_markdown
+from examples.mpssl.train import Training
 
 
 def run(
@@ -41,7 +44,7 @@ def run(
         process but the first.
     """
     folder = RunFolder(out / config.name)
-    model = train(config, train_set, folder, resume=resume, console=console)
+    model = train(Training(config, train_set), folder, resume=resume, console=console)
     if not ranks.is_first():
         return {}
     results = judge(model, config, train_set, test_set)
@@ -53,7 +56,11 @@ def run(
 
 
 def judge(
-    model: PretextModel, config: RunConfig, train_set: ImageSet, test_set: ImageSet
+    model: PretextModel,
+    config: RunConfig,
+    train_set: ImageSet,
+    test_set: ImageSet,
+    make_batch: MakeBatch = pretext_batch,
 ) -> dict[str, Any]:
     """Return the accuracies of a model's probes, of its pretext tasks, and of chance.
 
@@ -62,6 +69,7 @@ def judge(
         config: Its run.
         train_set: Images that the probes are fitted to.
         test_set: Held-out images.
+        make_batch: Makes the inputs of the pretext tasks.
     """
     return {
         "config": config.as_dict(),
@@ -69,7 +77,7 @@ def judge(
         "num_test": len(test_set),
         "probes": evaluate.probe(model.trunk, train_set, test_set),
         "pretext": evaluate.pretext_accuracy(
-            model, config.pretext_tasks, config.recipe, test_set, seed=config.seed
+            model, config.pretext_tasks, test_set, make_batch=make_batch, seed=config.seed
         ),
         "chance": {name: 1 / len(classes) for name, classes in train_set.classes.items()},
     }

@@ -3,7 +3,7 @@
 import torch
 
 from examples.common.trunk import build_model
-from examples.mpssl.block_classifiers import block_classifier_accuracy
+from examples.mpssl.study.block_classifiers import block_classifier_accuracy
 from tests.examples.mpssl.test_evaluate import labelled
 
 

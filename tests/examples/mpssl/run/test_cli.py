@@ -17,11 +17,11 @@ from examples.common.data import load
 from examples.common.data.image_set import ImageSet
 from examples.common.data.load import load_data
 from examples.common.only_one import only_one
-from examples.mpssl.cli import app
-from examples.mpssl.pictures import draw_comparison, draw_inputs
 from examples.mpssl.pretext import TASKS
-from examples.mpssl.progress import RunProgress
-from examples.mpssl.tables import as_markdown, tables
+from examples.mpssl.run.cli import app
+from examples.mpssl.run.pictures import draw_comparison, draw_inputs
+from examples.mpssl.run.progress import RunProgress
+from examples.mpssl.run.tables import as_markdown, tables
 from examples.mpssl.train import Training
 
 TINY = ["--max-train", "64", "--max-test", "32", "--epochs", "2", "--batch-size", "32"]

@@ -16,12 +16,12 @@ from examples.common.data.image_set import ImageSet
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import TRUNKS
-from examples.mpssl import ranks
-from examples.mpssl.checks import check_runs_in, try_out
-from examples.mpssl.compare import compare, summarize
 from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, load_images_of, preset_config
 from examples.mpssl.pretext import TASKS
-from examples.mpssl.tables import Results, print_comparison, print_summary
+from examples.mpssl.run import ranks
+from examples.mpssl.run.checks import check_runs_in, try_out
+from examples.mpssl.run.compare import compare, summarize
+from examples.mpssl.run.tables import Results, print_comparison, print_summary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 

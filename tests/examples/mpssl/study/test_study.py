@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from examples.common.only_one import only_one
 from examples.mpssl.study import __main__ as study
-from examples.mpssl.study import plan, runner, summary
+from examples.mpssl.study import ablation, plan, runner, summary
 from examples.mpssl.study.summary import as_markdown
 
 TINY = {"max_train": 48, "max_test": 48, "epochs": 1, "batch_size": 16}
@@ -92,6 +92,48 @@ def test_runs_that_are_done_are_not_done_again(tmp_path: Path, monkeypatch: pyte
     by_kind = {runner._kind(result): result for result in known}
     for changed in (replace(configs[1], lr=0.1), replace(configs[1], data="cifar10.zip")):
         assert runner._done(changed, tmp_path, by_kind) is None
+
+
+COMMITTED = sorted(path.stem.removeprefix("study_") for path in study.RESULTS.glob("study_*.json"))
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_what_is_committed_is_done_and_stays_as_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runner, "do_run", None)  # whatever calls it fails
+    committed = study.RESULTS / f"study_{name}.json"
+    copied = tmp_path / "results" / committed.name
+    copied.parent.mkdir()
+    copied.write_bytes(committed.read_bytes())
+    of_data = ["cifar10.zip"] if name.startswith(("cifar10", "rotnet")) else []
+    seeds = {run["config"]["seed"] for run in json.loads(committed.read_text()).values()}
+    planned = getattr(plan, name)(len(seeds), *of_data)
+    study._study(list(planned), tmp_path / "runs", copied, 1)
+    # A line for each run, whatever their order.
+    ours, theirs = (path.read_text().splitlines() for path in (copied, committed))
+    assert {line.rstrip(",") for line in ours} == {line.rstrip(",") for line in theirs}
+
+
+def test_an_ablated_run_is_trained_and_judged_on_inputs_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+    of_training, of_judging = runner.train, runner.judge
+
+    def train(training, *args, **options):
+        seen.append(training.make_batch)
+        return of_training(training, *args, **options)
+
+    def judge(model, config, train_set, test_set, make_batch):
+        seen.append(make_batch)
+        return of_judging(model, config, train_set, test_set, make_batch)
+
+    monkeypatch.setattr(runner, "train", train)
+    monkeypatch.setattr(runner, "judge", judge)
+    config = replace(next(plan.procedural(1)), name="run", source="shared", mixing="separate")
+    runner.do_run(replace(config, **TINY), tmp_path)
+    assert seen == [ablation.separate, ablation.every_image_separate]
 
 
 def test_two_studies_at_once_do_not_share_a_folder(tmp_path: Path):

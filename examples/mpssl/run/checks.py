@@ -8,8 +8,8 @@ import torch
 from examples.common.checkpoint import DAMAGED
 from examples.common.data.image_set import ImageSet
 from examples.common.run_folder import RunFolder
-from examples.mpssl import ranks
 from examples.mpssl.presets import RunConfig
+from examples.mpssl.run import ranks
 from examples.mpssl.train import Training
 
 _REMEDY = "give another --out, or --resume to go on in it"

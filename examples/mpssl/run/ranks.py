@@ -1,13 +1,15 @@
 """Several processes, started by ``torchrun``: which of them this is, and what its share is."""
 
 import os
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from examples.common.run_folder import Config, RunFolder
 from examples.mpssl.inputs import Batch
 
 Value = TypeVar("Value")
@@ -49,6 +51,37 @@ def of_first(value: Value) -> Value:
     return values[0]
 
 
+class FolderOfFirst(RunFolder):
+    """A run's folder that the first process alone writes; the others get from it what it read."""
+
+    def start(self, config: Config, *, resume: bool) -> dict[str, Any] | None:
+        """Begin or continue a run, see ``RunFolder.start``; all get the checkpoint.
+
+        Args:
+            config: The run.
+            resume: Continue from the checkpoint if there is one.
+        """
+        return of_first(super().start(config, resume=resume) if is_first() else None)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a line to the metrics; what ranks report is the same on all of them.
+
+        Args:
+            record: Plain values.
+        """
+        if is_first():
+            super().log(record)
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Save the state of a run.
+
+        Args:
+            state: Tensors and plain values, the same on all ranks.
+        """
+        if is_first():
+            super().save_checkpoint(state)
+
+
 def parallel(model: nn.Module) -> nn.Module:
     """Return the model as its forward passes are to go: through DDP if there are several ranks.
 
@@ -70,8 +103,6 @@ def share(batch: Batch) -> Batch:
     size = num_ranks()
     if size == 1:
         return batch
-    if any(rows != slice(None) for rows in batch.rows.values()):
-        raise ValueError("mixing='separate' is for one process; several would share out the tasks")
     if len(batch.inputs) % size:
         raise ValueError(
             f"a batch must be divisible among the {size} processes; found {len(batch.inputs)} "
@@ -81,5 +112,4 @@ def share(batch: Batch) -> Batch:
     return Batch(
         inputs=batch.inputs[mine],
         classes={name: classes[mine] for name, classes in batch.classes.items()},
-        rows=batch.rows,
     )

@@ -14,7 +14,7 @@ from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.mpssl import pretext
 from examples.mpssl.pretext import PretextTask
-from examples.mpssl.tables import RANDOM, SUMMARIZED
+from examples.mpssl.run.tables import RANDOM, SUMMARIZED
 
 _NUM_COLUMNS = 4
 
