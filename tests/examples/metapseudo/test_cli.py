@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from examples.metapseudo import runs as runs_module
+from examples.common import processes
 from examples.metapseudo import train
 from examples.metapseudo.cli import app
 
@@ -72,7 +72,7 @@ def test_variants_are_compared_in_files_and_pictures(
 
     # Runs that are done are not done again, and give the same.
     written = (out / "comparison.md").read_bytes()
-    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     monkeypatch.setattr(train.Training, "step", None)  # who calls it fails
     result = invoke(*arguments, "--resume")
     assert result.exit_code == 0, result.output
@@ -83,7 +83,7 @@ def test_variants_are_compared_in_files_and_pictures(
 def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
     tmp_path: Path, source_file: Path, folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     monkeypatch.setattr(train, "_NUM_FOR_GAP", 16)
     labels = ["--labels-per-class", "1", "--labels-per-class", "2", "--seeds", "2"]
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
@@ -154,7 +154,7 @@ def test_a_mistake_that_a_run_finds_is_answered_in_words(
     arguments: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
     result = invoke("freematch-random", *TINY, *files, *arguments, "--out", str(tmp_path))
     assert result.exit_code == 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from examples.common import processes
 from examples.metapseudo import runs
 from examples.metapseudo.data import Labelled
 from examples.metapseudo.generators.adversarial import AdversarialGenerator
@@ -130,7 +131,7 @@ def test_the_command_writes_its_tables(
     real = Labelled(images=images, labels=torch.arange(12) % 2, classes=("a", "b"))
     monkeypatch.setattr(command, "load_source_images", lambda data: real)
     monkeypatch.setattr(runs, "_do_all", do_all)
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     folders = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     answer = CliRunner().invoke(app, [name, "--seeds", "2", "--jobs", "1", *folders])
     assert answer.exit_code == 0, answer.output
@@ -156,7 +157,7 @@ def test_a_generator_that_is_not_there_is_answered_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     only = [c for c in plan.generators(1) if c.variant == "consistency-random-autoencoder"]
     monkeypatch.setattr(plan, "generators", lambda seeds: only)
     answer = CliRunner().invoke(app, ["generators", "--out", "runs", "--results", "results"])

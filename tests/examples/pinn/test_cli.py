@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from examples.common import processes
 from examples.common.only_one import only_one
-from examples.pinn import cli, compare, side_by_side
+from examples.pinn import cli, compare
 from examples.pinn.cli import app
 from examples.pinn.config import RunConfig
 from examples.pinn.methods import METHODS
@@ -25,8 +26,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def executor(jobs: int, mp_context: object) -> Executor:
         return ThreadPoolExecutor(1)  # one by one, as torch's number of threads is global
 
-    for module in (compare, side_by_side):
-        monkeypatch.setattr(module, "ProcessPoolExecutor", executor)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", executor)
 
 
 def invoke(*arguments: str) -> Any:
