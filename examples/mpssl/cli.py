@@ -13,11 +13,12 @@ from rich.console import Console
 
 from examples.common.checks import check_device, check_folder
 from examples.common.data.image_set import ImageSet
+from examples.common.earlier_runs import check_runs_in
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import TRUNKS
 from examples.mpssl import ranks
-from examples.mpssl.checks import check_runs_in, try_out
+from examples.mpssl.checks import try_out
 from examples.mpssl.compare import compare, summarize
 from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, load_images_of, preset_config
 from examples.mpssl.pretext import TASKS
@@ -180,7 +181,7 @@ def _checked(
     check_folder(out)
     asked = {folders[kind] / c.name: c for kind, of_kind in configs.items() for c in of_kind}
     if ranks.is_first() and not resume:
-        check_runs_in(out, BUILT_IN, asked)
+        check_runs_in(out, asked, kinds=BUILT_IN, resumable=True)
     sets = {kind: load_images_of(of_kind[0]) for kind, of_kind in configs.items()}
     for kind, of_kind in configs.items():
         for config in of_kind:
