@@ -11,8 +11,8 @@ from rich.console import Console
 from examples.common.only_one import only_one
 from examples.common.processes import as_done
 from examples.pinn.config import RunConfig
-from examples.pinn.pictures import draw_comparison
-from examples.pinn.tables import as_markdown, print_tables
+from examples.pinn.study.pictures import draw_comparison
+from examples.pinn.study.tables import as_markdown, print_tables
 from examples.pinn.train import train
 
 Result = dict[str, Any]
