@@ -10,6 +10,7 @@ from torch.nn import functional
 import gradbalance as gb
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
+from examples.common.divergence import tells_divergence
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel
 from examples.mpssl import ranks
@@ -162,14 +163,16 @@ def train(
 
 
 def _train_epoch(training: Training, folder: RunFolder, progress: RunProgress) -> None:
+    config = training.config
     training.model.train()
     order = torch.randperm(len(training.images), generator=training.generator)
     reports = []
     for index in range(training.steps_per_epoch):
         # A smaller last batch is left out: batch norm would see fewer images than it is used to.
         chosen = order[index * training.batch_size :][: training.batch_size]
-        reports.append(training.step(chosen))
         step = training.epoch * training.steps_per_epoch + index + 1
+        with tells_divergence(config.name, f"at step {step}", {"--lr": config.lr}):
+            reports.append(training.step(chosen))
         if ranks.is_first():  # the reports of all ranks are the same
             folder.log({"kind": "step", "step": step, **reports[-1].as_dict()})
         progress.step(reports[-1])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import gradbalance as gb
+from examples.common.divergence import tells_divergence
 from examples.pinn.config import RunConfig
 from examples.pinn.methods import Balancing
 from examples.pinn.network import Network
@@ -31,12 +32,16 @@ def adam(
         network: What is trained.
         balancing: What stands for ``sum(losses).backward()``.
         batches: The losses of each, to be computed anew whenever they are asked for.
+
+    Raises:
+        ValueError: A loss or gradient is not finite; it names the run and the step.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.adam_steps)
     for step, losses in enumerate(batches, 1):
         optimizer.zero_grad()
-        report = balancing.backward(losses())  # in an ordinary loop: sum(losses).backward()
+        with tells_divergence(config.title, f"at step {step}", {"--lr": config.lr}):
+            report = balancing.backward(losses())  # in an ordinary loop: sum(losses).backward()
         optimizer.step()
         schedule.step()
         if isinstance(balancing, gb.Balancer):
@@ -62,6 +67,9 @@ def lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) -
         network: What is trained.
         held: The weights, one for each loss.
         losses: The losses, always at the same points.
+
+    Raises:
+        ValueError: A loss is not finite; it names the run.
     """
     balancer = gb.Balancer(gb.Uniform(preferences=held.tolist()))
     optimizer = _new_lbfgs(network)
@@ -72,11 +80,13 @@ def lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) -
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
+    too_large = {"--lr": config.lr, "--lbfgs-steps": config.lbfgs_steps}
     before = inf
     for done in range(0, config.lbfgs_steps, _NUM_AT_ONCE):
         num = min(_NUM_AT_ONCE, config.lbfgs_steps - done)
         optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
-        loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # before these
+        with tells_divergence(config.title, f"in L-BFGS after iteration {done}", too_large):
+            loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # before these
         stalled = loss > (1 - _STALLED) * before
         if stalled:
             optimizer = _new_lbfgs(network)

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 import gradbalance as gb
+from examples.common.divergence import diverged
 from examples.pinn.config import RunConfig
 from examples.pinn.network import Network
 from examples.pinn.optimizers import Array, LossesNow, adam, lbfgs
 from examples.pinn.problems import PROBLEMS
 
 LOOK_EVERY = 100  # steps of Adam between two records
+_DIVERGED = 1e6  # a relative error; a run that solves nothing ends at 1 to 30
 _NUM_AVERAGED = 200  # steps of Adam, whose weights L-BFGS holds on average
 
 
@@ -79,6 +81,9 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
     Args:
         config: The run.
         show: Called with each record.
+
+    Raises:
+        ValueError: The training diverges; it names the run, the step and what to lower.
     """
     generator = torch.Generator().manual_seed(config.seed)
     problem, dtype = PROBLEMS[config.problem](), config.torch_dtype
@@ -123,6 +128,9 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
         recent.append(weights)
         if step % LOOK_EVERY == 0 or step == config.adam_steps:
             look(step, np.mean(list(recent)[-LOOK_EVERY:], axis=0))
+            if not run.records[-1].error < _DIVERGED:  # true of NaN, too
+                found = f"its relative error is {run.records[-1].error:.3g}"
+                raise diverged(config.title, f"by step {step}", found, {"--lr": config.lr})
     run.error_adam = run.records[-1].error
     held = np.mean(recent, axis=0)
     for step in lbfgs(config, network, held, losses_at_fixed_points):

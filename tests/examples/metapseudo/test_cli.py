@@ -253,3 +253,28 @@ def test_unreadable_images_are_named(
     assert result.exit_code == 0, result.output
     assert result.output.count("1 unreadable images were left out:") == 1
     assert "train/cat/bad.png" in result.output
+
+
+@pytest.mark.usefixtures("few_images")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["labels", "--lr", "1e30"], "'labels-4-0' diverged by step 1: a class probability is not"),
+        (
+            ["paper", "--lr", "1e30"],
+            "'paper-4-0' diverged at step 1: the loss of task 'validation'",
+        ),
+        (["consistency-gap", "--meta-lr", "1e30"], "'map-4-0' diverged by step 1: the gap is not"),
+        (["consistency-gap", "--lr", "1e30"], "'labels-4-0' diverged on labels alone at step 2"),
+    ],
+)
+def test_a_run_that_diverges_is_named_and_has_no_results(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = invoke(*arguments, *TINY, "--out", str(tmp_path))
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "lower --lr (" in said(result)
+    assert f"{arguments[1]} (1e+30)" in said(result)
+    assert "Traceback" not in result.output
+    assert {Path(file).name for file in contents(tmp_path)} <= {"config.json", "metrics.jsonl"}

@@ -129,3 +129,22 @@ def test_two_commands_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
         assert "another command is at work in" in said(result)
         assert not contents(tmp_path)
     assert invoke(*arguments).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dtype", "float32"], "'sum, seed 0' diverged at step 2: the loss"),
+        ([], "'sum, seed 0' diverged by step 2: its relative error"),
+    ],
+)
+def test_a_run_that_diverges_is_named_and_nothing_is_written(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    options = ["--solvers", "sum", "--lr", "1e30", "--out", str(tmp_path)]
+    result = invoke(*TINY, *options, *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "lower --lr (1e+30)" in said(result)
+    assert "Traceback" not in result.output
+    assert not contents(tmp_path)

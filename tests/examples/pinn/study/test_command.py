@@ -117,6 +117,17 @@ def test_two_comparisons_at_once_do_not_share_a_file(tmp_path: Path) -> None:
     assert run["config"]["seed"] == 0
 
 
+def test_a_run_that_diverges_is_named_and_not_among_the_results(tmp_path: Path) -> None:
+    arguments = [*TINY, "--solvers", "annealing", "--seeds", "1", "--out", str(tmp_path)]
+    result = invoke(*arguments, "--lr", "1e30")
+    assert result.exit_code == 2, result.output
+    shown = re.sub(r"[\s│]+", " ", result.output)
+    assert "'annealing, seed 0' diverged by step 2: its relative error" in shown
+    assert "lower --lr (1e+30)" in shown
+    assert compare.read(tmp_path / "helmholtz.jsonl") == []
+    assert invoke(*arguments).exit_code == 0
+
+
 RESULTS = sorted(command.RESULTS.glob("*.jsonl"))
 
 
