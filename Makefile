@@ -10,7 +10,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # A published generator, without what it needs for its own training; left out where it does not install.
 FACES = 'gan-face-generate; python_version < "3.13"'
 
-.PHONY: demo test lint types unit dist sdist-unit smoke wheel site test-long test-lowest format clean
+.PHONY: demo test lint types unit dist sdist-unit smoke lowest wheel site test-long test-lowest format clean
 
 ## Install the examples and run two: a differential equation, and rotation against MP-SSL on built-in data.
 demo: $(VENV)/example
@@ -18,7 +18,7 @@ demo: $(VENV)/example
 	$(BIN)/python -m examples.mpssl
 
 ## Install everything and pass all fast checks; CI runs this.
-test: lint types wheel site sdist-unit smoke
+test: lint types wheel site sdist-unit smoke lowest
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
@@ -52,6 +52,15 @@ smoke: $(VENV)/dev
 	$(BIN)/python -m examples.pinn --adam-steps 20 --lbfgs-steps 10 --out build/smoke/pinn
 	$(BIN)/python -m examples.metapseudo --num-steps 2 --map-steps 2 --batch-size 8 --num-samples 8 --out build/smoke/metapseudo
 
+## What computes and draws without torch, with the lowest versions of NumPy, SciPy and matplotlib; torch as elsewhere.
+lowest:
+	rm -rf build/lowest
+	$(PYTHON) -m venv build/lowest
+	(grep -v ^torch== constraints-lowest.txt; grep ^torch== constraints.txt) > build/lowest/constraints.txt
+	build/lowest/bin/python -m pip --disable-pip-version-check install -q -c build/lowest/constraints.txt -e '.[test]'
+	build/lowest/bin/python -m pytest -q -n 2 tests/numerics tests/solvers tests/test_report_and_history.py \
+	  tests/test_comparison.py tests/test_replay.py
+
 ## A wheel, installed without extras in a clean environment and used from outside the checkout.
 wheel: dist
 	rm -rf build/wheel
@@ -65,9 +74,9 @@ site: $(VENV)/dev
 
 ## All fast tests with the lowest versions that are claimed, on Python 3.10; the first time it installs gigabytes.
 test-lowest:
-	$(LOWEST) -m venv build/lowest
-	build/lowest/bin/python -m pip --disable-pip-version-check install -q -c constraints-lowest.txt -e '.[test]'
-	build/lowest/bin/python -m pytest -q -n 2 -rs
+	$(LOWEST) -m venv build/lowest-torch
+	build/lowest-torch/bin/python -m pip --disable-pip-version-check install -q -c constraints-lowest.txt -e '.[test]'
+	build/lowest-torch/bin/python -m pytest -q -n 2 -rs
 
 ## The checks that take minutes.
 test-long: $(VENV)/dev

@@ -54,8 +54,8 @@ TABLE = (
     Row(
         ("MGDA",),
         GRADIENTS,
-        "a common descent direction is wanted, whatever its length; `normalization=` when scales "
-        "differ",
+        "you want a direction along which all losses fall, of any length; `normalization=` when "
+        "scales differ",
         "always",
         "ratio of the decreases",
         "nothing",
@@ -63,7 +63,7 @@ TABLE = (
     Row(
         ("UPGrad",),
         GRADIENTS,
-        "the mean gradient is right but for its conflicts, and every task is to be heeded",
+        "you want the mean gradient without its conflicts, and every task should count",
         "always",
         "weights of the mean",
         "nothing",
@@ -71,25 +71,25 @@ TABLE = (
     Row(
         ("DualProj",),
         GRADIENTS,
-        "the same, cheaper",
+        "as for `UPGrad`, but cheaper",
         "always",
         "weights of the mean",
         "nothing",
-        when_alone="the mean gradient is right but for its conflicts; cheaper than `UPGrad`",
+        when_alone="you want the mean gradient without its conflicts; cheaper than `UPGrad`",
     ),
     Row(
         ("CAGrad",),
         GRADIENTS,
-        "near the mean gradient, but kinder to the worst-off task",
+        "you want to stay near the mean gradient, but help the worst-off task",
         "for c ≥ 1",
         "weights of the mean",
         "nothing",
-        when_alone="the mean gradient is nearly right, but the worst-off task should fare better",
     ),
     Row(
         ("NashMTL",),
         GRADIENTS,
-        "units and norms of the losses should not matter, and all tasks count alike",
+        "units of the losses and norms of the gradients should not matter, and all tasks count "
+        "equally",
         "unless stationary",
         "bargaining powers",
         "nothing",
@@ -97,17 +97,16 @@ TABLE = (
     Row(
         ("FairGrad",),
         GRADIENTS,
-        "the same, with a dial from the sum (small alpha) to the worst-off task (large alpha)",
+        "as for `NashMTL`, with a parameter between the sum (small alpha) and the worst-off "
+        "task (large alpha)",
         "unless stationary",
         "factors of the utilities",
         "nothing",
-        when_alone="as for `NashMTL`, with a dial from the sum (small alpha) to the worst-off task "
-        "(large alpha)",
     ),
     Row(
         ("ConFIG",),
         GRADIENTS,
-        "all tasks are to fall at the same angle",
+        "the step should have the same angle with the gradients of all tasks",
         "unless ill-posed",
         "ratio of the cosines",
         "nothing",
@@ -115,7 +114,7 @@ TABLE = (
     Row(
         ("IMTLG",),
         GRADIENTS,
-        "to compare with the literature; `ConFIG` has the same direction, bounded",
+        "you compare with the literature; `ConFIG` has the same direction, but bounded",
         "unless ascent or ill-posed",
         "ratio of the projections",
         "nothing",
@@ -123,7 +122,7 @@ TABLE = (
     Row(
         ("AlignedMTL",),
         GRADIENTS,
-        "gradients are nearly dependent, and the step should be stable",
+        "gradients are nearly linearly dependent, and the step should be stable",
         NO,
         "weights of the mean",
         "nothing",
@@ -131,25 +130,23 @@ TABLE = (
     Row(
         ("PCGrad",),
         GRADIENTS,
-        "a cheap and well-known baseline",
+        "you want a cheap and well-known baseline",
         "with two tasks",
         "–",
-        "how many steps were taken",
-        when_alone="a cheap and well-known baseline is wanted",
+        "number of steps taken",
     ),
     Row(
         ("GradVac",),
         GRADIENTS,
-        "the same, when tasks usually agree",
+        "you want a baseline like `PCGrad`, and the tasks usually agree",
         NO,
         "–",
-        "usual cosines, how many steps were taken",
-        when_alone="a baseline like `PCGrad` is wanted, and the tasks usually agree",
+        "usual cosines, number of steps taken",
     ),
     Row(
         ("GradNorm",),
         GRADIENTS,
-        "tasks train at different rates; weighs whole losses, heads included",
+        "tasks train at different rates; it weights whole losses, heads included",
         NO,
         "–",
         "weights, first losses, moments",
@@ -157,37 +154,35 @@ TABLE = (
     Row(
         ("DBMTL",),
         GRADIENTS,
-        "gradients of log losses, brought to one length",
+        "the gradients of the log losses should have the same length",
         NO,
         "–",
         "nothing",
-        when_alone="the gradients of the log losses are to have one length",
     ),
     Row(
         ("InverseNorm",),
         GRADIENTS,
-        "all gradients at one length, of this batch or on average; mostly as scales of another "
-        "method",
+        "all gradients should have the same length, in this batch or on average; mostly used to "
+        "scale gradients for another method",
         NO,
         "–",
         "with `decay`, mean norms",
-        when_alone="all gradients are to have one length, of this batch or on average; mostly as "
-        "scales of another method, `Scaled(solver, by=InverseNorm())`",
+        when_alone="all gradients should have the same length, in this batch or on average; "
+        "mostly used to scale gradients for another method, `Scaled(solver, by=InverseNorm())`",
     ),
     Row(
         ("EPO",),
         GRADIENTS,
-        "the losses are to end in a chosen ratio",
-        "not promised while they are uneven",
+        "the losses should end in a chosen ratio",
+        "not promised while the losses are uneven",
         "ratio of the losses, inverted",
         "nothing",
-        promise_alone="not promised while the losses are uneven",
     ),
     Row(
         ("DBGD",),
         GRADIENTS,
-        "some losses have bounds, the others are to be low",
-        "those above their bounds fall",
+        "some losses have upper bounds, and the others should be low",
+        "losses above their bounds fall",
         "weights of the others",
         "nothing",
         promise_alone="losses above their bounds fall; nothing is promised for the others",
@@ -195,8 +190,8 @@ TABLE = (
     Row(
         ("MainTask",),
         GRADIENTS,
-        "one task matters, helpers may not slow it",
-        "that task falls as fast as alone",
+        "one task matters, and its helpers must not slow it down",
+        "the main task falls as fast as alone",
         "weights of the sum",
         "nothing",
         promise_alone="the main task falls as fast as alone; nothing is promised for the helpers",
@@ -204,8 +199,8 @@ TABLE = (
     Row(
         ("GradCosine",),
         GRADIENTS,
-        "the same, cheaper: helpers by their cosine",
-        "the same",
+        "as for `MainTask`, but cheaper: helpers count by their cosine with the main task",
+        "the main task falls as fast as alone",
         "–",
         "nothing",
         when_alone="one task matters, and helpers count by their cosine with it; cheaper than "
@@ -215,34 +210,31 @@ TABLE = (
     Row(
         ("PCD",),
         GRADIENTS,
-        "one task is followed, and all others must fall a little",
-        "the others do; with τ = 0 all",
+        "one task leads, and all others must fall a little",
+        "all tasks but the primary one fall; with τ = 0 none rises",
         "–",
         "mean squared norms",
-        promise_alone="all tasks but the primary one fall; with τ = 0 none rises",
     ),
     Row(
         ("SDMGrad", "MoDo"),
         GRADIENTS,
-        "weights from two independent batches, whose noise cancels",
+        "the weights should come from two independent batches, whose noise cancels",
         "not promised for one batch",
         "–",
         "weights",
-        when_alone="weights are to come from two independent batches, whose noise cancels",
     ),
     Row(
         ("Krum",),
         GRADIENTS,
-        "many tasks of one kind, of which some are broken",
+        "there are many tasks of one kind, and some of them are broken",
         NO,
         "–",
         "nothing",
-        when_alone="there are many tasks of one kind, of which some are broken",
     ),
     Row(
         ("Uniform",),
         LOSSES,
-        "first, and as the baseline",
+        "you begin; it is also the baseline",
         NO,
         "the weights",
         "nothing",
@@ -258,18 +250,17 @@ TABLE = (
     Row(
         ("GLS", "SI"),
         LOSSES,
-        "the same without learning: relative decreases count",
+        "units of the losses differ, and relative decreases should count, without learning",
         NO,
         "–",
         "nothing",
-        when_alone="units of the losses differ, and relative decreases count",
     ),
     Row(
         ("STCH",),
         LOSSES,
-        "the largest loss counts most",
+        "the largest loss should count most",
         NO,
-        "in the maximum",
+        "weights in the maximum",
         "nothing",
     ),
     Row(
@@ -283,34 +274,31 @@ TABLE = (
     Row(
         ("SoftAdapt",),
         LOSSES,
-        "losses of one unit that fall at different speeds; as a baseline",
+        "you want a baseline for losses of one unit that fall at different speeds",
         NO,
         "–",
         "averages of the losses",
-        when_alone="losses of one unit fall at different speeds; as a baseline",
     ),
     Row(
         ("ReLoBRaLo",),
         LOSSES,
-        "as a baseline for physics-informed networks",
+        "you want a baseline for physics-informed networks",
         NO,
         "–",
-        "weights, first and last losses, how many steps were taken",
-        when_alone="a baseline for physics-informed networks is wanted",
+        "weights, first and last losses, number of steps taken",
     ),
     Row(
         ("RLW",),
         LOSSES,
-        "a stochastic baseline",
+        "you want a stochastic baseline",
         NO,
         "–",
-        "how many steps were taken",
-        when_alone="a stochastic baseline is wanted",
+        "number of steps taken",
     ),
     Row(
         ("FAMO",),
         LOSSES,
-        "relative decreases are to be equal at the price of one more forward pass; needs "
+        "relative decreases should be equal, and one more forward pass is affordable; needs "
         "`after_step(losses)`",
         NO,
         "–",
@@ -319,7 +307,7 @@ TABLE = (
     Row(
         ("Scaled",),
         AROUND,
-        "a gradient method is to work on losses that another method scales",
+        "a gradient method should work on losses that another method scales",
         "as the method inside",
         INSIDE,
         "what both methods remember",
@@ -335,7 +323,7 @@ TABLE = (
     Row(
         ("AveragedGramian",),
         AROUND,
-        "the weights are noisy: inner products are averaged over the steps",
+        "the weights are noisy; it averages the inner products over the steps",
         NO,
         INSIDE,
         "averages, and what the method inside remembers",
@@ -343,7 +331,7 @@ TABLE = (
     Row(
         ("CRMOGM",),
         AROUND,
-        "the weights are noisy: they are averaged over the steps",
+        "the weights are noisy; it averages them over the steps",
         NO,
         INSIDE,
         "averaged weights, and what the method inside remembers",
@@ -351,8 +339,9 @@ TABLE = (
     Row(
         ("Bounded",),
         AROUND,
-        "one task draws all the weight: a ratio bounds them; for losses of one unit",
-        "as the method inside, where the bound is not met",
+        "one task gets almost all the weight; it bounds the ratio of the weights; for losses of "
+        "one unit",
+        "as the method inside, unless the bound changes the weights",
         INSIDE,
         "what the method inside remembers",
     ),
@@ -422,13 +411,13 @@ def fill(page: str) -> str:
 # The pages.
 
 WEIGHS = {
-    "gradients": "the gradients of what the tasks share; each head keeps its raw gradient",
+    "gradients": "the gradients of the shared part; each head keeps its raw gradient",
     "losses": "whole losses, heads included",
 }
 NEEDS = {
-    "gramian": "the gradients' inner products: a backward for each task, or less with "
+    "gramian": "the inner products of the gradients: one backward pass per task, or less with "
     "[a cheaper source](../costs.md)",
-    "losses": "the losses alone: one backward",
+    "losses": "the losses only: one backward pass",
 }
 PAGE = """# {name}
 
@@ -461,20 +450,21 @@ balancer = gb.Balancer({call})
 {members}
 ```
 """
-SCALE = """With `scale="norm"` each step is as long as the plain sum's, and the learning rate stays
-what it was: [sign and scale](../notation.md#sign-and-scale).
+SCALE = """With `scale="norm"` each step has the length of the plain sum's step, so you can keep
+your learning rate: see [sign and scale](../notation.md#sign-and-scale).
 
 """
-CAPTION = """`{call}` on three bowls in two variables, of which the red one is the steepest and the
-green one the flattest: five runs, from the black dots to the yellow diamonds.{beside} Anywhere in
-the grey triangle no loss can fall without another one rising.
+CAPTION = """Five runs of `{call}` on three bowls in two variables, from the black dots to the
+yellow diamonds. The red bowl is the steepest, the green one the flattest.{beside} Anywhere in the
+grey triangle no loss can fall without another one rising.
 [Methods side by side](../gallery.md#three-bowls)."""
 INDEX = """# Solvers
 
-A page for each: what it is for, what it promises, a picture of what it does, its equation and its
-options. [Which one to try first](../choosing.md#which-solver-first) goes by what you see.
+Each solver has a page: when to use it, what it promises, a picture of what it does, its equation
+and its options. [Which one to try first](../choosing.md#which-solver-first) depends on what you
+see.
 
-"No loss rises" is about one step, to first order and on the batch at hand. Preferences are passed
+"No loss rises" is about one step, to first order and on the current batch. Preferences are passed
 as `preferences=`.
 
 {groups}
@@ -494,14 +484,14 @@ GROUP = """## {title}
 TITLES = {
     GRADIENTS: (
         "On gradients",
-        "They look at the gradients' inner products, which takes a backward for each task, or less "
-        "with [a cheaper source](../costs.md).",
+        "These methods use the inner products of the gradients, which takes one backward pass per "
+        "task, or less with [a cheaper source](../costs.md).",
     ),
-    LOSSES: ("On losses", "They look at the losses alone, so a step takes one backward."),
+    LOSSES: ("On losses", "These methods use the losses only, so a step takes one backward pass."),
     AROUND: (
         "Around a method",
-        "They hold another method and change what it sees or what it answers. They "
-        "[nest](../choosing.md#methods-inside-methods).",
+        "These methods hold another method, and change what it sees or what it returns. They can "
+        "be [nested](../choosing.md#methods-inside-methods).",
     ),
 }
 

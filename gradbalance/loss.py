@@ -7,8 +7,13 @@ import torch
 from torch import Tensor
 
 from gradbalance.eager import eager
-from gradbalance.gradients.autograd import after_outer_backward, outer_backward_retains
-from gradbalance.gradients.engine import carry_on
+from gradbalance.gradients.torch_private import (
+    after_running_backward,
+    carry_on,
+    hooks_after_accumulation,
+    hooks_of,
+    running_backward_retains,
+)
 
 # From the gradient that the scalar receives, and whether the graph is kept, to that of each end,
 # and what is to be called once all is written.
@@ -71,9 +76,9 @@ class _BalancedLoss(torch.autograd.Function):
                 "from a solver. Without create_graph=True it works; to differentiate twice, hold "
                 "the weights, `with balancer.hold(): loss = balancer(losses)`"
             )
-        retains = outer_backward_retains()
+        retains = running_backward_retains()
         of_ends, commit = ctx.take_step(float(factor), retains)
-        after_outer_backward(commit)
+        after_running_backward(commit)
         gradients = _with_zeros(ctx.ends, of_ends)
         of_ends = None  # torch copies what something else holds
         if not retains:
@@ -90,4 +95,4 @@ def _with_zeros(ends: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> l
 
 
 def _has_hooks(end: Tensor) -> bool:
-    return end.is_leaf and bool(end._backward_hooks or end._post_accumulate_grad_hooks)
+    return end.is_leaf and bool(hooks_of(end) or hooks_after_accumulation(end))

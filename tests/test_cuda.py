@@ -157,6 +157,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_writes_nothing():
     assert all(p.grad is None for p in net.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_a_step_waits_for_the_gpu_a_fixed_number_of_times():
     """The losses and the Gramian come to the host once each, however many tasks there are."""
     waits = []
@@ -165,8 +166,8 @@ def test_a_step_waits_for_the_gpu_a_fixed_number_of_times():
         balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(net.trunk))
         balancer.backward(net.losses())
         losses = net.losses()
-        torch.cuda.set_sync_debug_mode("warn")
         try:
+            torch.cuda.set_sync_debug_mode("warn")
             with pytest.warns(UserWarning, match="synchroniz") as found:
                 balancer.backward(losses)
         finally:

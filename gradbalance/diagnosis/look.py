@@ -18,6 +18,7 @@ from gradbalance.diagnosis.findings import Diagnosis, from_gramians
 from gradbalance.diagnosis.verdict import verdict_on
 from gradbalance.gradients import Request, SharedParameters, Source
 from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.torch_private import hooks_after_accumulation
 from gradbalance.losses import Losses, named_losses
 from gradbalance.numerics.array import Array
 from gradbalance.solvers import Uniform, UPGrad
@@ -175,7 +176,7 @@ class _Model:
             if name == _PLAIN:
                 self.seconds[_FORWARD].append(_clock() - start)
             leaves = list(Graph(named).reached_by)
-            if any(getattr(leaf, "_post_accumulate_grad_hooks", None) for leaf in leaves):
+            if any(map(hooks_after_accumulation, leaves)):
                 self.seconds[name].append(float("nan"))
                 continue
             with _grads_put_aside(leaves):

@@ -9,8 +9,14 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from gradbalance.gradients.custom_functions import kept_apart, no_backward_inside
-from gradbalance.gradients.engine import gradients_of
 from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.torch_private import (
+    gradients_of,
+    hooks_of,
+    running_backward,
+    running_backward_needs,
+    suspended,
+)
 
 Gradients = dict[Tensor, Tensor]
 # Bytes of activations: to free less of them early is not worth one more run of the engine a task.
@@ -216,26 +222,12 @@ def check_outer_backward(graph: Graph) -> None:
     What is differentiated here is freed here; a term that was added to the balanced loss, and
     shares its graph, would find nothing left.
     """
-    will_execute = getattr(torch._C, "_will_engine_execute_node", None)
-    if will_execute is None or torch._C._current_graph_task_id() == -1:
-        return
-    if any(map(will_execute, graph.next_to_leaves)):
+    if running_backward() != -1 and running_backward_needs(graph.next_to_leaves):
         raise RuntimeError(
             "Trying to backward through the graph a second time: a term that was added to the "
             "balanced loss shares its graph, which the balanced step frees. Keep it: "
             "balancer(losses, retain_graph=True) + term"
         )
-
-
-def outer_backward_retains() -> bool:
-    """Whether the backward that is running was called with retain_graph=True."""
-    running = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return bool(running and running())
-
-
-def after_outer_backward(callback: Callable[[], None]) -> None:
-    """Call this once the backward that is running has written all it writes."""
-    torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
 def _hooks_suspended(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
@@ -244,22 +236,18 @@ def _hooks_suspended(tensors: Sequence[Tensor]) -> AbstractContextManager[None]:
     They fire once, on what is written, as they do in `Tensor.backward`; otherwise they would be
     applied to every row and then again to the sum.
     """
-    known = [tensor for tensor in tensors if tensor._backward_hooks or tensor.retains_grad]
+    known = [tensor for tensor in tensors if hooks_of(tensor) or tensor.retains_grad]
     return _suspended(known) if known else nullcontext()
 
 
 @contextmanager
 def _suspended(tensors: Sequence[Tensor]) -> Iterator[None]:
-    hooks = [(t._backward_hooks, dict(t._backward_hooks)) for t in tensors if t._backward_hooks]
-    retained = [(t, t.grad) for t in tensors if t.retains_grad]
+    retained = [(tensor, tensor.grad) for tensor in tensors if tensor.retains_grad]
     try:
-        for of_tensor, _ in hooks:
-            of_tensor.clear()
-        for tensor, _ in retained:
-            tensor.grad = None
-        yield
+        with suspended(map(hooks_of, tensors)):
+            for tensor, _ in retained:
+                tensor.grad = None
+            yield
     finally:
-        for of_tensor, saved in hooks:
-            of_tensor.update(saved)
         for tensor, gradient in retained:
             tensor.grad = gradient

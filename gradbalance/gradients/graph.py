@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
+from gradbalance.gradients.torch_private import outputs_of
+
 _LEAF = "AccumulateGrad"
 _CPP_FUNCTION = "CppFunction"
 _CAST = "ToCopy"
@@ -179,7 +181,7 @@ class Graph:
         leaves = self.leaf_of
         for node, tasks in self.tasks_of_node.items():
             if not tasks & last and node not in leaves:
-                for entry in getattr(node, "_input_metadata", _UNKNOWN):
+                for entry in outputs_of(node) or _UNKNOWN:
                     total += math.prod(entry.shape) * entry.dtype.itemsize
                     if total > num_bytes:
                         return True

@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# One call each, where `reshape`, `cat`, `split` and `view` are many.
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
-
 from gradbalance.gradients.blocks import Columns, combination, gram_of
 from gradbalance.gradients.ranks import Ranks
+from gradbalance.gradients.torch_private import joined, parted
 
 # Legend: T tasks, P entries of a row.
 
@@ -72,8 +70,7 @@ class Matrix:
                 elif part.layout is not torch.strided:
                     return None
                 parts.append(part)
-        flat: Tensor = _flatten_dense_tensors(parts)  # type: ignore[no-untyped-call]
-        entries = flat.view(len(tasks), width).double()
+        entries = joined(parts).view(len(tasks), width).double()
         return cls(tensors, tasks, entries, is_full)
 
     def gram(self) -> Tensor:
@@ -93,8 +90,8 @@ class Matrix:
         direction = torch.from_numpy(chosen).to(rows).mm(rows).view(-1)
         dtypes = [tensor.dtype for tensor in self.tensors]
         if dtypes.count(dtypes[0]) == len(dtypes):
-            return _views(direction.to(dtypes[0]), self.tensors)
-        parts = _views(direction, self.tensors)
+            return parted(direction.to(dtypes[0]), self.tensors)
+        parts = parted(direction, self.tensors)
         return [part.to(dtype) for part, dtype in zip(parts, dtypes, strict=True)]
 
 
@@ -143,7 +140,7 @@ class LongRows:
         """
         pairs = zip(self.tasks, self.vectors, strict=True)
         weighted = [(vector, weights[task]) for task, vector in pairs if task in weights]
-        return _views(combination(weighted, self.vectors[0], wide), self.tensors)
+        return parted(combination(weighted, self.vectors[0], wide), self.tensors)
 
 
 def _calls_dominate(tensors: Sequence[Tensor], width: int) -> bool:
@@ -158,12 +155,6 @@ def _calls_dominate(tensors: Sequence[Tensor], width: int) -> bool:
 
 def join(row: MutableMapping[Tensor, Tensor], tensors: Sequence[Tensor]) -> Tensor:
     """The gradients of some tensors as one vector, of which the row holds the parts then."""
-    flat: Tensor = _flatten_dense_tensors([row[t] for t in tensors])  # type: ignore[no-untyped-call]
-    row.update(zip(tensors, _views(flat, tensors), strict=True))
+    flat = joined([row[tensor] for tensor in tensors])
+    row.update(zip(tensors, parted(flat, tensors), strict=True))
     return flat
-
-
-def _views(flat: Tensor, like: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The parts of a vector in the shapes of these tensors."""
-    parts: Sequence[Tensor] = _unflatten_dense_tensors(flat, like)  # type: ignore[no-untyped-call]
-    return parts

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gradbalance.gradients.torch_private import is_flattened
+
 Parameters = nn.Module | Tensor | Iterable[nn.Module | Tensor]
 
 
@@ -106,7 +108,7 @@ def fingerprint(parameter: Tensor) -> list[Any]:
 
 def check_not_flat(parameters: Iterable[Tensor]) -> None:
     """ValueError if FSDP1 flattened one of them together with others."""
-    if any(getattr(parameter, "_fsdp_flattened", False) for parameter in parameters):
+    if any(map(is_flattened, parameters)):
         raise ValueError(
             "found parameters of FullyShardedDataParallel (FSDP1), which flattens several into "
             "one, so that what the tasks share cannot be told from their heads. Shard with "

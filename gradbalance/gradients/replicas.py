@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gradbalance.gradients.parameters import is_sharded
 from gradbalance.gradients.ranks import widest_dtype
+from gradbalance.gradients.torch_private import is_flattened
 
 # Ranks with other hardware round otherwise, while they train and while they sum.
 _TOLERANCE = 1e-7
@@ -67,5 +68,5 @@ def _is_replica(leaf: Tensor) -> bool:
         and leaf.device.type != "meta"
         and (leaf.is_complex() or leaf.dtype in _SUMMED)
         and not is_sharded(leaf)
-        and not getattr(leaf, "_fsdp_flattened", False)
+        and not is_flattened(leaf)
     )

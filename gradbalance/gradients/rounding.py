@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradbalance.gradients.graph import Graph
+from gradbalance.gradients.torch_private import outputs_of
 
 
 @functools.cache
@@ -40,7 +41,7 @@ def rounding_of(
         tensor.dtype for some in (losses.values(), graph.reached_by, tensors) for tensor in some
     }
     for node in (*graph.casts, *graph.custom):
-        dtypes |= {entry.dtype for entry in getattr(node, "_input_metadata", ())}
+        dtypes |= {entry.dtype for entry in outputs_of(node) or ()}
     real = {dtype.to_real() for dtype in dtypes if dtype.is_floating_point or dtype.is_complex}
     return max(map(rounding_in, real))
 

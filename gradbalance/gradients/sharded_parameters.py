@@ -22,6 +22,7 @@ from gradbalance.gradients.ranks import Ranks
 from gradbalance.gradients.rounding import rounding_of
 from gradbalance.gradients.rows import Rows
 from gradbalance.gradients.source import Heads, Request, StatelessSource, TaskGradients, Weights
+from gradbalance.gradients.torch_private import hooks_after_accumulation, suspended
 
 
 @final
@@ -162,13 +163,9 @@ def _averages(model: nn.Module) -> bool:
 def _put_aside(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Keep `.grad`, and the hooks that fire once it was added to, out of what happens inside."""
     before = [parameter.grad for parameter in parameters]
-    hooks = [(h, dict(h)) for p in parameters if (h := p._post_accumulate_grad_hooks)]
     try:
-        for suspended, _ in hooks:
-            suspended.clear()
-        yield
+        with suspended(map(hooks_after_accumulation, parameters)):
+            yield
     finally:
         for parameter, gradient in zip(parameters, before, strict=True):
             parameter.grad = gradient
-        for suspended, saved in hooks:
-            suspended.update(saved)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import gradbalance as gb
-from tests.distributed.processes import run
+from tests.distributed.processes import NEEDS_FSDP2, run
 from tests.distributed.test_fsdp import full, sharded_model
 from tests.distributed.test_ranks import losses_of as losses_of_rank
 from tests.distributed.test_ranks import share
@@ -158,6 +158,7 @@ def on_a_rank() -> list[bool]:
     ]
 
 
+@NEEDS_FSDP2
 @pytest.mark.filterwarnings("ignore::FutureWarning:torch")
 def test_optimizers_that_step_inside_the_backward_of_fsdp2() -> None:
     assert run(2, on_a_rank) == [[True, True]] * 2

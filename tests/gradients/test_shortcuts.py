@@ -7,7 +7,6 @@ from torch import nn
 
 import gradbalance as gb
 from gradbalance import loss as loss_module
-from gradbalance.gradients import engine
 from tests.models import Net, grads
 from tests.test_balancer import SOURCES
 
@@ -19,18 +18,6 @@ def step(source, **options):
     model = Net()
     report = gb.Balancer(gb.UPGrad(), source(model), **options).backward(model.losses())
     return report, grads(model)
-
-
-@sources
-def test_without_the_private_call_the_public_one_does_the_same(source, monkeypatch):
-    report, written = step(source)
-    monkeypatch.setattr(engine, "_run_backward", None)
-    expected, other = step(source)
-    assert report.gram.tolist() == expected.gram.tolist()
-    assert report.weights.tolist() == expected.weights.tolist()
-    for name, gradient in written.items():
-        assert (gradient is None) == (other[name] is None)
-        assert gradient is None or torch.equal(gradient, other[name])
 
 
 @sources
