@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.common import transforms
+from examples.common.divergence import NOT_FINITE
 from examples.common.trunk import SmallTrunk
 
 _BATCH = 500
@@ -70,12 +71,18 @@ def probabilities(classifier: Classifier, images: Tensor) -> Tensor:
     Args:
         classifier: Any.
         images: 8-bit images [N, 3, 32, 32].
+
+    Raises:
+        ValueError: One is not finite.
     """
     batches = [
         classifier(transforms.to_float(batch))[1].softmax(dim=1)
         for batch in torch.split(images, _BATCH)
     ]
-    return torch.cat(batches)
+    found = torch.cat(batches)
+    if not found.isfinite().all():
+        raise ValueError(f"a class probability is {NOT_FINITE}")
+    return found
 
 
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:

@@ -2,13 +2,20 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from examples.common.checks import check_folder
+from examples.common.data.unreadable import name_unreadable
+from examples.common.earlier_runs import check_runs_in
+from examples.common.only_one import only_one
+from examples.common.run_folder import RunFolder
 from examples.metapseudo.compare import compare
+from examples.metapseudo.data import load_files
 from examples.metapseudo.variants import SHOWN, VARIANTS, RunConfig, variant_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
@@ -116,14 +123,30 @@ def main(
         if len({config.name for config in configs}) < len(configs):
             raise ValueError("each variant and number of labels can be given once")
         command = shlex.join(["python", "-m", "examples.metapseudo", *sys.argv[1:]])
-        compare(
-            configs,
-            out,
-            report or out,
-            command=command,
-            resume=resume,
-            jobs=jobs,
-            console=console,
-        )
+        check_folder(out)
+        if data is not None:
+            name_unreadable(console, *load_files(data))
+        out.mkdir(parents=True, exist_ok=True)
+        with only_one(out):
+            _check_earlier(configs, out, resume=resume)
+            compare(
+                configs,
+                out,
+                report or out,
+                command=command,
+                resume=resume,
+                jobs=jobs,
+                console=console,
+            )
     except (ValueError, ModuleNotFoundError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _check_earlier(configs: Sequence[RunConfig], out: Path, *, resume: bool) -> None:
+    """Raise a ValueError if runs in the folder are in the way of those asked for."""
+    asked = {out / config.name: config for config in configs}
+    if not resume:
+        check_runs_in(out, asked, resumable=True)
+    for path, config in asked.items():
+        if resume:
+            RunFolder(path).check_same(config)

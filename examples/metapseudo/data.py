@@ -77,7 +77,7 @@ def load_source_images(data: str | None) -> Labelled:
         data: Folder or zip of images, or None for the built-in ones.
     """
     if data is not None:
-        return _half(_one_factor(_images(data)[0], "class"), first=True)
+        return _half(_one_factor(load_files(data)[0], "class"), first=True)
     draws = torch.Generator().manual_seed(_SOURCE_SEED)
     latents, _ = Renderer().draw(BUILT_IN_SOURCE, draws)
     images = (255 * render(latents)).round().to(torch.uint8)
@@ -98,7 +98,7 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
     """
     if data is None:
         return _built_in(labels_per_class, seed)
-    train, test = (_half(_one_factor(images, "class"), first=False) for images in _images(data))
+    train, test = (_half(_one_factor(images, "class"), first=False) for images in load_files(data))
     # Files come class by class; the first test images are to be of all classes.
     mixed = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))
     test = test.take(mixed[:MOST_FOR_TEST])
@@ -136,7 +136,15 @@ def _built_in(labels_per_class: int, seed: int) -> Target:
 
 
 @lru_cache(maxsize=1)  # A process has many runs on the same files.
-def _images(data: str) -> tuple[ImageSet, ImageSet]:
+def load_files(data: str) -> tuple[ImageSet, ImageSet]:
+    """Return all images of a folder or zip, those for training and those for tests.
+
+    Args:
+        data: Folder or zip of images.
+
+    Raises:
+        ValueError: There are none.
+    """
     return load_images(Path(data))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from examples.common.divergence import tells_divergence
 from examples.metapseudo.batch import draw_batch, split
 from examples.metapseudo.classifier import Classifier
 from examples.metapseudo.data import Target
@@ -48,7 +49,9 @@ def labelled_classifier(config: RunConfig, target: Target, num_validation: int) 
     train_set, _ = split(target.labelled, num_validation)
     training = Training(config, replace(target, labelled=train_set), None)
     while training.step_done < config.num_steps:
-        training.step()
+        when = f"on labels alone at step {training.step_done + 1}"
+        with tells_divergence(config.name, when, {"--lr": config.lr}):
+            training.step()
     return training.model
 
 
@@ -69,8 +72,11 @@ def find_map(config: RunConfig, target: Target, source: Source, model: Classifie
     records: list[Record] = []
     states: dict[int, dict[str, Any]] = {}
 
+    rates = {"--lr": config.lr, "--meta-lr": config.map_lr}
+
     def look(step: int) -> None:
-        records.append({"kind": "latents", "step": step, **latents.judge()})
+        with tells_divergence(config.name, f"by step {step}", rates):
+            records.append({"kind": "latents", "step": step, **latents.judge()})
         states[step] = copy.deepcopy(mapping.state_dict())
 
     look(0)
@@ -78,7 +84,10 @@ def find_map(config: RunConfig, target: Target, source: Source, model: Classifie
     for step in range(1, config.map_steps + 1):
         batch = draw_batch(train_set, config.batch_size, draws)
         validation = draw_batch(validation_set, config.batch_size, draws)
-        report = latents.step(batch, validation, lr=config.lr, weight=config.weight, draws=draws)
+        with tells_divergence(config.name, f"at step {step}", rates):
+            report = latents.step(
+                batch, validation, lr=config.lr, weight=config.weight, draws=draws
+            )
         records.append({"kind": "latents step", "step": step, **report.as_dict()})
         if step in ends:
             look(step)

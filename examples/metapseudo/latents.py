@@ -13,6 +13,7 @@ from torch.nn import functional
 
 import gradbalance as gb
 from examples.common import transforms
+from examples.common.divergence import finite
 from examples.common.solvers import build_solver
 from examples.common.training import Losses, balanced_step
 from examples.metapseudo import augment
@@ -121,7 +122,8 @@ class LatentOptimization:
         draws = torch.Generator().manual_seed(self.config.seed)
         with torch.no_grad():
             drawn = self.samples.draw(_NUM_JUDGED, draws)
-            found = {"gap": float(self.gap(self.model, transforms.to_float(self.real), drawn))}
+            gap = float(self.gap(self.model, transforms.to_float(self.real), drawn))
+        found = {"gap": finite("the gap", gap)}
         if self.config.knows_target:
             found["target_like"] = share_of_target(self.samples, draws)
         return found

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
+from examples.common.processes import as_done
 from examples.common.run_folder import RunFolder
 from examples.metapseudo.classifier import Classifier
 from examples.metapseudo.data import Target, load_target
@@ -111,15 +110,9 @@ def run_all(
         do: What is done with each.
     """
     by_name: dict[str, Result] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_do_all, do, group, out) for group in groups(configs)]
-        try:
-            for future in as_completed(futures):
-                by_name |= future.result()
-                console.print(f"{len(by_name)} of {len(configs)} runs done", highlight=False)
-        except Exception:
-            pool.shutdown(cancel_futures=True)  # what fails in one run would in the others
-            raise
+    for found in as_done(_do_all, [(do, group, out) for group in groups(configs)], jobs=jobs):
+        by_name |= found
+        console.print(f"{len(by_name)} of {len(configs)} runs done", highlight=False)
     return [by_name[config.name] for config in configs]
 
 

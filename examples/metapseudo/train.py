@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import gradbalance as gb
 from examples.common import transforms
+from examples.common.divergence import finite, tells_divergence
 from examples.common.run_folder import RunFolder
 from examples.common.solvers import build_solver
 from examples.common.training import Losses, TrainingState, balanced_step
@@ -151,7 +152,7 @@ class Training(TrainingState):
         draws = torch.Generator().manual_seed(self.config.seed)
         synthetic = self.samples.draw(_NUM_FOR_GAP, draws)
         real = transforms.to_float(self.target.test.images[:_NUM_FOR_GAP])
-        found["gap"] = float(GAPS["mmd"](self.model, real, synthetic))
+        found["gap"] = finite("the gap", float(GAPS["mmd"](self.model, real, synthetic)))
         if isinstance(self.samples, GeneratedImages) and self.config.knows_target:
             found["target_like"] = share_of_target(self.samples, draws)
         return found
@@ -223,6 +224,9 @@ def train(
         num_parts: Of the run, as equal as can be.
         resume: Continue the run in the folder, if there is one.
         console: Where to show the progress.
+
+    Raises:
+        ValueError: The training diverges, or the run in the folder is another one.
     """
     training = Training(config, target, source, mapping)
     training.start(config, folder, resume=resume)
@@ -231,15 +235,21 @@ def train(
         for record in records:
             folder.log(record)
         folder.log({"kind": "evaluation", "step": 0, **training.judge()})
+    rates = {"--lr": config.lr}
+    if training.latents is not None:
+        rates["--meta-lr"] = config.map_lr
     for end in training.parts(folder, ends_of_parts(config.num_steps, num_parts)):
         while training.step_done < end:
-            report, of_latents = training.step()
+            when = f"at step {training.step_done + 1}"
+            with tells_divergence(config.name, when, rates):
+                report, of_latents = training.step()
             record = {"kind": "step", "step": training.step_done, **report.as_dict()}
             if of_latents is not None:
                 record |= of_latents.as_dict("latents/")
             folder.log(record)
         training.end_epoch()
-        found = training.judge()
+        with tells_divergence(config.name, f"by step {end}", rates):
+            found = training.judge()
         folder.log({"kind": "evaluation", "step": end, **found})
         console.print(_line(config, end, report, found), soft_wrap=True, highlight=False)
     return training

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from examples.metapseudo.data import load_source_images
+from examples.common.data.unreadable import name_unreadable
+from examples.metapseudo.data import load_files, load_source_images
 from examples.metapseudo.source import AUTOENCODER, train_source
 
 
@@ -28,14 +29,17 @@ def main(
     out: Annotated[Path, typer.Option(help="File of the weights.")] = AUTOENCODER,
 ) -> None:
     """Train the generator and the classifier of a source, and write their weights."""
+    console = Console()
     try:
+        if data is not None:
+            name_unreadable(console, *load_files(data))
         train_source(
             load_source_images(data),
             out,
             kind=kind,
             generator_steps=generator_steps,
             classifier_steps=classifier_steps,
-            console=Console(),
+            console=console,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

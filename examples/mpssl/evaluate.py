@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
+from examples.common.divergence import NOT_FINITE
 from examples.common.trunk import PretextModel, Trunk
 from examples.mpssl.inputs import NOT_ASKED, MakeBatch, pretext_batch
 from examples.mpssl.pretext import PretextTask
@@ -57,6 +58,9 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
     Args:
         trunk: The trunk, put into evaluation mode for the time of the call.
         image_set: The images, given as they are.
+
+    Raises:
+        ValueError: A feature is not finite.
     """
     device = next(trunk.parameters()).device
     was_training = trunk.training
@@ -69,7 +73,11 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
                 [functional.adaptive_avg_pool2d(t, 2).flatten(1).cpu().numpy() for t in taps]
             )
     trunk.train(was_training)
-    return [np.concatenate(tap) for tap in zip(*batches, strict=True)]
+    found = [np.concatenate(tap) for tap in zip(*batches, strict=True)]
+    for block, tap in enumerate(found, 1):
+        if not np.isfinite(tap).all():
+            raise ValueError(f"the features of block {block} are {NOT_FINITE}")
+    return found
 
 
 def clean_inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:

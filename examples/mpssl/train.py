@@ -12,6 +12,7 @@ from torch.nn import functional
 import gradbalance as gb
 from examples.common import transforms
 from examples.common.data.image_set import ImageSet
+from examples.common.divergence import tells_divergence
 from examples.common.training import TrainingState, balanced_step
 from examples.mpssl.inputs import Batch, MakeBatch, label_batch, pretext_batch
 from examples.mpssl.presets import RunConfig, build_balancer, build_model_of
@@ -94,7 +95,10 @@ class Training(TrainingState):
         order = torch.randperm(len(self.images), generator=self.generator)
         # A smaller last batch is left out: batch norm would see fewer images than it is used to.
         for chosen in torch.split(order, self.batch_size)[: self.steps_per_epoch]:
-            yield self.step(chosen)
+            when, rates = f"at step {self.step_done + 1}", {"--lr": self.config.lr}
+            with tells_divergence(self.config.name, when, rates):
+                report = self.step(chosen)
+            yield report
         self.balancer.end_epoch()
 
     @property

@@ -1,7 +1,5 @@
-"""The command line: a few runs and their pictures, or many and their table."""
+"""The command line."""
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,10 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.common.checks import check_folder
-from examples.common.choices import check_one_of
-from examples.pinn.compare import compare as compare_runs
+from examples.common.earlier_runs import check_runs_in
+from examples.common.only_one import only_one
+from examples.common.run_folder import RunFolder
 from examples.pinn.config import RunConfig
-from examples.pinn.methods import METHODS, Method
+from examples.pinn.methods import METHODS, choose
+from examples.pinn.options import AdamSteps, DType, LbfgsSteps, Lr, Problem, Scale, Solver, Width
 from examples.pinn.pictures import draw_solutions, draw_training
 from examples.pinn.problems import PROBLEMS
 from examples.pinn.progress import RunsProgress
@@ -25,29 +25,13 @@ from examples.pinn.train import Run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
-RESULTS = Path(__file__).parent / "results"
 
-Problem = Annotated[str, typer.Option(help=f"Which of {', '.join(PROBLEMS)}.")]
-Solvers = Annotated[
-    str, typer.Option(help=f"Methods, with commas between, or all: {', '.join(METHODS)}.")
-]
-Solver = Annotated[
-    str | None,
-    typer.Option(help="Any gradbalance solver beside the plain sum, such as PCGrad."),
-]
-Scale = Annotated[str, typer.Option(help="Of --solver's weights: none, sum or norm.")]
-DType = Annotated[str, typer.Option(help="float64 or float32.")]
-AdamSteps = Annotated[int, typer.Option(help="Steps of Adam.")]
-LbfgsSteps = Annotated[int, typer.Option(help="Iterations of L-BFGS, with held weights.")]
-Lr = Annotated[float, typer.Option(help="Learning rate of Adam, at the start of its schedule.")]
-Width = Annotated[int, typer.Option(help="Of the hidden layers.")]
-
-
-@app.callback(invoke_without_command=True)
+@app.command()
 def main(
-    context: typer.Context,
     problem: Problem = RunConfig.problem,
-    solvers: Solvers = "sum,upgrad",
+    solvers: Annotated[
+        str, typer.Option(help=f"Methods, with commas between, or all: {', '.join(METHODS)}.")
+    ] = "sum,upgrad",
     solver: Solver = None,
     scale: Scale = "norm",
     dtype: DType = RunConfig.dtype,
@@ -56,93 +40,56 @@ def main(
     lr: Lr = RunConfig.lr,
     width: Width = RunConfig.width,
     seed: Annotated[int, typer.Option(help="Of the weights and the points.")] = RunConfig.seed,
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("runs/pinn"),
+    out: Annotated[
+        Path, typer.Option(help="Folder; runs and pictures are in one of it for problem and seed.")
+    ] = Path("runs/pinn"),
 ) -> None:
     """Solve a differential equation with a network: with the plain sum of its losses, and balanced.
 
     Without arguments: Helmholtz's equation, with the plain sum and with UPGrad.
     """
-    if context.invoked_subcommand is not None:
-        return
+    started = time.perf_counter()
     console = Console()
-    options = {
+    options: dict[str, Any] = {
         "problem": problem,
+        "seed": seed,
         "dtype": dtype,
         "adam_steps": adam_steps,
         "lbfgs_steps": lbfgs_steps,
         "lr": lr,
         "width": width,
     }
+    folder = out / f"{problem}-{seed}"
     try:
-        configs = _configs(solvers, solver, scale, [seed], options)
-        check_folder(out)
-        started = time.perf_counter()
-        with RunsProgress(console, configs) as progress:
-            runs = train_side_by_side(configs, progress.show)
+        configs = [
+            RunConfig(name=name, **asdict(method), **options)
+            for name, method in choose(METHODS, solvers, solver, scale).items()
+        ]
+        check_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_one(folder):
+            check_runs_in(folder, {folder / config.name: config for config in configs})
+            with RunsProgress(console, configs) as progress:
+                runs = train_side_by_side(configs, progress.show)
+            _save(runs, folder)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    out.mkdir(parents=True, exist_ok=True)
-    draw_solutions(runs, out / f"{problem}_solutions.png")
-    draw_training(runs, out / f"{problem}_training.png")
     _print_errors(runs, console)
     seconds = time.perf_counter() - started
     console.print(
-        f"{seconds:.0f} s; {problem}_solutions.png and {problem}_training.png are in {out}/",
-        soft_wrap=True,
+        f"{seconds:.0f} s; solutions.png, training.png and runs are in {folder}/", soft_wrap=True
     )
 
 
-@app.command()
-def compare(
-    problem: Problem = RunConfig.problem,
-    solvers: Solvers = "all",
-    solver: Solver = None,
-    scale: Scale = "norm",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
-    dtype: DType = RunConfig.dtype,
-    adam_steps: AdamSteps = RunConfig.adam_steps,
-    lbfgs_steps: LbfgsSteps = RunConfig.lbfgs_steps,
-    lr: Lr = RunConfig.lr,
-    width: Width = RunConfig.width,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder of results, tables and pictures.")] = RESULTS,
-) -> None:
-    """Do the runs that are not among the results yet, and make their table and picture."""
-    options = {
-        "problem": problem,
-        "dtype": dtype,
-        "adam_steps": adam_steps,
-        "lbfgs_steps": lbfgs_steps,
-        "lr": lr,
-        "width": width,
-    }
-    name = problem if dtype == RunConfig.dtype else f"{problem}_{dtype}"
-    command = shlex.join(["python", "-m", "examples.pinn", *sys.argv[1:]])
-    try:
-        configs = _configs(solvers, solver, scale, range(seeds), options)
-        check_folder(out)
-        file = out / f"{name}.jsonl"
-        compare_runs(configs, file, command=command, jobs=jobs, console=Console())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _configs(
-    solvers: str, solver: str | None, scale: str, seeds: Sequence[int], options: dict[str, Any]
-) -> list[RunConfig]:
-    chosen = list(METHODS) if solvers == "all" else [name.strip() for name in solvers.split(",")]
-    for name in chosen:
-        check_one_of("solvers", name, METHODS)
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"each method can be given once, got {solvers}")
-    methods = {name: METHODS[name] for name in chosen}
-    if solver is not None:
-        methods = {"sum": METHODS["sum"], solver: Method(solver, scale)}  # type: ignore[arg-type]
-    return [
-        RunConfig(name=name, seed=seed, **asdict(method), **options)
-        for seed in seeds
-        for name, method in methods.items()
-    ]
+def _save(runs: Sequence[Run], out: Path) -> None:
+    for run in runs:
+        folder = RunFolder(out / run.config.name)
+        folder.start(run.config, resume=False)
+        for record in run.records:
+            folder.log(asdict(record))
+        folder.save_results(run.as_dict())
+    draw_solutions(runs, out / "solutions.png")
+    draw_training(runs, out / "training.png")
 
 
 def _print_errors(runs: Sequence[Run], console: Console) -> None:

@@ -65,6 +65,11 @@ class RunConfig(Config):
         check_seed(self.seed)
 
     @property
+    def title(self) -> str:
+        """What it is called in an error."""
+        return f"{self.name}, seed {self.seed}"
+
+    @property
     def method(self) -> Method:
         """How its losses are balanced."""
         return Method(self.solver, self.scale, self.factor)

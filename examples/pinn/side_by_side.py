@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from queue import Empty, Queue
+from queue import Queue
 from typing import Any
 
 import torch
 
+from examples.common.processes import as_done
 from examples.pinn.config import RunConfig
 from examples.pinn.train import Record, Run, train
 
@@ -22,17 +22,19 @@ def train_side_by_side(
         configs: The runs.
         show: Called here with each record of each run.
     """
-    num = min(len(configs), os.cpu_count() or 1)
-    context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(num, mp_context=context) as pool:
+    jobs = min(len(configs), os.cpu_count() or 1)
+    with get_context("spawn").Manager() as manager:
         records = manager.Queue()
-        runs = [pool.submit(_train, config, records) for config in configs]
-        while not all(run.done() for run in runs) or not records.empty():
-            try:
-                show(*records.get(timeout=0.1))
-            except Empty:
-                continue
-        return [run.result() for run in runs]
+
+        def show_records() -> None:
+            while not records.empty():
+                show(*records.get())
+
+        calls = [(config, records) for config in configs]
+        runs = {
+            run.config: run for run in as_done(_train, calls, jobs=jobs, meanwhile=show_records)
+        }
+    return [runs[config] for config in configs]
 
 
 def _train(config: RunConfig, records: "Queue[Any]") -> Run:

@@ -2,30 +2,24 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from math import inf, isfinite
+from math import isfinite
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 import gradbalance as gb
+from examples.common.divergence import diverged
 from examples.pinn.config import RunConfig
-from examples.pinn.methods import Balancing
 from examples.pinn.network import Network
+from examples.pinn.optimizers import Array, LossesNow, adam, lbfgs
 from examples.pinn.problems import PROBLEMS
 
-Array = NDArray[np.float64]
-LossesNow = Callable[[], dict[str, Tensor]]
-
 LOOK_EVERY = 100  # steps of Adam between two records
-_NUM_AT_ONCE = 50  # iterations of L-BFGS between two records
-_STALLED = 1e-3  # a loss that falls by less, relatively, between two records
+_DIVERGED = 1e6  # a relative error; a run that solves nothing ends at 1 to 30
 _NUM_AVERAGED = 200  # steps of Adam, whose weights L-BFGS holds on average
-_EPOCH = 100  # steps, for methods that know epochs
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,9 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
     Args:
         config: The run.
         show: Called with each record.
+
+    Raises:
+        ValueError: The training diverges; it names the run, the step and what to lower.
     """
     generator = torch.Generator().manual_seed(config.seed)
     problem, dtype = PROBLEMS[config.problem](), config.torch_dtype
@@ -127,77 +124,20 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
     batches = (losses_at_new_points(config.num_points) for _ in range(config.adam_steps))
     recent: deque[Array] = deque(maxlen=_NUM_AVERAGED)
     look(0, np.ones(len(problem.equations + problem.conditions)))
-    for step, weights in _adam(config, network, balancing, batches):
+    for step, weights in adam(config, network, balancing, batches):
         recent.append(weights)
         if step % LOOK_EVERY == 0 or step == config.adam_steps:
             look(step, np.mean(list(recent)[-LOOK_EVERY:], axis=0))
+            if not run.records[-1].error < _DIVERGED:  # true of NaN, too
+                found = f"its relative error is {run.records[-1].error:.3g}"
+                raise diverged(config.title, f"by step {step}", found, {"--lr": config.lr})
     run.error_adam = run.records[-1].error
     held = np.mean(recent, axis=0)
-    for step in _lbfgs(config, network, held, losses_at_fixed_points):
+    for step in lbfgs(config, network, held, losses_at_fixed_points):
         look(config.adam_steps + step, held)
     run.error = run.records[-1].error
     run.seconds += time.process_time() - started
     return run
-
-
-def _adam(
-    config: RunConfig, network: Network, balancing: Balancing, batches: Iterable[LossesNow]
-) -> Iterator[tuple[int, Array]]:
-    """Take a step on each batch; yield the number of steps taken, and the weights of the last."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.adam_steps)
-    for step, losses in enumerate(batches, 1):
-        optimizer.zero_grad()
-        report = balancing.backward(losses())
-        optimizer.step()
-        schedule.step()
-        if isinstance(balancing, gb.Balancer):
-            if balancing.wants_after_step:
-                balancing.after_step(losses())
-            if step % _EPOCH == 0:
-                balancing.end_epoch()
-        yield step, report.weights
-
-
-def _lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) -> Iterator[int]:
-    """Yield the number of iterations so far, some at a time; the weights are held.
-
-    L-BFGS learns the curvature of one function, so the weights must stay as they are. Those of a
-    single step are noise: where the last batch has no conflict, UPGrad's are those of the plain
-    sum. Their average is not; `balancer.hold()` would hold the former.
-
-    After a line search that failed, torch's L-BFGS takes the same direction for ever; so it begins
-    anew where the loss has stopped to fall.
-    """
-    balancer = gb.Balancer(gb.Uniform(preferences=held.tolist()))
-    optimizer = _new_lbfgs(network)
-
-    def closure() -> Tensor:
-        network.zero_grad()
-        loss: Tensor = balancer(losses())
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
-
-    before = inf
-    for done in range(0, config.lbfgs_steps, _NUM_AT_ONCE):
-        num = min(_NUM_AT_ONCE, config.lbfgs_steps - done)
-        optimizer.param_groups[0].update(max_iter=num, max_eval=2 * num)
-        loss = float(optimizer.step(closure))  # type: ignore[no-untyped-call]  # before these
-        stalled = loss > (1 - _STALLED) * before
-        if stalled:
-            optimizer = _new_lbfgs(network)
-        before = inf if stalled else loss
-        yield done + num
-
-
-def _new_lbfgs(network: Network) -> torch.optim.LBFGS:
-    return torch.optim.LBFGS(
-        network.parameters(),
-        history_size=50,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )
 
 
 def _smallest_cosine(report: gb.Report) -> float:

@@ -13,8 +13,10 @@ with needs_the_extra():
     import typer
     from rich.console import Console
 
+    from examples.common.data.unreadable import name_unreadable
+    from examples.common.only_one import only_one
     from examples.metapseudo.compare import write_results
-    from examples.metapseudo.data import load_source_images
+    from examples.metapseudo.data import load_files, load_source_images
     from examples.metapseudo.pictures import draw_accuracy, draw_sources
     from examples.metapseudo.runs import Do, Result, find_only, run, run_all
     from examples.metapseudo.source import load_source
@@ -78,6 +80,10 @@ def photographs(
     results: Results = RESULTS,
 ) -> None:
     """The same on real images, by generators that ``train_source`` trained on other classes."""
+    try:
+        name_unreadable(Console(), *load_files(data))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     found = _study(plan.photographs(seeds, data), "photographs", out, results, jobs)
     draw_accuracy(found, results / "photographs.png")
     files = {"adversarial": plan.PHOTOGRAPHS_BY[""], "blurred": plan.PHOTOGRAPHS_BY[plan.BLURRED]}
@@ -91,7 +97,9 @@ def _study(
     # A study looks at the end of its runs, and they are short.
     do: Do = find_only if name == "latents" else partial(run, num_parts=1)
     try:
-        found = run_all(list(planned), out, jobs=jobs, console=Console(), do=do)
+        out.mkdir(parents=True, exist_ok=True)
+        with only_one(out):
+            found = run_all(list(planned), out, jobs=jobs, console=Console(), do=do)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     # What the latents came to is kept step by step, of the classifiers only the end.

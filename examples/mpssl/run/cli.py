@@ -13,13 +13,15 @@ from rich.console import Console
 
 from examples.common.checks import check_device, check_folder
 from examples.common.data.image_set import ImageSet
+from examples.common.data.unreadable import name_unreadable
+from examples.common.earlier_runs import check_runs_in
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import TRUNKS
 from examples.mpssl.presets import PRESETS, SOURCES, RunConfig, load_images_of, preset_config
 from examples.mpssl.pretext import TASKS
 from examples.mpssl.run import ranks
-from examples.mpssl.run.checks import check_runs_in, try_out
+from examples.mpssl.run.checks import try_out
 from examples.mpssl.run.compare import compare, summarize
 from examples.mpssl.run.tables import Results, print_comparison, print_summary
 
@@ -28,7 +30,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 # Enough for what the default command is to show; the studies take more.
 EPOCHS = 6
 BUILT_IN = ("upright", "turned")
-_MAX_NAMED = 5  # Unreadable files that are named on the console.
 
 
 @app.command()
@@ -127,7 +128,7 @@ def main(
         with only_one(_made(out)) if ranks.is_first() else nullcontext():
             for kind in kinds:
                 if ranks.is_first():
-                    _name_unreadable(console, *sets[kind])
+                    name_unreadable(console, *sets[kind])
                     if len(kinds) > 1:
                         console.print(f"{kind} images:", highlight=False)
                 results[kind] = compare(
@@ -180,7 +181,7 @@ def _checked(
     check_folder(out)
     asked = {folders[kind] / c.name: c for kind, of_kind in configs.items() for c in of_kind}
     if ranks.is_first() and not resume:
-        check_runs_in(out, BUILT_IN, asked)
+        check_runs_in(out, asked, kinds=BUILT_IN, resumable=True)
     sets = {kind: load_images_of(of_kind[0]) for kind, of_kind in configs.items()}
     for kind, of_kind in configs.items():
         for config in of_kind:
@@ -192,13 +193,3 @@ def _checked(
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _name_unreadable(console: Console, *image_sets: ImageSet) -> None:
-    unreadable = [name for image_set in image_sets for name in image_set.unreadable]
-    if unreadable:
-        console.print(f"{len(unreadable)} unreadable images were left out:")
-        for line in unreadable[:_MAX_NAMED]:
-            console.print(f"  {line}", markup=False, soft_wrap=True)
-        if len(unreadable) > _MAX_NAMED:
-            console.print(f"  and {len(unreadable) - _MAX_NAMED} more")

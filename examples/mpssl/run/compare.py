@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from examples.common.data.image_set import ImageSet
+from examples.common.divergence import tells_divergence
 from examples.common.run_folder import RunFolder
 from examples.common.trunk import PretextModel
 from examples.mpssl import evaluate, pretext
@@ -70,12 +71,17 @@ def judge(
         train_set: Images that the probes are fitted to.
         test_set: Held-out images.
         make_batch: Makes the inputs of the pretext tasks.
+
+    Raises:
+        ValueError: The model's features are not finite: its training has diverged.
     """
+    with tells_divergence(config.name, "by its last step", {"--lr": config.lr}):
+        probes = evaluate.probe(model.trunk, train_set, test_set)
     return {
         "config": config.as_dict(),
         "num_train": len(train_set),
         "num_test": len(test_set),
-        "probes": evaluate.probe(model.trunk, train_set, test_set),
+        "probes": probes,
         "pretext": evaluate.pretext_accuracy(
             model, config.pretext_tasks, test_set, make_batch=make_batch, seed=config.seed
         ),

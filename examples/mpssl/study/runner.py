@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from rich.progress import Progress
 
 from examples.common.data.image_set import ImageSet
 from examples.common.only_one import only_one
+from examples.common.processes import as_done
 from examples.common.run_folder import RunFolder
 from examples.mpssl import evaluate
 from examples.mpssl.presets import build_model_of, load_images_of
@@ -54,13 +53,10 @@ def _run_all(
     by_kind = {_kind(result): result for result in known}
     results = {c.name: found for c in configs if (found := _done(c, out, by_kind)) is not None}
     todo = [config for config in configs if config.name not in results]
-    with (
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
-        Progress() as progress,
-    ):
+    with Progress() as progress:
         bar = progress.add_task("runs", total=len(configs), completed=len(results))
-        for future in as_completed([pool.submit(do_run, config, out) for config in todo]):
-            name, results[name] = future.result()
+        for name, result in as_done(do_run, [(config, out) for config in todo], jobs=jobs):
+            results[name] = result
             progress.console.print(f"done: {name}", highlight=False)
             progress.advance(bar)
     # Options stand as they did, so that what was committed does not change.

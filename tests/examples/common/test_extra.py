@@ -25,6 +25,7 @@ runpy.run_module(module, run_name="__main__")
         ("examples.mpssl.study", "typer"),
         ("examples.pinn", "typer"),
         ("examples.pinn", "matplotlib"),
+        ("examples.pinn.study", "typer"),
         ("examples.metapseudo", "typer"),
         ("examples.metapseudo.study", "typer"),
     ],

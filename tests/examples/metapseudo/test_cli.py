@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from examples.metapseudo import runs as runs_module
-from examples.metapseudo import train
+from examples.common import processes
+from examples.common.only_one import only_one
+from examples.metapseudo import data, runs, train
 from examples.metapseudo.cli import app
 
 TINY = [
@@ -34,6 +37,16 @@ def invoke(*arguments: str) -> Any:
 
 def in_this_process(jobs: int, mp_context: object) -> Executor:
     return ThreadPoolExecutor(jobs)
+
+
+def said(result: Any) -> str:
+    """What a command printed, without the frames and line breaks of its messages."""
+    return re.sub(r"[\s│]+", " ", result.output)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def test_variants_are_compared_in_files_and_pictures(
@@ -72,7 +85,7 @@ def test_variants_are_compared_in_files_and_pictures(
 
     # Runs that are done are not done again, and give the same.
     written = (out / "comparison.md").read_bytes()
-    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     monkeypatch.setattr(train.Training, "step", None)  # who calls it fails
     result = invoke(*arguments, "--resume")
     assert result.exit_code == 0, result.output
@@ -83,7 +96,7 @@ def test_variants_are_compared_in_files_and_pictures(
 def test_ones_own_images_with_several_numbers_of_labels_and_seeds(
     tmp_path: Path, source_file: Path, folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     monkeypatch.setattr(train, "_NUM_FOR_GAP", 16)
     labels = ["--labels-per-class", "1", "--labels-per-class", "2", "--seeds", "2"]
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
@@ -154,9 +167,114 @@ def test_a_mistake_that_a_run_finds_is_answered_in_words(
     arguments: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(runs_module, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     files = ["--data", str(folder_of_images), "--generator", str(source_file)]
     result = invoke("freematch-random", *TINY, *files, *arguments, "--out", str(tmp_path))
     assert result.exit_code == 2
     assert message in re.sub(r"[\s│]+", " ", result.output)
     assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(data, "BUILT_IN_UNLABELLED", 30)
+    monkeypatch.setattr(data, "BUILT_IN_TEST", 30)
+    yield
+    for cached in (runs._target, runs._source, runs._labelled, runs._found):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("few_images")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["labels", "--lr", "0.5"], "'labels-4-0' had lr 0.02, got 0.5"),
+        (["freematch-random"], "has 'labels-4-0', which is not among those asked for"),
+    ],
+)
+def test_a_folder_of_other_runs_is_left_as_it_is(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    options = [*TINY, "--out", str(tmp_path)]
+    assert invoke("labels", *options).exit_code == 0
+    before = contents(tmp_path)
+    result = invoke(*arguments, *options)
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "--out" in said(result)
+    assert "--resume" in said(result)
+    assert contents(tmp_path) == before
+
+    assert invoke("labels", *options).exit_code == 0, "the same once more is the same"
+    more = invoke("freematch-random", *options, "--resume")
+    assert more.exit_code == 0, "asked for"
+    assert contents(tmp_path)["labels-4-0/results.json"] == before["labels-4-0/results.json"]
+
+
+@pytest.mark.usefixtures("few_images")
+def test_a_run_that_cannot_go_on_is_found_before_any_begins(tmp_path: Path) -> None:
+    options = [*TINY, "--out", str(tmp_path), "--resume"]
+    assert invoke("labels", *options).exit_code == 0
+    before = contents(tmp_path)
+    result = invoke("freematch-random", "labels", *options, "--lr", "0.5")
+    assert result.exit_code == 2, result.output
+    assert "its lr was 0.02, got 0.5" in said(result)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.usefixtures("few_images")
+def test_two_commands_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    with only_one(tmp_path):
+        result = invoke("labels", *TINY, "--out", str(tmp_path))
+        assert result.exit_code == 2
+        assert "another command is at work in" in said(result)
+        assert not contents(tmp_path)
+    assert invoke("labels", *TINY, "--out", str(tmp_path)).exit_code == 0
+
+
+@pytest.mark.usefixtures("few_images")
+def test_where_no_runs_can_go_is_answered_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    result = invoke("labels", *TINY, "--out", str(tmp_path / "file"))
+    assert result.exit_code == 2
+    assert "--out must be a folder" in said(result)
+
+
+def test_unreadable_images_are_named(
+    tmp_path: Path, folder_of_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
+    images = tmp_path / "images"
+    shutil.copytree(folder_of_images, images)
+    (images / "train" / "cat" / "bad.png").write_bytes(b"bad")
+    options = ["--data", str(images), "--out", str(tmp_path / "runs")]
+    result = invoke("labels", *TINY, *options)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("1 unreadable images were left out:") == 1
+    assert "train/cat/bad.png" in result.output
+
+
+@pytest.mark.usefixtures("few_images")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["labels", "--lr", "1e30"], "'labels-4-0' diverged by step 1: a class probability is not"),
+        (
+            ["paper", "--lr", "1e30"],
+            "'paper-4-0' diverged at step 1: the loss of task 'validation'",
+        ),
+        (["consistency-gap", "--meta-lr", "1e30"], "'map-4-0' diverged by step 1: the gap is not"),
+        (["consistency-gap", "--lr", "1e30"], "'labels-4-0' diverged on labels alone at step 2"),
+    ],
+)
+def test_a_run_that_diverges_is_named_and_has_no_results(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    result = invoke(*arguments, *TINY, "--out", str(tmp_path))
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "lower --lr (" in said(result)
+    assert f"{arguments[1]} (1e+30)" in said(result)
+    assert "Traceback" not in result.output
+    assert {Path(file).name for file in contents(tmp_path)} <= {"config.json", "metrics.jsonl"}

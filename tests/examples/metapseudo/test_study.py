@@ -10,6 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from examples.common import processes
+from examples.common.data.image_set import ImageSet
+from examples.common.only_one import only_one
 from examples.metapseudo import runs
 from examples.metapseudo.data import Labelled
 from examples.metapseudo.generators.adversarial import AdversarialGenerator
@@ -127,10 +130,12 @@ def test_the_command_writes_its_tables(
         command, "load_source", lambda file: Source(generator=generator, classifier=None)
     )
     images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
+    unreadable = ImageSet(images=images, labels={}, classes={}, unreadable=("bad.png: no image",))
     real = Labelled(images=images, labels=torch.arange(12) % 2, classes=("a", "b"))
     monkeypatch.setattr(command, "load_source_images", lambda data: real)
+    monkeypatch.setattr(command, "load_files", lambda data: (unreadable,))
     monkeypatch.setattr(runs, "_do_all", do_all)
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     folders = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     answer = CliRunner().invoke(app, [name, "--seeds", "2", "--jobs", "1", *folders])
     assert answer.exit_code == 0, answer.output
@@ -149,6 +154,7 @@ def test_the_command_writes_its_tables(
     assert all(len(line["evaluations"]) == 1 for line in found["results"])
     text = (tmp_path / "results" / f"{name}.md").read_text()
     assert "python -m examples.metapseudo.study" in text
+    assert ("bad.png: no image" in answer.output) == (name == "photographs")
     assert "| 12.5 ± 0.0" in text
 
 
@@ -156,10 +162,30 @@ def test_a_generator_that_is_not_there_is_answered_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "ProcessPoolExecutor", in_this_process)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
     only = [c for c in plan.generators(1) if c.variant == "consistency-random-autoencoder"]
     monkeypatch.setattr(plan, "generators", lambda seeds: only)
     answer = CliRunner().invoke(app, ["generators", "--out", "runs", "--results", "results"])
     assert answer.exit_code == 2
     assert "train_source" in answer.output
     assert "Traceback" not in answer.output
+
+
+def test_images_that_are_not_there_are_answered_in_words(tmp_path: Path) -> None:
+    folders = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    answer = CliRunner().invoke(app, ["photographs", "--data", "nowhere.zip", *folders])
+    assert answer.exit_code == 2
+    assert "nowhere.zip" in answer.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_studies_at_once_do_not_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "run_all", None)  # who calls it fails
+    arguments = ["accuracy", "--out", str(tmp_path), "--results", str(tmp_path / "results")]
+    with only_one(tmp_path):
+        answer = CliRunner().invoke(app, arguments)
+    assert answer.exit_code == 2
+    assert "another command is at work in" in answer.output
+    assert not list(tmp_path.iterdir())

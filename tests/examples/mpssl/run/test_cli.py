@@ -283,6 +283,26 @@ def test_two_commands_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
     assert invoke("rotation", *FEW, "--data", "upright", "--out", str(tmp_path)).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("64", "'rotation' diverged at step 2: the loss of task 'rotation' is not finite"),
+        ("32", "'rotation' diverged by its last step: the features of block 1 are not finite"),
+    ],
+)
+def test_a_run_that_diverges_is_named_and_has_no_results(
+    tmp_path: Path, images: str, message: str
+) -> None:
+    arguments = [*FEW[2:], "--max-train", images, "--batch-size", "32", "--data", "upright"]
+    result = invoke("rotation", *arguments, "--lr", "1e30", "--out", str(tmp_path))
+    assert result.exit_code == 2, result.output
+    assert message in said(result)
+    assert "lower --lr (1e+30)" in said(result)
+    assert "Traceback" not in result.output
+    files = {Path(file).name for file in contents(tmp_path)}
+    assert files <= {"config.json", "metrics.jsonl", "checkpoint.pt"}
+
+
 def test_seed_0_is_a_seed_like_any_other(tmp_path: Path) -> None:
     found = []
     for name, arguments in (("default", []), ("0", ["--seed", "0"]), ("1", ["--seed", "1"])):

@@ -1,9 +1,7 @@
 """Do many runs, remember what came of each, and hold them against each other."""
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,10 @@ import torch
 from rich.console import Console
 
 from examples.common.only_one import only_one
+from examples.common.processes import as_done
 from examples.pinn.config import RunConfig
-from examples.pinn.pictures import draw_comparison
-from examples.pinn.tables import as_markdown, print_tables
+from examples.pinn.study.pictures import draw_comparison
+from examples.pinn.study.tables import as_markdown, print_tables
 from examples.pinn.train import train
 
 Result = dict[str, Any]
@@ -54,7 +53,7 @@ def _do_what_is_left(configs: Sequence[RunConfig], file: Path, jobs: int, consol
     known = [result["config"] for result in read(file)]
     to_do = [config for config in configs if config.as_dict() not in known]
     console.print(f"{len(configs) - len(to_do)} of {len(configs)} runs are in {file}")
-    for index, result in enumerate(_done_by_processes(to_do, jobs), 1):
+    for index, result in enumerate(as_done(run, [(c,) for c in to_do], jobs=jobs), 1):
         with file.open("a") as lines:
             lines.write(json.dumps(result) + "\n")
         config = result["config"]
@@ -82,17 +81,6 @@ def run(config: RunConfig) -> Result:
     """
     torch.set_num_threads(1)
     return train(config).as_dict()
-
-
-def _done_by_processes(configs: Sequence[RunConfig], jobs: int) -> Iterator[Result]:
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(run, config) for config in configs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _shown(error: float | None) -> str:

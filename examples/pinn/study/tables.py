@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.common.intervals import interval
-from examples.pinn.methods import METHODS
+from examples.common.markdown import table_lines
 from examples.pinn.problems import PROBLEMS
+from examples.pinn.study.methods import METHODS
 
 Results = Sequence[dict[str, Any]]
 Rows = list[list[str]]
@@ -142,9 +143,8 @@ def as_markdown(results: Results, command: str) -> str:
     """
     lines = ["```", command, "```"]
     for title, rows in tables(results):
-        rule = ["---" if column in _TEXT else "---:" for column in rows[0]]
-        lines += ["", f"{title}:", ""]
-        lines += [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]
+        num_text = sum(column in _TEXT for column in rows[0])
+        lines += ["", f"{title}:", "", *table_lines(rows[0], rows[1:], num_text=num_text)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,1 @@
+"""The example measured: problems × methods × seeds, resumable, with intervals."""
