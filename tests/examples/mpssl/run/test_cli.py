@@ -303,6 +303,13 @@ def test_a_run_that_diverges_is_named_and_has_no_results(
     assert files <= {"config.json", "metrics.jsonl", "checkpoint.pt"}
 
 
+def test_after_a_run_that_diverged_at_once_a_lower_rate_takes_its_folder(tmp_path: Path) -> None:
+    arguments = [*FEW[2:], "--max-train", "64", "--batch-size", "32", "--data", "upright"]
+    invoke("rotation", *arguments, "--lr", "1e30", "--out", str(tmp_path))
+    result = invoke("rotation", *arguments, "--out", str(tmp_path))
+    assert result.exit_code == 0, result.output
+
+
 def test_seed_0_is_a_seed_like_any_other(tmp_path: Path) -> None:
     found = []
     for name, arguments in (("default", []), ("0", ["--seed", "0"]), ("1", ["--seed", "1"])):
