@@ -131,7 +131,7 @@ class Toy(Landscape):
         # (−x₁ − 7)/2 + tanh x₂ for the first task, (−x₁ + 7)/2 − tanh x₂ for the second
         valleys = ((-x1 - side) / 2 + bend).abs().clamp(min=5e-6).log() + 6
         bowls = ((x1 - side).square() + (x2 + 8).square() / 10) / 10 - 20
-        above, below = torch.tanh(x2 / 2).clamp(min=0), torch.tanh(-x2 / 2).clamp(min=0)
+        above, below = _positive_part(torch.tanh(x2 / 2)), _positive_part(torch.tanh(-x2 / 2))
         return (valleys * above + bowls * below) * x.new_tensor([self.scale, 1.0])
 
     def pareto_path(self) -> Array:
@@ -142,6 +142,11 @@ class Toy(Landscape):
             bowl = (49 - x1**2 + (x2 + 8) ** 2 / 10) / 10 - 20
             x2 = -8 + 25 * (1 - c**2) / c * bowl
         return np.stack([x1, x2], axis=1)
+
+
+def _positive_part(x: Tensor) -> Tensor:
+    """max(x, 0), with slope 1 at 0; that of `clamp` there is 1 up to torch 2.13, and 0 after it."""
+    return torch.where(x >= 0, x, 0.0)
 
 
 _AROUND = ((-1.4, 1.3), (0.2, 1.6), (1.5, 0.9), (1.2, -1.2), (-1.0, -1.5))

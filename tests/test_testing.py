@@ -212,7 +212,7 @@ def test_a_solver_that_is_right_passes():
         (NoJSON, "'resumes' .*not plain JSON"),
         (Forgets, "'resumes'"),
         (SharesState, "'resumes' .*a state changes after it was saved"),
-        (NoPickle, "'resumes' .*pickle"),
+        (NoPickle, "'resumes' .*it cannot be pickled"),
         (Swallows, "'refuses_damaged_states' .*was accepted"),
         (HalfLoads, "'refuses_damaged_states' .*changed the state"),
         (DropsAbsent, "'absent_tasks_keep_their_state' .*was lost"),
