@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each makes its own environment.
 PYTHON ?= python3
 LOWEST ?= python3.10
+NEWEST ?= python3.13
 # What uses the library; all other tests are of the library itself, and must cover so many percent of it.
 USES = tests/distributed tests/examples tests/integrations tests/test_benchmarks.py tests/test_benchmark_tasks.py
 COVERAGE = 94
@@ -10,7 +11,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # A published generator, without what it needs for its own training; left out where it does not install.
 FACES = 'gan-face-generate; python_version < "3.13"'
 
-.PHONY: demo test lint types unit dist sdist-unit smoke lowest wheel site test-long test-lowest format clean
+.PHONY: demo test lint types unit dist sdist-unit smoke lowest wheel site test-long test-lowest test-newest format clean
 
 ## Install the examples and run two: a differential equation, and rotation against MP-SSL on built-in data.
 demo: $(VENV)/example
@@ -72,11 +73,19 @@ wheel: dist
 site: $(VENV)/dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
 
-## All fast tests with the lowest versions that are claimed, on Python 3.10; the first time it installs gigabytes.
+## All fast tests but those of frameworks with other versions, which takes gigabytes: the lowest that are claimed, and
+## the newest that install.
 test-lowest:
-	$(LOWEST) -m venv build/lowest-torch
-	build/lowest-torch/bin/python -m pip --disable-pip-version-check install -q -c constraints-lowest.txt -e '.[test]'
-	build/lowest-torch/bin/python -m pytest -q -n 2 -rs
+	$(call test-with,$(LOWEST),-c constraints-lowest.txt)
+
+test-newest:
+	$(call test-with,$(NEWEST),)
+
+define test-with
+	$(1) -m venv build/$@
+	build/$@/bin/python -m pip --disable-pip-version-check install -q $(2) -e '.[test]'
+	build/$@/bin/python -m pytest -q -n 2 -rs
+endef
 
 ## The checks that take minutes.
 test-long: $(VENV)/dev
