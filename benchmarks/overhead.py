@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import style
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import gradbalance as gb
@@ -147,11 +149,10 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+@style.context("gradbalance.pictures")
 def draw(result: dict[str, Any], path: Path) -> None:
     """Microseconds and ratio over the first three sweeps."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    figure = Figure(figsize=(11, 6.4))
     figure.suptitle(
         "A balanced step (MGDA, rows) over the floor of T backwards (MLPs, batch 32, one thread)"
     )
@@ -173,8 +174,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 label = "rows: one matrix up to here, then blocks"
                 axes.axvline(CHANGE, color="grey", linestyle=":", label=label)
             axes.set(xscale="log")
-            axes.grid(alpha=0.3, which="major")
-        column[0].set_title(f"{sweep}\n({rest})", fontsize=10)
+            axes.grid(which="major")
+        column[0].set_title(f"{sweep}\n({rest})")
         column[1].set_xlabel(SWEEPS[sweep])
         if sweep != "parameters":
             chosen = [2, 4, 8, 16, 32, 64] if sweep == "tasks" else xs
@@ -186,7 +187,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     grid[1, 0].set_ylim(0.95, 4.5)
     grid[1, 0].minorticks_off()
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def main() -> None:

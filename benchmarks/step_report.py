@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from benchmarks.environment import heading
@@ -48,6 +49,7 @@ def as_markdown(result: Mapping[str, Any], what: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+@style.context("gradbalance.pictures")
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw time and memory over the number of tasks.
 
@@ -56,13 +58,13 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         path: file of the picture.
     """
     families = _families(result)
-    figure = Figure(figsize=(3.6 * len(families), 6.4), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(families), 6.4))
     grid = figure.subplots(2, len(families), squeeze=False, sharex=True)
     for column, (family, by_tasks) in zip(grid.T, families.items(), strict=True):
-        for way, style in _STYLES.items():
+        for way, line_style in _STYLES.items():
             lines = {t: found[way] for t, found in by_tasks.items() if way in found}
             done = {t: line for t, line in lines.items() if "failed" not in line}
-            options = {"marker": ".", **style, "label": way}
+            options = {"marker": ".", **line_style, "label": way}
             column[0].plot(
                 list(done), [line["over_plain"]["median"] for line in done.values()], **options
             )
@@ -74,7 +76,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
             axes.set(xscale="log", yscale="log")
             axes.set_xticks(list(by_tasks), [str(t) for t in by_tasks], minor=False)
             axes.minorticks_off()
-            axes.grid(alpha=0.3)
+            axes.grid()
         column[1].set_xlabel("tasks")
     grid[0, 0].set_ylabel("time over plain")
     grid[1, 0].set_ylabel("peak memory over plain")
@@ -83,7 +85,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         ticks = [tick for tick in (1, 2, 4, 8, 16, 32) if low <= tick <= high]
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _families(result: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:

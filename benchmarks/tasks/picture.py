@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from benchmarks.tasks.scores import ranks
 
 
+@style.context("gradbalance.pictures")
 def draw_ranks(
     overall: Mapping[str, Any], suites: Mapping[str, Mapping[str, Any]], path: Path
 ) -> None:
@@ -24,7 +26,7 @@ def draw_ranks(
     scores = np.array(
         [[rows[m].get("delta_m", [-np.inf])[0] for m in methods] for rows in suites.values()]
     )
-    figure = Figure(figsize=(7, 0.24 * len(methods) + 1.6), layout="constrained")
+    figure = Figure(figsize=(7, 0.24 * len(methods) + 1.6))
     axes = figure.subplots()
     places = np.arange(len(methods))
     for name, of_suite in zip(suites, ranks(scores), strict=True):
@@ -38,6 +40,6 @@ def draw_ranks(
         axes.text(ends[0], -1.2, "critical difference", fontsize=8, va="bottom")
     axes.set_yticks(places, methods)
     axes.set(ylim=(len(methods) - 0.5, -2.4), xlabel="rank by Δm (1 is best)")
-    axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    figure.savefig(path, dpi=110)
+    axes.grid(axis="x")
+    figure.legend(loc="outside lower center", ncols=4)
+    figure.savefig(path)

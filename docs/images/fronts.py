@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
@@ -69,24 +70,25 @@ def fill(page: str, results: dict) -> str:
     return marks.fill(page, "fronts", table(results))
 
 
+@style.context("gradbalance.pictures")
 def draw(losses: dict[str, np.ndarray]) -> None:
     """The front, and the way to each end."""
     corners = LANDSCAPE.pareto_path()
     along = np.linspace(0, 1, 200)[:, None] * (corners[1] - corners[0]) + corners[0]
     front = LANDSCAPE.evaluate(along)[0]
-    figure = Figure(figsize=(11, 3.1), layout="constrained")
+    figure = Figure(figsize=(11, 3.1))
     axes = figure.subplots(1, len(losses), sharex=True, sharey=True)
     for axis, (title, path) in zip(axes, losses.items(), strict=True):
         axis.plot(*front.T, color="0.7", linewidth=5, solid_capstyle="round", zorder=1)
         axis.plot(*path.transpose(2, 0, 1), color="tab:blue", linewidth=0.8, alpha=0.6)
         axis.plot(*path[0, 0], "o", color="black", markersize=5)
         axis.plot(*path[-1].T, "D", color="tab:orange", markeredgecolor="black", markersize=6)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title)
         axis.set_aspect("equal")
     figure.get_layout_engine().set(h_pad=0.1)
     figure.supxlabel("first loss")
     figure.supylabel("second loss")
-    figure.savefig(HERE / "fronts.png", dpi=100)
+    figure.savefig(HERE / "fronts.png")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -127,19 +128,21 @@ def fill(page: str, results: dict) -> str:
     return page
 
 
+@style.context("gradbalance.pictures")
 def panels(num: int, width: float, height: float) -> tuple[Figure, list]:
     """Equal axes for `num` methods, and the rest of the grid switched off."""
     rows = -(-num // COLUMNS)
-    figure = Figure(figsize=(width * COLUMNS, height * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(width * COLUMNS, height * rows + 0.4))
     axes = list(figure.subplots(rows, COLUMNS, sharex=True, sharey=True).flat)
     for empty in axes[num:]:
         empty.axis("off")
     return figure, axes[:num]
 
 
+@style.context("gradbalance.pictures")
 def save(figure: Figure, name: str) -> None:
     """Write a picture in few colours, for a third of the bytes."""
-    figure.savefig(HERE / name, dpi=90)
+    figure.savefig(HERE / name)
     Image.open(HERE / name).convert("RGB").quantize(128).save(HERE / name, optimize=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -59,9 +60,10 @@ def draw(axes: Axes, title: str, solver: gb.Solver) -> None:
 
 
 if __name__ == "__main__":
-    figure = Figure(figsize=(9.5, 5.2), layout="constrained")
+    style.use("gradbalance.pictures")
+    figure = Figure(figsize=(9.5, 5.2))
     left, right = figure.subplots(1, 2)
     draw(left, "sum(losses).backward()", gb.Uniform())
     draw(right, "gb.Balancer(gb.MGDA()).backward(losses)", gb.MGDA())
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.savefig(Path(__file__).with_name("overview.png"), dpi=100)
+    figure.savefig(Path(__file__).with_name("overview.png"))

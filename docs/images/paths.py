@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -50,12 +51,13 @@ def run(calls: list[str]) -> dict[str, Array]:
     return dict(zip(calls, np.split(path, len(calls), axis=1), strict=True))
 
 
+@style.context("gradbalance.pictures")
 def draw(path: Array, beside: Array | None) -> Figure:
     """The runs over contours of the losses, with a legend."""
     optimal = LANDSCAPE.pareto_path()
     grid = np.stack(np.meshgrid(*[np.linspace(-BOUND, BOUND, 200)] * 2), axis=-1)
     losses = LANDSCAPE.evaluate(grid.reshape(-1, 2))[0].reshape(*grid.shape[:2], -1)
-    figure = Figure(figsize=(4.2, 4.75), layout="constrained")
+    figure = Figure(figsize=(4.2, 4.75))
     axis = figure.subplots()
     for task, color in enumerate(COLORS.values()):
         levels = np.quantile(losses[..., task], (0.01, 0.08, 0.25, 0.55))
@@ -82,7 +84,7 @@ def draw(path: Array, beside: Array | None) -> Figure:
         ),
         Patch(facecolor="0.88", edgecolor="0.6", linewidth=2, label="Pareto set"),
     ]
-    figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -98,10 +100,11 @@ def palette() -> Image.Image:
     return image
 
 
+@style.context("gradbalance.pictures")
 def save(figure: Figure, file: Path) -> None:
     """Write a picture in few colours, for a fraction of the bytes."""
     content = io.BytesIO()
-    figure.savefig(content, dpi=100)
+    figure.savefig(content)
     picture = Image.open(content).convert("RGB")
     picture.quantize(palette=palette(), dither=Image.Dither.NONE).save(file, optimize=True)
 

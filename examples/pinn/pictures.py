@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from examples.pinn.train import Run
 _NUM_TICKS = 101  # of the grid that solutions are drawn on
 
 
+@style.context("gradbalance.pictures")
 def draw_solutions(runs: Sequence[Run], path: Path) -> None:
     """Draw the solution of a problem, what each run found, and how far it is off.
 
@@ -27,7 +29,7 @@ def draw_solutions(runs: Sequence[Run], path: Path) -> None:
     problem = PROBLEMS[runs[0].config.problem]()
     points = problem.grid(_NUM_TICKS)
     exact = problem.solution(points)[:, 0]
-    figure = Figure(figsize=(3.5 * (len(runs) + 1), 6.4), layout="constrained")
+    figure = Figure(figsize=(3.5 * (len(runs) + 1), 6.4))
     grid = figure.subplots(2, len(runs) + 1)
     figure.suptitle(problem.title)
     limit = float(exact.abs().max())
@@ -53,7 +55,7 @@ def draw_solutions(runs: Sequence[Run], path: Path) -> None:
     figure.colorbar(missed, ax=grid[1], label="|u − exact|", extend="both")
     for axes in (*grid[0], *grid[1, 1:]):
         axes.set(xlabel=problem.axes[0], ylabel=problem.axes[1])
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _draw_errors(runs: Sequence[Run], axes: Axes) -> None:
@@ -66,9 +68,10 @@ def _draw_errors(runs: Sequence[Run], axes: Axes) -> None:
     axes.set_ylim(min(0.01, smallest / 3), max(2.0, 2 * largest))
     axes.yaxis.set_major_formatter(lambda value, _: _percent(value))
     axes.yaxis.set_minor_formatter(lambda value, _: "")
-    axes.grid(alpha=0.3, axis="y")
+    axes.grid(axis="y")
 
 
+@style.context("gradbalance.pictures")
 def draw_training(runs: Sequence[Run], path: Path) -> None:
     """Draw losses, weights, the smallest cosine and the error over the steps, a column a run.
 
@@ -76,7 +79,7 @@ def draw_training(runs: Sequence[Run], path: Path) -> None:
         runs: Of one problem.
         path: File of the picture.
     """
-    figure = Figure(figsize=(4.6 * len(runs) + 1.6, 9.5), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(runs) + 1.6, 9.5))
     grid = figure.subplots(4, len(runs), sharex=True, sharey="row", squeeze=False)
     losses = list(runs[0].records[0].losses)
     for column, run in zip(grid.T, runs, strict=True):
@@ -91,7 +94,7 @@ def draw_training(runs: Sequence[Run], path: Path) -> None:
         column[3].set_xlabel("steps of Adam, then iterations of L-BFGS")
         for axes in column:
             axes.axvspan(run.config.adam_steps, max(steps), color="0.93", zorder=0)
-            axes.grid(alpha=0.3)
+            axes.grid()
         column[2].axhline(0, color="0.6", linewidth=1)
     for row, label in zip(
         grid, ("loss", "weight", "smallest cosine of\ntwo gradients", "relative error"), strict=True
@@ -107,7 +110,7 @@ def draw_training(runs: Sequence[Run], path: Path) -> None:
         loc="outside lower center",
         ncols=len(labels) + 1,
     )
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _label(run: Run) -> str:

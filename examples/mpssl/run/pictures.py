@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -19,6 +20,7 @@ from examples.mpssl.run.tables import RANDOM, SUMMARIZED
 _NUM_COLUMNS = 4
 
 
+@style.context("gradbalance.pictures")
 def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -> None:
     """Draw each task's levels on one image, then mixed inputs with their labels.
 
@@ -28,7 +30,7 @@ def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -
         path: File of the picture.
     """
     num_rows = len(tasks) + 2
-    figure = Figure(figsize=(6.4, 1.55 * num_rows + 0.16 * len(tasks)), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.55 * num_rows + 0.16 * len(tasks)))
     grid = figure.subplots(num_rows, _NUM_COLUMNS, squeeze=False)
     images = transforms.to_float(image_set.images)
     # Solarization shows on an image with bright and dark parts only.
@@ -38,7 +40,7 @@ def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -
         shown = pretext.mix(levels, [task], {task.name: torch.arange(task.num_classes)})
         row[0].set_ylabel(task.name)
         for axes, image, label in zip(row, shown, task.labels, strict=True):
-            axes.set_title(label, fontsize=9)
+            axes.set_title(label)
             _show(axes, image)
 
     generator = torch.Generator().manual_seed(0)
@@ -50,12 +52,13 @@ def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -
         _show(before, inputs[index])
         _show(after, mixed[index])
         labels = [f"{task.name} {task.labels[classes[task.name][index]]}" for task in tasks]
-        after.set_xlabel("\n".join(labels), fontsize=8)
+        after.set_xlabel("\n".join(labels))
     grid[-2, 0].set_ylabel("cropped,\nflipped")
     grid[-1, 0].set_ylabel("input")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
+@style.context("gradbalance.pictures")
 def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Draw the probes' accuracy after every block for each factor, and any pretext accuracies.
 
@@ -66,7 +69,7 @@ def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> Non
     factors = list(next(iter(results.values()))["probes"])
     trained = {name: result for name, result in results.items() if result["pretext"]}
     num_panels = len(factors) + bool(trained)
-    figure = Figure(figsize=(3.2 * num_panels, 3.6), layout="constrained")
+    figure = Figure(figsize=(3.2 * num_panels, 3.6))
     panels = figure.subplots(1, num_panels, squeeze=False)[0]
     styles = _styles(list(results))
     for axes, factor in zip(panels, factors, strict=False):
@@ -78,13 +81,13 @@ def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> Non
         axes.axhline(100 * result["chance"][factor], color="0.7", linewidth=1, zorder=0)
         axes.set(title=f"linear probe: {factor}", xlabel="after block")
         axes.set(xticks=range(1, 5), ylim=(0, 102))
-        axes.grid(alpha=0.3)
+        axes.grid()
     panels[0].set_ylabel("test accuracy (%)")
     if trained:
         accuracies = {name: result["pretext"] for name, result in trained.items()}
         _draw_pretext(panels[-1], accuracies, styles)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _draw_pretext(
@@ -103,6 +106,7 @@ def _draw_pretext(
     axes.invert_yaxis()
 
 
+@style.context("gradbalance.pictures")
 def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
     """Draw what the same runs have learned from several kinds of image, as bars.
 
@@ -115,7 +119,7 @@ def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Pat
     panels = [(factor, probe) for factor, probe in SUMMARIZED if factor in probed]
     names, styles = list(any_results), _styles(list(any_results))
     width = 0.8 / len(names)
-    figure = Figure(figsize=(2.9 * (1 + len(panels)), 3.4), layout="constrained")
+    figure = Figure(figsize=(2.9 * (1 + len(panels)), 3.4))
     grid = figure.subplots(1, 1 + len(panels), sharey=True)
     for axes, (factor, probe) in zip(grid, [*panels, ("rotation", "")], strict=True):
         for position, name in enumerate(names):
@@ -133,11 +137,11 @@ def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Pat
         axes.axhline(100 * chance, color="0.3", linewidth=1, linestyle=":", label="chance")
         axes.set_xticks(range(len(kinds)), [f"{kind}\nimages" for kind in kinds])
         title = f"{factor} (probe of {probe.replace('block', 'block ')})"
-        axes.set_title(title if probe else "rotations told", fontsize=10)
+        axes.set_title(title if probe else "rotations told")
         axes.set(xlim=(-0.5, len(kinds) - 0.5), ylim=(0, 109))
     grid[0].set_ylabel("test accuracy (%)")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:

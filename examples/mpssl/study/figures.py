@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ Bars = Mapping[str, Sequence[Mapping[str, Any]]]
 Floats = NDArray[np.float64]
 
 
+@style.context("gradbalance.pictures")
 def draw_over_time(histories: Mapping[str, gb.History], path: Path) -> None:
     """Draw losses, weights and cosines over the steps, a column for each solver.
 
@@ -29,7 +31,7 @@ def draw_over_time(histories: Mapping[str, gb.History], path: Path) -> None:
         histories: For each solver the history of a run on the same tasks.
         path: File of the picture.
     """
-    figure = Figure(figsize=(2.3 * len(histories), 6), layout="constrained")
+    figure = Figure(figsize=(2.3 * len(histories), 6))
     grid = figure.subplots(3, len(histories), sharex=True, sharey="row", squeeze=False)
     for column, (solver, history) in zip(grid.T, histories.items(), strict=True):
         column[0].set_title(solver)
@@ -47,9 +49,10 @@ def draw_over_time(histories: Mapping[str, gb.History], path: Path) -> None:
     ):
         axes.set_ylabel(label)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
+@style.context("gradbalance.pictures")
 def draw_bars(rows: Bars, shown: Sequence[tuple[str, str]], path: Path) -> None:
     """Draw probes as bars, mean and standard deviation over the seeds.
 
@@ -61,7 +64,7 @@ def draw_bars(rows: Bars, shown: Sequence[tuple[str, str]], path: Path) -> None:
     num_columns = 3 if len(shown) % 3 == 0 else len(shown)
     num_rows = len(shown) // num_columns
     size = (2.9 * num_columns + 1, (0.26 * len(rows) + 0.6) * num_rows)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
     names = list(rows)
     colours = ["0.6" if name in (UNTRAINED, CEILING) else "C0" for name in names]
@@ -74,11 +77,12 @@ def draw_bars(rows: Bars, shown: Sequence[tuple[str, str]], path: Path) -> None:
         axes.axvline(chance, color="0.3", linewidth=1, linestyle=":")
         axes.set(title=f"{factor}, {probe.replace('block', 'block ').replace('knn', 'kNN')} (%)")
         axes.set_xlim(0, 100)
-        axes.grid(axis="x", alpha=0.3)
+        axes.grid(axis="x")
     grid[0, 0].invert_yaxis()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
+@style.context("gradbalance.pictures")
 def draw_grid(kinds: Mapping[str, Bars], task: str, solvers: Sequence[str], path: Path) -> None:
     """Draw a pretext task's mean accuracy for every set of tasks and solver.
 
@@ -94,9 +98,7 @@ def draw_grid(kinds: Mapping[str, Bars], task: str, solvers: Sequence[str], path
             for rows in kinds.values()
         ]
     )
-    figure = Figure(
-        figsize=(1.05 * len(solvers) + 3.4, 0.42 * len(kinds) + 1.2), layout="constrained"
-    )
+    figure = Figure(figsize=(1.05 * len(solvers) + 3.4, 0.42 * len(kinds) + 1.2))
     axes = figure.subplots()
     image = axes.imshow(values, vmin=25, vmax=100, aspect="auto", cmap="viridis")
     axes.set_xticks(range(len(solvers)), solvers)
@@ -106,9 +108,10 @@ def draw_grid(kinds: Mapping[str, Bars], task: str, solvers: Sequence[str], path
             column, row, f"{value:.1f}", ha="center", va="center", color="w" if value < 75 else "k"
         )
     figure.colorbar(image, label=f"{task}: accuracy (%), chance 25")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
+@style.context("gradbalance.pictures")
 def draw_neighbours(
     trunks: Mapping[str, Trunk],
     train_set: ImageSet,
@@ -129,12 +132,12 @@ def draw_neighbours(
         num_neighbours: Number of neighbours of each.
     """
     num_columns = 1 + len(trunks) * num_neighbours
-    figure = Figure(figsize=(0.62 * num_columns, 0.7 * len(queries) + 0.3), layout="constrained")
+    figure = Figure(figsize=(0.62 * num_columns, 0.7 * len(queries) + 0.3))
     widths = [1.3] + [1.0] * (num_columns - 1)
     grid = figure.subplots(len(queries), num_columns, squeeze=False, width_ratios=widths)
     for row, query in zip(grid, queries, strict=True):
         _show(row[0], test_set.images[query])
-    grid[0, 0].set_title("query", fontsize=9)
+    grid[0, 0].set_title("query")
     for place, (name, trunk) in enumerate(trunks.items()):
         first = 1 + place * num_neighbours
         grid[0, first].set_title(name, fontsize=9, loc="left")
@@ -143,7 +146,7 @@ def draw_neighbours(
             for axes, index in zip(row[first:], indexes, strict=False):
                 _show(axes, train_set.images[index])
             row[first].spines["left"].set(visible=True, linewidth=3, color="w")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def nearest(

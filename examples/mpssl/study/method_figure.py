@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -15,6 +16,7 @@ from examples.mpssl import pretext
 _STEP = 1.35  # from one image to the next
 
 
+@style.context("gradbalance.pictures")
 def draw_method(tasks: Sequence[str], image_set: ImageSet, path: Path) -> None:
     """Draw how an image becomes an input, and how its tasks' gradients become one.
 
@@ -24,7 +26,7 @@ def draw_method(tasks: Sequence[str], image_set: ImageSet, path: Path) -> None:
         path: File of the picture.
     """
     chosen = pretext.select_tasks(tasks)
-    figure = Figure(figsize=(11.5, 3.9), layout="constrained")
+    figure = Figure(figsize=(11.5, 3.9))
     axes = figure.subplots()
     axes.set(xlim=(-0.6, 15.6), ylim=(-2.4, 2.3), aspect="equal")
     axes.axis("off")
@@ -68,7 +70,7 @@ def draw_method(tasks: Sequence[str], image_set: ImageSet, path: Path) -> None:
         color="C3",
         fontsize=9,
     )
-    figure.savefig(path, dpi=110)
+    figure.savefig(path)
 
 
 def _image(axes: Axes, image: torch.Tensor, centre: float, label: str) -> None:

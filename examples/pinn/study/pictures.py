@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,6 +22,7 @@ _KINDS = {
 }
 
 
+@style.context("gradbalance.pictures")
 def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the errors of all runs, a row a method, the best one above.
 
@@ -32,7 +34,7 @@ def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     by_name = {name: np.array(list(errors(runs, name).values())) for name in names(runs)}
     configs = {run["config"]["name"]: run["config"] for run in runs}
     ordered = sorted(by_name, key=lambda name: float(np.exp(np.log(by_name[name]).mean())))
-    figure = Figure(figsize=(8, 1.8 + 0.24 * len(ordered)), layout="constrained")
+    figure = Figure(figsize=(8, 1.8 + 0.24 * len(ordered)))
     axes = figure.add_subplot()
     for row, name in enumerate(ordered):
         colour = _KINDS[_kind(configs[name])]
@@ -43,11 +45,11 @@ def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_ylim(len(ordered) - 0.4, -0.6)
     axes.set(xscale="log", xlabel="relative L2 error: a dot a seed, a bar their geometric mean")
     axes.set_title(PROBLEMS[runs[0]["config"]["problem"]]().title)
-    axes.grid(alpha=0.3, which="both", axis="x")
+    axes.grid(which="both", axis="x")
     axes.grid(alpha=0.15, axis="y")
     handles = [Line2D([], [], marker="o", linestyle="", color=c) for c in _KINDS.values()]
     figure.legend(handles, list(_KINDS), loc="outside lower center", ncols=len(_KINDS))
-    figure.savefig(path, dpi=100)
+    figure.savefig(path)
 
 
 def _kind(config: Mapping[str, Any]) -> str:
