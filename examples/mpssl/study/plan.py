@@ -77,7 +77,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def procedural(seeds: int) -> Iterator[StudyConfig]:
-    """Yield the runs on built-in images, the most important ones first.
+    """Yield the runs on built-in images, those for the main questions first.
 
     Args:
         seeds: Number of seeds.
