@@ -1,8 +1,9 @@
-"""How good an answer is, from the gradients themselves and in one way for every package.
+"""Measures the error of an answer from the gradients, in the same way for every package.
 
-J [T, P] are the rows g_i, s_i = ‖g_i‖, d = Jᵀw the direction and S = Σ_j |w_j| s_j what its terms
-add up to, so that ε·S is what rounding may do to d. Each measure is 0 at the exact answer, does not
-change when all gradients are scaled, and is NaN where the method is not defined.
+J [T, P] has the gradients g_i as rows, s_i = ‖g_i‖, d = Jᵀw is the direction, and S = Σ_j |w_j| s_j
+is the sum of the lengths of its terms, so rounding may change d by about ε·S. Each measure is 0 for
+the exact answer, does not change if all gradients are scaled, and is NaN if the method is not
+defined for the gradients.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ UNIT = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a solver returned for the gradients J: weights, or where it gives none, a direction."""
+    """What a solver returned for the gradients J: weights or, if it has none, a direction."""
 
     direction: Array
     weights: Array | None
@@ -28,12 +29,12 @@ class Answer:
 
     @classmethod
     def of_weights(cls, jac: Array, weights: Array) -> "Answer":
-        """Weights w of the gradients."""
+        """From the weights w of the gradients."""
         return cls(weights @ jac, weights, float(np.abs(weights) @ norms_of(jac)))
 
     @classmethod
     def of_direction(cls, direction: Array) -> "Answer":
-        """A direction d alone; what its terms add up to is not known then."""
+        """From a direction d alone; S is not known then, and ‖d‖ is used instead."""
         return cls(direction, None, float(np.linalg.norm(direction)))
 
 
@@ -43,7 +44,7 @@ def norms_of(jac: Array) -> Array:
 
 
 def cosines(jac: Array, answer: Answer) -> Array:
-    """cos(g_i, d) [T]; 0 where d is zero to rounding, as where the gradients balance."""
+    """cos(g_i, d) [T]; 0 if d is zero up to rounding, for instance if the gradients balance."""
     norms, length = norms_of(jac), float(np.linalg.norm(answer.direction))
     if length <= np.sqrt(len(jac) * UNIT) * answer.spread:
         return np.zeros(len(jac))
@@ -52,26 +53,26 @@ def cosines(jac: Array, answer: Answer) -> Array:
 
 
 def hull_gap(jac: Array, answer: Answer) -> float:
-    """The largest (‖d‖² − ⟨g_i, d⟩)/(s_i S): by how much more a task could fall."""
+    """The largest (‖d‖² − ⟨g_i, d⟩)/(s_i S): how much more a task's loss could fall."""
     gaps = answer.direction @ answer.direction - jac @ answer.direction
     return _relative(gaps, norms_of(jac), answer)
 
 
 def projected_mean(jac: Array, answer: Answer) -> float:
-    """‖d − d*‖/S, d* the mean gradient projected onto the dual cone by least squares on J."""
+    """‖d − d*‖/S, where d* is the mean gradient, projected onto the dual cone (least squares)."""
     return _distance(_projected(jac, np.full(len(jac), 1 / len(jac))), answer)
 
 
 def mean_of_projected(jac: Array, answer: Answer) -> float:
-    """‖d − d*‖/S, d* the mean of the gradients, each projected by least squares on J."""
+    """‖d − d*‖/S, where d* is the mean of the projected gradients (each by least squares)."""
     parts = [_projected(jac, row / len(jac)) for row in np.eye(len(jac))]
     return _distance(np.sum(parts, axis=0), answer)
 
 
 def unequal_products(power: float) -> Measure:
-    """The largest |x_i/x̄ − 1|, x_i = w_i^power ⟨g_i, d⟩, all equal at the optimum.
+    """The largest |x_i/x̄ − 1| for x_i = w_i^power ⟨g_i, d⟩, which are all equal at the optimum.
 
-    There is none where the gradients balance.
+    There is no optimum if the gradients balance.
     """
 
     def measure(jac: Array, answer: Answer) -> float:
@@ -87,12 +88,12 @@ def unequal_products(power: float) -> Measure:
 
 
 def unequal_cosines(jac: Array, answer: Answer) -> float:
-    """The largest difference of cos(g_i, d) between two tasks; for independent gradients."""
+    """The largest difference of cos(g_i, d) between two tasks; NaN for dependent gradients."""
     return float(np.ptp(cosines(jac, answer))) if _independent(_units(jac)) else np.nan
 
 
 def aligned_distance(jac: Array, answer: Answer) -> float:
-    """‖d − d*‖/‖d*‖, d* = σ_min Σ_k v_k ⟨u_k, 1/T⟩ from J's singular vectors; independent g_i."""
+    """‖d − d*‖/‖d*‖, d* = σ_min Σ_k v_k ⟨u_k, 1/T⟩ from J's SVD; NaN for dependent gradients."""
     if not _independent(jac):
         return np.nan
     left, values, right = np.linalg.svd(jac, full_matrices=False)
@@ -103,8 +104,8 @@ def aligned_distance(jac: Array, answer: Answer) -> float:
 def ball_gap(radius: float) -> Measure:
     """How far min_i ⟨g_i, d⟩ is below the best in the ball ‖d − ḡ‖ ≤ c‖ḡ‖, over the largest s_i‖ḡ‖.
 
-    The bound is the dual problem's value at the weights on the simplex that d was built from. Where
-    the gradients balance, the formula of d is 0/0.
+    The best value is bounded by the dual problem's value at the simplex weights from which d was
+    built. If the gradients balance, the formula of d is 0/0.
     """
 
     def measure(jac: Array, answer: Answer) -> float:
@@ -137,13 +138,13 @@ def _units(jac: Array) -> Array:
 
 
 def _independent(rows: Array) -> bool:
-    """Whether the rows' rank is full, and can be seen to be from their Gramian."""
+    """Whether the rows have full rank, clearly enough to be seen in their Gramian."""
     values = np.linalg.svd(rows, compute_uv=False)
     return len(rows) <= rows.shape[1] and bool(values.min() > 1e-5 * values.max())
 
 
 def _balance(jac: Array) -> bool:
-    """Whether 0 is in the convex hull of the gradients, or within 1e-6 of it for unit gradients."""
+    """Whether 0 is in the convex hull of the gradients (for unit gradients, within 1e-6 of it)."""
     units = np.vstack([_units(jac).T, np.ones(len(jac))])
     return bool(nnls(units, np.eye(len(units))[-1])[1] < 1e-6)
 

@@ -1,4 +1,4 @@
-"""What it takes to combine rows in float64, where their sum nearly cancels, instead of float32.
+"""The extra cost of combining rows in float64, used where they nearly cancel, and not in float32.
 
 T float32 rows of the MLP's 1.8 million numbers are combined into a direction, in float32 and in
 float64 in turn; and the T backwards that give such rows. One thread. Medians, with the quartiles in
@@ -28,7 +28,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def measured(num_tasks: int, turns: int) -> dict[str, Any]:
-    """Times of one number of tasks."""
+    """The times for one number of tasks."""
     case = FAMILIES["mlp"](num_tasks)
     shared = list(case.trunk.parameters())
     tasks = [str(task) for task in range(num_tasks)]

@@ -1,4 +1,4 @@
-"""Runs of a solver over a landscape, all starts at once: what `Balancer` does, on numbers."""
+"""Runs solvers on a landscape from several starts at once: the steps of a `Balancer`, in NumPy."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,18 +20,18 @@ def descend(
     every: int = 1,
     epoch: int = 100,
 ) -> Array:
-    """The points [num_steps/every + 1, B, 2] that B runs visit, each with a solver of its own.
+    """Return the points [num_steps/every + 1, B, 2] visited by B runs, each with its own solver.
 
-    Solvers see the losses above the landscape's floor, which changes no gradient.
+    Solvers get the losses minus the landscape's floor, which does not change the gradients.
 
     Args:
         landscape: the losses.
-        solvers: B of them, with fresh states.
-        starts: B points.
-        optimizer: from the parameters; it must treat every element for itself, as SGD and Adam do.
-        num_steps: of the optimizer.
-        every: how many steps lie between the points that are returned.
-        epoch: how many steps lie between calls of `end_epoch`, for the solvers that want it.
+        solvers: B solvers with new states.
+        starts: B starting points.
+        optimizer: makes an optimizer for the parameters; it must be elementwise, as SGD and Adam.
+        num_steps: number of optimizer steps.
+        every: number of steps between two returned points.
+        epoch: number of steps between two calls of `end_epoch`, for the solvers that need it.
     """
     x = torch.tensor(starts, dtype=torch.float64)
     visited = [x.numpy().copy()]

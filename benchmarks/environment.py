@@ -1,4 +1,4 @@
-"""Where a result was measured."""
+"""Describes the machine and the versions with which a result was measured."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, str]:
-    """Date, machine, versions, the commit and threads."""
+    """The date, machine, versions, commit and number of threads."""
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "CPU": _cpu(),
@@ -37,12 +37,12 @@ def environment() -> dict[str, str]:
 
 
 def heading(title: str, docstring: str | None, found_in: Mapping[str, str]) -> list[str]:
-    """The first lines of a result: its title, what a script's docstring says, and where it was.
+    """The first lines of a result's page: title, explanation and environment.
 
     Args:
-        title: of the page.
-        docstring: the script's; all but its first sentence, which is a line.
-        found_in: what `environment` returned then.
+        title: title of the page.
+        docstring: docstring of the script; all of it except the first line is the explanation.
+        found_in: the result of `environment` when it was measured.
     """
     what = (docstring or "").strip().split("\n")[2:]
     return [f"# {title}", "", *what, "", *(f"- {key}: {value}" for key, value in found_in.items())]
@@ -56,7 +56,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """Of the checkout that this file is in; empty outside one."""
+    """The commit of the checkout that contains this file; empty outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
@@ -64,7 +64,7 @@ def _commit() -> str:
         return ""
 
 
-# Of the code that was loaded, whatever is committed while a benchmark runs.
+# The commit of the loaded code, even if there are new commits while a benchmark runs.
 _LOADED = _commit()
 
 

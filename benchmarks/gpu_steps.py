@@ -1,4 +1,4 @@
-"""What a balanced step costs on a GPU, beside a plain one and the peer.
+"""The cost of a balanced step on a GPU, compared with a plain step and with TorchJD.
 
 One step is the backward part alone, from the losses to `.grad`, after a forward pass outside the
 clock; the clock starts and stops with an idle GPU. All ways take turns on the same model. "floor"
@@ -54,14 +54,14 @@ class Block(nn.Module):
 
 
 class Means(nn.Module):
-    """The mean over the positions of [B, S, C]."""
+    """The mean of [B, S, C] over the positions S."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=1)
 
 
 class Model(StepModel):
-    """A trunk with a linear head a task."""
+    """A trunk with one linear head per task."""
 
     def __init__(self, trunk: nn.Module, width: int, inputs: Tensor, num_tasks: int) -> None:
         device = inputs.device
@@ -102,7 +102,7 @@ FAMILIES: dict[str, Callable[[int, torch.device], Model]] = {
 
 
 def ways(model: Model) -> dict[str, Way]:
-    """All ways to a step, by name; the first is the plain one."""
+    """All ways to compute a step, by name; the first one is the plain step."""
     trunk, num_tasks = model.trunk, len(model.heads)
     shared = list(trunk.parameters())
 
@@ -137,7 +137,7 @@ def _peer(shared: list[nn.Parameter], num_tasks: int) -> dict[str, Way]:
 
 
 def measure(family: str, num_tasks: int, num_turns: int, device: torch.device) -> dict[str, Any]:
-    """Times, memory and waits of all ways, by name."""
+    """The times, peak memory and host waits of all ways, by name."""
     torch.manual_seed(0)
     model = FAMILIES[family](num_tasks, device)
     failed: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Landscapes: problems in two variables whose Pareto set is known, for tests and pictures."""
+"""Landscapes: two-variable problems with a known Pareto set, for tests and pictures."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Landscape(ABC):
-    """T losses of a point in the plane.
+    """T losses as functions of a point in the plane.
 
     Attributes:
-        description: one line.
-        starts: where runs begin.
-        floor: [T] below which no loss lies; for methods that need positive losses.
+        description: a short description, one line.
+        starts: the starting points of the runs.
+        floor: a lower bound [T] of the losses, for methods that need positive losses.
     """
 
     description: str
@@ -32,10 +32,10 @@ class Landscape(ABC):
 
     @abstractmethod
     def pareto_path(self) -> Array:
-        """The corners [K, 2] of the Pareto set or, with three tasks, of its boundary, closed."""
+        """The corners [K, 2] of the Pareto set or, with three tasks, of its closed boundary."""
 
     def distance(self, x: Array) -> Array:
-        """The distances [B] of points [B, 2] to the Pareto set."""
+        """The distances [B] of points [B, 2] from the Pareto set."""
         path = self.pareto_path()
         begins, sides = path[:-1], np.diff(path, axis=0)
         offsets = x[:, None] - begins
@@ -44,7 +44,7 @@ class Landscape(ABC):
         return distances
 
     def evaluate(self, x: Array) -> tuple[Array, Array]:
-        """Losses [B, T] and their gradients [B, T, 2], one backward for each task."""
+        """Losses [B, T] and their gradients [B, T, 2], with one backward pass per task."""
         leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
         losses = self.losses(leaf)
         rows = [torch.autograd.grad(one.sum(), leaf, retain_graph=True)[0] for one in losses.mT]
@@ -53,10 +53,10 @@ class Landscape(ABC):
 
 @dataclass(frozen=True)
 class Centers(Landscape):
-    """Losses that grow with the distance from a centre each: the Pareto set is the centres' hull.
+    """Each loss grows with the distance from its centre; the Pareto set is the centres' hull.
 
-    a_i/2 ‖x − c_i‖², or a_i (1 − exp(−‖x − c_i‖²/2)) where `bounded`: flat far away, and not convex
-    (for two tasks a problem of Fonseca and Fleming).
+    The losses are a_i/2 ‖x − c_i‖² or, if `bounded`, a_i (1 − exp(−‖x − c_i‖²/2)), which are flat
+    far away and not convex (for two tasks, a problem of Fonseca and Fleming).
     """
 
     centers: Points
@@ -90,7 +90,7 @@ class Centers(Landscape):
 class Ellipses(Landscape):
     """½ (x − c_i)ᵀ H_i (x − c_i) for two tasks: the Pareto set is an arc between the centres.
 
-    x(α) = (α H₁ + (1−α) H₂)⁻¹ (α H₁ c₁ + (1−α) H₂ c₂), 0 ≤ α ≤ 1.
+    The arc is x(α) = (α H₁ + (1−α) H₂)⁻¹ (α H₁ c₁ + (1−α) H₂ c₂), 0 ≤ α ≤ 1.
     """
 
     centers: Points
@@ -102,7 +102,7 @@ class Ellipses(Landscape):
 
     def pareto_path(self) -> Array:
         hessians, centers = np.array(self.hessians), np.array(self.centers)
-        # α near its ends moves x fastest: even steps of an angle, not of α, space the corners.
+        # x moves fastest when α is near 0 or 1, so the corners have equal steps of an angle, not α.
         shares = np.sin(np.linspace(0, np.pi / 2, 2001)) ** 2
         shares = np.stack([shares, 1 - shares], axis=1)
         pulls = np.einsum("kt,tij,tj->ki", shares, hessians, centers)
@@ -113,13 +113,13 @@ class Ellipses(Landscape):
 class Toy(Landscape):
     """The toy of CAGrad (arXiv 2110.14048), with Nash-MTL's scale of the first loss (2202.01017).
 
-    Logarithmic valleys for x₂ > 0; for x₂ < 0 two bowls tanh(−x₂/2) q_i(x) with
-    q_i = ((x₁ ∓ 7)² + (x₂ + 8)²/10)/10 − 20. The Pareto set lies there: −7 ≤ x₁ ≤ 7, and the
-    convex combination that cancels the ∂₁ cancels the ∂₂ where
+    For x₂ > 0 there are logarithmic valleys, and for x₂ < 0 two bowls tanh(−x₂/2) q_i(x) with
+    q_i = ((x₁ ∓ 7)² + (x₂ + 8)²/10)/10 − 20. The Pareto set lies in the bowls: −7 ≤ x₁ ≤ 7, and x₂
+    is where the convex combination that cancels the ∂₁ also cancels the ∂₂, that is
 
         (x₂ + 8)/50 · c = ½ (1 − c²) ((49 − x₁² + (x₂ + 8)²/10)/10 − 20),   c = tanh(−x₂/2),
 
-    near −8.36 at x₁ = 0 and −8.44 at its ends. Scaling a loss does not move it.
+    so x₂ is near −8.36 at x₁ = 0 and near −8.44 at the ends. Scaling a loss does not move the set.
     """
 
     scale: float = 1.0
@@ -150,7 +150,7 @@ def _positive_part(x: Tensor) -> Tensor:
 
 
 _AROUND = ((-1.4, 1.3), (0.2, 1.6), (1.5, 0.9), (1.2, -1.2), (-1.0, -1.5))
-# Of the official code of Nash-MTL, and of FAMO, whose floor of the losses is taken too.
+# From the official code of Nash-MTL and that of FAMO; the floor of the losses is also FAMO's.
 _TOY_STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 _PAIR = ((-1.0, 0.0), (1.0, 0.0))
 _TRIANGLE = ((-1.0, -0.6), (1.0, -0.6), (0.0, 1.0))

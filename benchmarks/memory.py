@@ -1,4 +1,4 @@
-"""Peak memory of a call, in bytes that torch allocates on the CPU; exact, whatever else runs."""
+"""The peak memory that torch allocates on the CPU during a call: exact, whatever else runs."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """The most bytes allocated at once during a call, beyond what there was before it."""
+    """The peak number of bytes allocated during a call, on top of those allocated before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
         call()
     assert found.profiler is not None

@@ -1,4 +1,4 @@
-"""The flagship example's step: where its time goes, and what balancing adds to a plain one.
+"""The step of the flagship example: where the time goes, and what balancing adds to a plain step.
 
 The four tasks of ``mp-ssl`` on built-in images, its trunk and batch size, float32, one thread. All
 kinds of step are taken in turns, on the same images, so that what the machine does meets them all;
@@ -25,7 +25,7 @@ from examples.common.data.procedural import make_images
 from examples.mpssl.presets import preset_config
 from examples.mpssl.train import Training
 
-# For each kind of step its options; plain is a sum of the losses and its backward.
+# The options of each kind of step; the plain step sums the losses and runs a backward pass.
 PLAIN = "plain: sum(losses).backward()"
 KINDS: dict[str, dict[str, Any]] = {
     PLAIN: {"solver": "Uniform", "source": "losses"},
@@ -61,7 +61,7 @@ def measure(num_turns: int) -> dict[str, Any]:
     chosen = [torch.arange(batch_size) + start for start in range(0, NUM_IMAGES, batch_size)]
     seconds: dict[str, list[float]] = {kind: [] for kind in runs}
     data: list[float] = []
-    for turn in range(-3, num_turns):  # the first ones are not counted
+    for turn in range(-3, num_turns):  # the first three are not counted
         images = chosen[turn % len(chosen)]
         took = {kind: _seconds(run.step, images) for kind, run in runs.items()}
         took_data = _seconds(runs[PLAIN].batch, images)

@@ -1,4 +1,4 @@
-"""Designed gradients near stationary points, as they come out of a real step of a `Balancer`."""
+"""Real steps of a `Balancer` on gradients that are designed to be near a stationary point."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,14 +14,14 @@ from benchmarks.accuracy import Array
 
 
 def opposed(rng: np.random.Generator, shape: tuple[int, int], distance: float) -> Array:
-    """Two rows that point in opposite directions, but for this part of them."""
+    """Two rows that point in opposite directions, except for a part of size `distance`."""
     jac = rng.standard_normal(shape)
     jac[1] = -rng.uniform(0.05, 3.0) * jac[0] + distance * jac[1]
     return jac
 
 
 def balanced(rng: np.random.Generator, shape: tuple[int, int], distance: float) -> Array:
-    """A convex combination of all rows is this long, beside the rows."""
+    """Rows of which a convex combination has the length `distance`, relative to the rows."""
     jac = rng.standard_normal(shape)
     weights = rng.uniform(0.1, 1.1, shape[0])
     rest = rng.standard_normal(shape[1])
@@ -31,7 +31,7 @@ def balanced(rng: np.random.Generator, shape: tuple[int, int], distance: float) 
 
 
 def dependent(rng: np.random.Generator, shape: tuple[int, int], distance: float) -> Array:
-    """Combinations of half as many rows, but for this part of them."""
+    """Combinations of half as many rows, except for a part of size `distance`."""
     num_tasks, num_columns = shape
     basis = rng.standard_normal((max(1, num_tasks // 2), num_columns))
     basis += 0.5 * rng.standard_normal(num_columns)
@@ -47,7 +47,7 @@ SCALES: tuple[Scale, ...] = (None, "norm", "sum")
 
 @dataclass(frozen=True)
 class Precision:
-    """Of the parameters, and of autocast where it is on."""
+    """The dtype of the parameters, and the dtype of autocast, or None if it is off."""
 
     dtype: torch.dtype
     cast: torch.dtype | None = None
@@ -67,14 +67,14 @@ PRECISIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Of one step.
+    """The outcome of one step.
 
     Attributes:
-        report: the balancer's.
-        cosine: the smallest of a task's gradient, as it was measured, with what was written.
-        mean_cosine: that of the mean gradient.
-        difference: the largest between `report.descent` and what was written does, relative to the
-            lengths of the gradient and of what was written.
+        report: the balancer's report.
+        cosine: the smallest cosine between a task's measured gradient and the direction in `.grad`.
+        mean_cosine: the same for the mean gradient.
+        difference: the largest difference between `report.descent` and the descent along the
+            direction in `.grad`, relative to the lengths of the gradient and of the direction.
     """
 
     report: gb.Report
@@ -85,13 +85,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Draw:
-    """One step, told by its seed; every method sees the same gradients.
+    """One step, determined by its seed; every method gets the same gradients.
 
     Attributes:
-        seed: of all that is random.
-        num_tasks: T; 2 to 16 by default.
-        way: how gradients are obtained; one of `WAYS`, at random by default.
-        scale: of the balancer; at random by default.
+        seed: seed of everything that is random.
+        num_tasks: number of tasks T; by default random, from 2 to 16.
+        way: how the gradients are obtained, one of `WAYS`; random by default.
+        scale: scale of the balancer; random by default.
     """
 
     seed: int
@@ -100,7 +100,7 @@ class Draw:
     scale: Scale | Literal["random"] = "random"
 
     def step(self, solver: gb.Solver, precision: Precision) -> Outcome:
-        """Take it."""
+        """Take the step."""
         rng = np.random.default_rng(self.seed)
         num_tasks = self.num_tasks or int(rng.integers(2, 17))
         num_columns = int(10.0 ** rng.uniform(np.log10(2), 3))
@@ -125,13 +125,13 @@ def _of_rows(
     precision: Precision,
     scale: Scale,
 ) -> Outcome:
-    """Losses that are linear, with these gradients."""
+    """Take a step on linear losses with these gradients."""
     rows = torch.from_numpy(jac).to(precision.dtype)
     cut = int(rng.integers(1, jac.shape[1]))
     shared = [nn.Parameter(torch.zeros(n)) for n in (cut, jac.shape[1] - cut)]
     shared = [nn.Parameter(p.detach().to(precision.dtype)) for p in shared]
     measured, source = shared, gb.SharedParameters()
-    if way == "measure":  # over which the family is; the other parameters have other gradients
+    if way == "measure":  # the measured parameters have the family's gradients, the others do not
         shared.append(nn.Parameter(torch.zeros(7, dtype=precision.dtype)))
         rows = torch.cat([rows, torch.from_numpy(rng.standard_normal((len(rows), 7))).to(rows)], 1)
         measured = shared[:2]
@@ -152,7 +152,7 @@ def _of_rows(
         known = _gradients(earlier, shared) + _gradients(losses, shared)
         balancer.accumulate(earlier)
         losses = _linear(rows - first, torch.cat(list(shared)), precision)
-    elif way == "unequal":  # one task reaches more, so that the rows are no matrix
+    elif way == "unequal":  # one task uses one more parameter, so the rows form no matrix
         more = nn.Parameter(torch.zeros(1, dtype=precision.dtype))
         losses = _linear(rows, z, precision)
         known = _gradients(losses, measured)
@@ -174,7 +174,7 @@ def _of_network(
     precision: Precision,
     scale: Scale,
 ) -> Outcome:
-    """A small network whose errors, and so whose gradients, are of the family."""
+    """Take a step on a small network whose errors, and so its gradients, are from the family."""
     torch.manual_seed(int(rng.integers(2**31)))
     layers = nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 3)
     net = nn.Sequential(*layers).to(precision.dtype)
@@ -185,7 +185,7 @@ def _of_network(
     targets = [out - torch.from_numpy(error).reshape(out.shape) for error in errors]
     with precision.autocast:
         y = net(x)
-        # In double precision: it is the backward through the network that is to round.
+        # In double precision, so that only the backward pass through the network rounds.
         losses = [(y.double() - target).square().mean() for target in targets]
     known = _gradients(losses, list(net.parameters()))
     report = gb.Balancer(solver, scale=scale).backward(losses)
@@ -198,7 +198,7 @@ def _linear(rows: Tensor, z: Tensor, precision: Precision) -> list[Tensor]:
 
 
 def _gradients(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    """[T, P] as plain autograd gives them."""
+    """The gradients [T, P] from plain autograd."""
     rows = [torch.autograd.grad(loss, tensors, retain_graph=True) for loss in losses]
     return torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
 

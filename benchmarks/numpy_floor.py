@@ -1,4 +1,4 @@
-"""How near a solver's call is to what its NumPy calls cost at least, beside quadprog.
+"""The time of a solver's call over the least that its NumPy calls cost, compared with quadprog.
 
 The floor is one system of T equations, solved and checked by as few calls as that takes: a Cholesky
 factorization with its solution (LAPACK's dposv), the sum, the scaled weights, their product with G,
@@ -31,7 +31,7 @@ SIZES = (2, 4, 8, 16)
 
 
 def floor(gram: Array, ones: Array) -> float:
-    """The point of least norm in the affine hull of all rows, and its worst gap."""
+    """The worst gap of the point of least norm in the affine hull of all rows."""
     _, solution, _ = dposv(gram.T, ones)
     weights = solution / solution.dot(ones)
     products = gram.dot(weights)
@@ -40,7 +40,7 @@ def floor(gram: Array, ones: Array) -> float:
 
 
 def measured(method: str, family: str, num_tasks: int, budget: float) -> dict[str, Any]:
-    """One method on one family: its own call and quadprog's, each beside the floor."""
+    """One method on one family: its call and quadprog's call, each compared with the floor."""
     drawn = draws(family, num_tasks, NUM_TIMED)
     problems = [gb.Problem.of(draw.gram) for draw in drawn]
     solver = ROWS[method].ours()

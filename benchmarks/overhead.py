@@ -1,4 +1,4 @@
-"""What a balanced step takes beyond T backwards, over parameters, tasks, tensors, tables and heads.
+"""The time of a balanced step beyond T backward passes, for models of many sizes and shapes.
 
 A step is the backward part alone, from the losses to `.grad`, after a forward pass outside the
 clock: MGDA with rows, `SharedParameters(trunk)`. "Floor" is T backwards by `torch.autograd.grad`,
@@ -33,7 +33,7 @@ from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
 from benchmarks.timing import Spread, StepModel, as_text, seconds_of_step
 
-CHANGE = 12 * 16_384  # shared parameters in 12 tensors, up to which rows are kept as one matrix
+CHANGE = 12 * 16_384  # with 12 tensors, rows are one matrix up to so many shared parameters
 SWEEPS = {
     "parameters": "shared parameters P",
     "tasks": "tasks T",
@@ -44,7 +44,7 @@ SWEEPS = {
 
 
 class Model(StepModel):
-    """A trunk, behind a table or not, and a linear head a task."""
+    """An optional embedding table, a trunk, and one linear head per task."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Model(StepModel):
 
 
 def points() -> Iterator[tuple[str, int, Callable[[], Model]]]:
-    """The sweep, where in it, and how to make the model."""
+    """For each point, the name of its sweep, its value and a function that makes the model."""
     near = [int(CHANGE * part) for part in (0.5, 0.8, 0.95, 1.05, 1.25, 2)]
     far = [1_000, 3_000, 10_000, 1_000_000, 3_000_000, 10_000_000]
     for number in sorted(far + near):
@@ -100,7 +100,7 @@ def points() -> Iterator[tuple[str, int, Callable[[], Model]]]:
 
 
 def measure(model: Model, budget: float, least: int) -> dict[str, Any]:
-    """The floor and the step in turn, for about so many seconds."""
+    """Time the floor and the step in turns: about `budget` seconds, at least `least` turns."""
     shared = list(model.trunk.parameters())
     balancer = gb.Balancer(gb.MGDA(), gb.SharedParameters(model.trunk))
 
@@ -151,7 +151,7 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 @style.context("gradbalance.pictures")
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Microseconds and ratio over the first three sweeps."""
+    """Draw the microseconds over the floor, and the ratio to it, for the first three sweeps."""
     figure = Figure(figsize=(11, 6.4))
     figure.suptitle(
         "A balanced step (MGDA, rows) over the floor of T backwards (MLPs, batch 32, one thread)"

@@ -1,8 +1,8 @@
-"""The same problems through other packages: each maker returns a call from a draw to its answer.
+"""Solves the same problems with other packages; each `make` returns a function of a draw.
 
-A maker is called once for each number of tasks, outside the clock. TorchJD gets torch tensors in
-float64, cvxpy problems are compiled once with the Gramian's factor as a parameter, and quadprog's
-constraints are built before; so what is timed is the solving of one more Gramian.
+`make` is called once per number of tasks and is not timed. TorchJD gets torch tensors in float64,
+cvxpy problems are compiled once, with the Gramian's factor as a parameter, and quadprog's
+constraints are built beforehand. So only the solution of one more Gramian is timed.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Convex = tuple[Any, list[Any]]
 
 @dataclass(eq=False)
 class Draw:
-    """One set of gradients, as each package wants to have it."""
+    """One set of gradients, in the forms that the packages need."""
 
     jac: Array
     gram: Array = field(init=False)
@@ -40,10 +40,10 @@ class Peer:
     """A solver of another package.
 
     Attributes:
-        label: for the tables.
-        needs: the modules without which it is skipped.
-        make: from the number of tasks to the call.
-        gives: "weights", or a "direction" where the package gives no weights.
+        label: its name in the tables.
+        needs: the required modules; the peer is skipped if one is missing.
+        make: returns the solving function for a number of tasks.
+        gives: "weights", or "direction" if the package returns no weights.
     """
 
     label: str
@@ -58,7 +58,7 @@ class Peer:
 
 
 def torchjd_weighting(name: str, *needs: str, **options: object) -> Peer:
-    """A weighting of TorchJD, on the Gramian."""
+    """A weighting of TorchJD, which gets the Gramian."""
 
     def make(num_tasks: int) -> Solve:
         from torchjd import aggregation
@@ -70,7 +70,7 @@ def torchjd_weighting(name: str, *needs: str, **options: object) -> Peer:
 
 
 def torchjd_aggregator(name: str, *needs: str) -> Peer:
-    """An aggregator of TorchJD that has no weighting: on the Jacobian, for a direction."""
+    """An aggregator of TorchJD without a weighting: gets the Jacobian and returns a direction."""
 
     def make(num_tasks: int) -> Solve:
         from torchjd import aggregation
@@ -82,7 +82,7 @@ def torchjd_aggregator(name: str, *needs: str) -> Peer:
 
 
 def torchjd_nash() -> Peer:
-    """TorchJD's NashMTL on the Jacobian: weights, clipped to a direction of length 1."""
+    """TorchJD's NashMTL: gets the Jacobian; its weights are clipped to a direction of length 1."""
 
     def make(num_tasks: int) -> Solve:
         from torchjd import aggregation
@@ -120,11 +120,11 @@ def quadprog_cone(starts: Callable[[int], Array]) -> Peer:
 
 
 def clarabel(build: Callable[[Any, Any, Any], Convex]) -> Peer:
-    """Clarabel by cvxpy.
+    """Clarabel, called through cvxpy.
 
     Args:
-        build: from cvxpy, a root R of the Gramian (wᵀGw = ‖Rw‖²) and the variables w ≥ 0 to the
-            objective and the constraints.
+        build: returns the objective and the constraints, from the module cvxpy, a root R of the
+            Gramian (wᵀGw = ‖Rw‖²) and the variables w ≥ 0.
     """
 
     def make(num_tasks: int) -> Solve:
@@ -154,10 +154,10 @@ def hull(cp: Any, root: Any, weights: Any) -> Convex:
 
 
 def bargaining(cp: Any, root: Any, weights: Any) -> Convex:
-    """Nash bargaining: min ½‖Jᵀw‖² − Σ log w_i, of which Gw = 1/w is the optimality."""
+    """Nash bargaining: min ½‖Jᵀw‖² − Σ log w_i, with the optimality condition Gw = 1/w."""
     return cp.Minimize(cp.sum_squares(root @ weights) / 2 - cp.sum(cp.log(weights))), []
 
 
 def square_root_fairness(cp: Any, root: Any, weights: Any) -> Convex:
-    """Fairness at α = 2: min ½‖Jᵀw‖² − 2 Σ √w_i, of which Gw = w^(−1/2) is the optimality."""
+    """Fairness at α = 2: min ½‖Jᵀw‖² − 2 Σ √w_i, with the optimality condition Gw = w^(−1/2)."""
     return cp.Minimize(cp.sum_squares(root @ weights) / 2 - 2 * cp.sum(cp.sqrt(weights))), []

@@ -1,4 +1,4 @@
-"""At which precision each method keeps its promise that no loss rises.
+"""The precisions at which each method keeps its promise that no loss rises.
 
 Designed gradients near stationary points (`near_stationary.py`), T from 2 to 16 and P from 2 to
 1,000, at distances of 1e-9 to 1e-1 from one, half of them with norms spread over six orders of
@@ -42,9 +42,9 @@ class Promise:
 
     Attributes:
         make: builds the solver.
-        excused: by which status the step may say that a loss can rise.
-        num_tasks: with how many tasks only.
-        of_mean: whether it is only the mean loss that does not rise.
+        excused: the statuses by which a step may report that a loss can rise.
+        num_tasks: the only number of tasks with the promise; None for any number.
+        of_mean: whether the promise is only that the mean loss does not rise.
     """
 
     make: Callable[[], gb.Solver]
@@ -53,11 +53,11 @@ class Promise:
     of_mean: bool = False
 
     def is_excused(self, outcome: Outcome) -> bool:
-        """Whether nothing is promised for this step; never by the steps having run out."""
+        """Whether nothing is promised for this step; running out of iterations is no excuse."""
         return outcome.report.status in (_STATUS.STATIONARY, *self.excused)
 
     def cosine(self, outcome: Outcome) -> float:
-        """The one that must not be negative."""
+        """The cosine that must not be negative."""
         return outcome.mean_cosine if self.of_mean else outcome.cosine
 
 
@@ -77,14 +77,14 @@ PROMISES = {
 
 
 def allowed(precision: Precision) -> float:
-    """How negative a cosine may be by rounding."""
+    """How far below zero rounding may bring a cosine."""
     unit = torch.finfo(precision.dtype).eps
     return max(unit, 1e-6 if unit > 1e-10 else 1e-7)
 
 
 @dataclass
 class Cell:
-    """What became of a method's draws in one precision."""
+    """The outcomes of a method's draws in one precision."""
 
     num_draws: int = 0
     num_stationary: int = 0
@@ -107,7 +107,7 @@ class Cell:
 
 
 def measure(promise: Promise, precision: Precision, num_draws: int) -> Cell:
-    """Draws 0, 1, … through every way but `measure=` in turn."""
+    """Take draws 0, 1, … through all ways except `measure=`, in turn."""
     cell = Cell()
     ways = [way for way in WAYS if way != "measure"]
     for seed in range(num_draws):
@@ -137,7 +137,7 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def in_short(result: dict[str, Any]) -> list[str]:
-    """The lines of the table in docs/notation.md: all methods together, by precision."""
+    """The rows of the table in docs/notation.md: all methods together, by precision."""
     lines = []
     for name in PRECISIONS:
         cells = [Cell(**by_precision[name]) for by_precision in result["found"].values()]

@@ -1,4 +1,4 @@
-"""The loop on the README's front page, and the same with other solvers.
+"""The training loop of the README, and the same loop with other solvers.
 
 The README's own code, run with 20 seeds, for its 10 steps and for 300; in "sum" its one line is as
 it was before. After it each task's loss on 4,096 fresh samples: mean ± standard deviation over the
@@ -35,7 +35,7 @@ METHODS = {
 
 
 def code(method: str, num_steps: int) -> str:
-    """The README's first block of Python, with another balancer or number of steps."""
+    """The README's first Python block, with another balancer or another number of steps."""
     found = re.search(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     text = _replaced(found[1], r"torch\.randn\(10, ", f"torch.randn({num_steps}, ")

@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and as JSON."""
+"""Writes the measurements of the solvers as Markdown tables and as JSON."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from benchmarks.timing import Comparison, Spread
 
 @dataclass(frozen=True)
 class TimeLine:
-    """Our solver and a peer's on one family with one number of tasks."""
+    """The times of our solver and a peer's, on one family with one number of tasks."""
 
     method: str
     family: str
@@ -23,7 +23,7 @@ class TimeLine:
     found: Comparison
 
     def cells(self) -> list[str]:
-        """A line of the table."""
+        """The cells of a table row."""
         found = self.found
         return [
             self.family,
@@ -39,7 +39,7 @@ class TimeLine:
 
 @dataclass(frozen=True)
 class AccuracyLine:
-    """How good one solver's answers are, over all draws with one number of tasks."""
+    """The accuracy of one solver's answers, over all draws with one number of tasks."""
 
     method: str
     num_tasks: int
@@ -63,7 +63,7 @@ class AccuracyLine:
         errors: list[float],
         conflict: float,
     ) -> "AccuracyLine":
-        """Count and summarise; `cosines` and `errors` are of the draws that did not fail."""
+        """Summarise `cosines` and `errors`, which come from the draws that did not fail."""
         errors = [error for error in errors if not math.isnan(error)]
         return cls(
             method,
@@ -79,7 +79,7 @@ class AccuracyLine:
         )
 
     def cells(self) -> list[str]:
-        """A line of the table."""
+        """The cells of a table row."""
         return [
             str(self.num_tasks),
             self.package,
@@ -146,7 +146,7 @@ def write(
 
 
 def _summary(times: list[TimeLine], errors: list[AccuracyLine]) -> str:
-    """A line for each method and peer: median ratios, and draws with a conflict."""
+    """A table with a row per method and peer: median ratios, and draws with a conflict."""
     sizes = sorted({line.num_tasks for line in times})
     first = times[0].family
     heads = ["method", "beside", *(f"{first}, T = {size}" for size in sizes)]

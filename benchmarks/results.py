@@ -1,4 +1,4 @@
-"""How results are kept: as JSON of four digits, a row a line, so that a new one can be compared."""
+"""Saves results as JSON with four digits and one row per line, so that they are easy to compare."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ def write_json(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def rounded(value: Any) -> Any:
-    """A value with four digits, which is more than a machine's noise leaves."""
+    """The value with all numbers rounded to four digits; noise makes further digits useless."""
     if isinstance(value, Mapping):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -21,7 +21,7 @@ def rounded(value: Any) -> Any:
 
 
 def _text(value: Any, level: int) -> str:
-    """JSON whose upper two levels have a line for each entry."""
+    """JSON with one line per entry in the upper two levels."""
     if level == 2 or not value or not isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     indent = " " * (level + 1)

@@ -1,4 +1,4 @@
-"""Balanced steps on several ranks: bytes on the wire and time, beside plain DDP.
+"""Balanced steps on several ranks: network traffic and time, compared with plain DDP.
 
 The MLP trunk of the benchmark of steps (1.8 million parameters, batch 256 in all), T heads, DDP
 with gloo on this machine's loopback. Bytes are those of the loopback interface, measured, headers
@@ -30,14 +30,14 @@ WAYS = ("plain", "losses only", "representation", "shared-last", "sketch, d=4096
 
 
 class Model(nn.Module):
-    """A case's trunk and heads in one module, as DDP wants it."""
+    """A case's trunk and heads in one module, as DDP needs it."""
 
     def __init__(self, case: Case) -> None:
         super().__init__()
         self.trunk, self.heads = case.trunk, case.heads
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """The heads' outputs."""
+        """Return the heads' outputs."""
         z = self.trunk(inputs)
         return [head(z) for head in self.heads]
 
@@ -57,7 +57,7 @@ def balancer_of(way: str, case: Case) -> gb.Balancer | None:
 
 
 def steps(way: str, num_tasks: int, num_steps: int) -> tuple[float, float]:
-    """Seconds and bytes of a step on this rank, medians and means after the first three."""
+    """The median seconds and mean bytes of a step on this rank, without the first three steps."""
     torch.manual_seed(0)
     case = mlp(num_tasks)
     size, rank = dist.get_world_size(), dist.get_rank()
@@ -101,7 +101,7 @@ def _rank(rank: int, size: int, store: str, results: Any, tasks: list[int], num:
 
 
 def measure(size: int, tasks: list[int], num_steps: int) -> dict[str, dict[str, float]]:
-    """Time of the slowest rank and bytes from each, by way and number of tasks."""
+    """The time of the slowest rank and the mean bytes per rank, by way and number of tasks."""
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     with tempfile.TemporaryDirectory() as folder:

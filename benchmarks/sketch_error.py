@@ -1,4 +1,4 @@
-"""How far sketched rows lead from exact ones, over the length d of the sketch.
+"""The error of sketched rows compared with exact ones, as a function of the sketch length d.
 
 Eight heads on each family of models of the other benchmark of steps, at random init and after
 100 steps of plain Adam on one batch. For 20 seeds of the sketch:
@@ -30,7 +30,7 @@ NUM_SEEDS = 20
 
 
 def rows_of(case: Case) -> tuple[Array, list[list[torch.Tensor]]]:
-    """The exact rows [T, P] in float64, and as tensors."""
+    """The exact rows, as a float64 array [T, P] and as lists of tensors."""
     _, losses = case.losses()
     shared = list(case.trunk.parameters())
     rows = [list(torch.autograd.grad(loss, shared, retain_graph=True)) for loss in losses]
@@ -47,7 +47,7 @@ def train(case: Case, num_steps: int) -> None:
 
 
 def errors(case: Case, size: int) -> dict[str, Any]:
-    """Errors of all seeds at one length."""
+    """The errors of all seeds at one sketch length."""
     jac, rows = rows_of(case)
     shared = list(case.trunk.parameters())
     exact_weights = _weights(jac @ jac.T)

@@ -1,4 +1,4 @@
-"""What a balanced step costs on small models, where calls take the time and not numbers.
+"""The cost of a balanced step on small models, where overhead dominates and not arithmetic.
 
 One step is the backward part alone, from the losses to `.grad`, after a forward pass outside the
 clock. All ways take turns on the same model. "floor" is what any way to exact gradients has to do:
@@ -33,7 +33,7 @@ Losses = tuple[Tensor | None, list[Tensor]]
 
 
 class Small(StepModel):
-    """A small model: `losses()` gives the representation, None if all is shared, and the losses."""
+    """A small model; `losses()` returns the representation (None if all is shared) and losses."""
 
     def __init__(self, trunk: nn.Module, heads: list[nn.Module], inputs: Tensor) -> None:
         self.trunk, self.heads, self.inputs = trunk, nn.ModuleList(heads), inputs
@@ -44,7 +44,7 @@ class Small(StepModel):
 
 
 class Pinn(Small):
-    """A network u(x, y) that solves the Laplace equation."""
+    """A network u(x, y) for the Laplace equation."""
 
     def __init__(self, num_tasks: int) -> None:
         layers = [nn.Linear(2, 50), nn.Tanh(), nn.Linear(50, 50), nn.Tanh(), nn.Linear(50, 50)]
@@ -82,7 +82,7 @@ FAMILIES: dict[str, Callable[[int], Small]] = {"mlp": mlp, "conv": conv, "pinn":
 
 
 def ways(model: Small) -> dict[str, Way]:
-    """All ways to a step, by name; the first is the plain one."""
+    """All ways to compute a step, by name; the first one is the plain step."""
     shared = list(model.trunk.parameters())
 
     def plain(z: Tensor | None, losses: list[Tensor]) -> None:

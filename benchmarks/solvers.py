@@ -33,12 +33,12 @@ SIZES = (2, 4, 8, 16, 32, 64, 128)
 TIMED_FAMILIES = ("iid", "correlated", "spread_iid", "condition_1e6", "rank_deficient")
 ACCURACY_SIZES = (3, 8, 32)
 NUM_TIMED = 8  # draws, one after the other
-CONFLICT = -1e-7  # a cosine; what is left of a conflict that was solved for is rounding
+CONFLICT = -1e-7  # a cosine below this is a conflict; one nearer to 0 may be rounding
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run on: families, numbers of tasks, and seconds a pair of solvers or draws."""
+    """The extent of a run: families, numbers of tasks, seconds per pair, and number of draws."""
 
     timed: tuple[str, ...] = TIMED_FAMILIES
     timed_sizes: tuple[int, ...] = SIZES
@@ -57,8 +57,8 @@ class Row:
 
     Attributes:
         ours: builds our solver.
-        peers: its counterparts.
-        measure: how far an answer is from the method's definition; None where it is random.
+        peers: its counterparts in other packages.
+        measure: the distance of an answer from the method's definition; None if it is random.
     """
 
     ours: Callable[[], gb.Solver]
@@ -137,7 +137,7 @@ def draws(family: str, num_tasks: int, count: int) -> list[Draw]:
 
 
 def time_row(label: str, row: Row, plan: Plan) -> Iterator[report.TimeLine]:
-    """Our solver against each peer, for every family and number of tasks."""
+    """Time our solver against each peer, for every family and number of tasks."""
     for family in plan.timed:
         for num_tasks in plan.timed_sizes:
             drawn = draws(family, num_tasks, NUM_TIMED)
@@ -155,10 +155,10 @@ def time_row(label: str, row: Row, plan: Plan) -> Iterator[report.TimeLine]:
 
 
 def measure_row(label: str, row: Row, plan: Plan) -> Iterator[report.AccuracyLine]:
-    """Our solver and each peer on the same draws; every draw meets a solver without a past."""
+    """Measure our solver and each peer on the same draws, with a new solver for every draw."""
 
     def ours(num_tasks: int) -> peers.Solve:
-        solver = row.ours()  # its state is new, too
+        solver = row.ours()  # a new solver, so its state is new, too
         return lambda draw: solver.solve(gb.Problem.of(draw.gram)).weights
 
     solvers = (Peer("gradbalance", (), ours), *row.peers)

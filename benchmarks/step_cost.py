@@ -1,4 +1,4 @@
-"""What the ways to a balanced step cost, in time and memory, beside a plain one and the peer.
+"""The cost of a balanced step, in time and memory, compared with a plain step and TorchJD.
 
 One step is the backward part alone, from the losses to `.grad`, after a forward pass outside the
 clock. All ways take turns on the same model, so that what the machine does meets them all; times
@@ -34,7 +34,7 @@ SKETCH = 4096
 
 
 def ways(case: Case) -> dict[str, Way]:
-    """All ways to a step, by name; the first is the plain one."""
+    """All ways to compute a step, by name; the first one is the plain step."""
     shared = list(case.trunk.parameters())
     trunk, last = case.trunk, case.last
 
@@ -72,7 +72,7 @@ def _peer(case: Case) -> dict[str, Way]:
 
 
 def engine(case: Case) -> dict[str, Way]:
-    """TorchJD's Gramian engine; on a model of its own, whose forward passes its hooks slow down."""
+    """TorchJD's Gramian engine; it gets its own model, as its hooks slow down forward passes."""
     if find_spec("torchjd") is None:
         return {}
     from torchjd.aggregation import MeanWeighting
@@ -89,7 +89,7 @@ def engine(case: Case) -> dict[str, Way]:
 
 
 def measure(family: str, num_tasks: int, num_turns: int) -> dict[str, dict[str, Any]]:
-    """Times and peak memory of all ways, by name."""
+    """The times and the peak memory of all ways, by name."""
     torch.manual_seed(0)
     case, other = FAMILIES[family](num_tasks), FAMILIES[family](num_tasks)
     pairs = [(name, case, way) for name, way in ways(case).items()]

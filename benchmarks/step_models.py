@@ -1,4 +1,4 @@
-"""The three families of models whose balanced steps are measured: one trunk, T heads each."""
+"""The three model families whose balanced steps are measured; each has a trunk and T heads."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from benchmarks.timing import StepModel
 
 @dataclass
 class Case(StepModel):
-    """A model with its batch.
+    """A model with a batch.
 
     Attributes:
-        trunk: what the tasks share.
-        last: its last layer with parameters.
-        heads: one a task.
-        inputs: a batch for the trunk.
-        targets: [T, B].
+        trunk: the part that the tasks share.
+        last: the trunk's last layer with parameters.
+        heads: one head per task.
+        inputs: a batch of inputs for the trunk.
+        targets: the targets [T, B].
     """
 
     trunk: nn.Module
@@ -27,14 +27,14 @@ class Case(StepModel):
     targets: Tensor
 
     def losses(self) -> tuple[Tensor, list[Tensor]]:
-        """A forward pass: what the trunk gives, and the tasks' losses."""
+        """Run a forward pass; return the trunk's output and the tasks' losses."""
         z = self.trunk(self.inputs)
         pairs = zip(self.heads, self.targets, strict=True)
         return z, [(head(z).squeeze(1) - target).square().mean() for head, target in pairs]
 
 
 def mlp(num_tasks: int) -> Case:
-    """1.8 million parameters, batch 256."""
+    """An MLP with 1.8 million parameters, batch size 256."""
     trunk = nn.Sequential(
         nn.Linear(256, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 512)
     )
@@ -43,7 +43,7 @@ def mlp(num_tasks: int) -> Case:
 
 
 def conv(num_tasks: int) -> Case:
-    """A quarter of a million parameters, 32 images of 32×32."""
+    """A convolutional network with a quarter of a million parameters, 32 images of 32×32."""
     trunk = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1),
         nn.ReLU(),
@@ -61,7 +61,7 @@ def conv(num_tasks: int) -> Case:
 
 
 class Transformer(nn.Module):
-    """Two encoder layers; the mean over the positions is the representation."""
+    """Two encoder layers; the representation is the mean over the positions and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class Transformer(nn.Module):
         self.last = nn.Linear(128, 128)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """From [B, 32, 128] to [B, 128]."""
+        """Map inputs [B, 32, 128] to the representation [B, 128]."""
         z: Tensor = self.last(self.encoder(inputs).mean(dim=1))
         return z
 
 
 def transformer(num_tasks: int) -> Case:
-    """0.4 million parameters, 32 sequences of 32."""
+    """A transformer with 0.4 million parameters, 32 sequences of length 32."""
     trunk = Transformer()
     heads = [nn.Sequential(nn.ReLU(), nn.Linear(128, 1)) for _ in range(num_tasks)]
     return _case(trunk, trunk.last, heads, torch.randn(32, 32, 128))

@@ -1,4 +1,4 @@
-"""The cost of steps as tables and as a picture."""
+"""Shows the cost of steps as tables and as a picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.environment import heading
 
-# What is drawn: a colour for each of ours, grey for the peer's.
+# The lines of the picture: our ways have a colour each, and those of TorchJD are grey.
 _STYLES: dict[str, dict[str, Any]] = {
     "losses only": {"color": "C7"},
     "representation": {"color": "C2"},
@@ -24,11 +24,11 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 
 def as_markdown(result: Mapping[str, Any], what: str) -> str:
-    """A table of time and one of memory for each family.
+    """Return tables of time and memory for each family.
 
     Args:
-        result: what the benchmark found.
-        what: its docstring.
+        result: the result of the benchmark.
+        what: the docstring of the benchmark.
     """
     lines = heading("What a balanced step costs", what, result["environment"])
     lines += [f"- {result['turns']} turns"]
@@ -54,7 +54,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
     """Draw time and memory over the number of tasks.
 
     Args:
-        result: what the benchmark found.
+        result: the result of the benchmark.
         path: file of the picture.
     """
     families = _families(result)

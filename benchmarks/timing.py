@@ -1,4 +1,4 @@
-"""Times of two solvers measured alternately, so that what the machine does meets both."""
+"""Times two solvers alternately, so that other load on the machine affects both."""
 
 import contextlib
 import time
@@ -14,19 +14,19 @@ Call = Callable[[], object]
 
 
 class StepModel(ABC):
-    """What a step is taken of: a trunk that the tasks share, and their heads."""
+    """A model for timing steps: a trunk that the tasks share, and their heads."""
 
     trunk: nn.Module
     heads: nn.ModuleList
 
     def forget(self) -> None:
-        """Drop all gradients."""
+        """Set all gradients to None."""
         for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
             parameter.grad = None
 
     @abstractmethod
     def losses(self) -> tuple[Any, list[Any]]:
-        """A forward pass: the representation, and the tasks' losses."""
+        """Run a forward pass; return the representation and the tasks' losses."""
 
 
 def seconds_of_step(
@@ -34,7 +34,7 @@ def seconds_of_step(
     way: Callable[[Any, list[Any]], object],
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """The time of the backward part of one step, after a forward pass outside the clock."""
+    """The time of the backward part of one step, after a forward pass that is not timed."""
     model.forget()
     z, losses = model.losses()
     start = clock()
@@ -52,7 +52,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> "Spread":
-        """Of these values."""
+        """The median and the quartiles of some values."""
         low, median, high = np.percentile(values, [25, 50, 75])
         return cls(float(median), float(low), float(high))
 
@@ -64,7 +64,7 @@ def as_text(spread: Mapping[str, float], form: str) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Microseconds of both, and theirs over ours pair by pair; over the pairs that succeeded."""
+    """The microseconds of both, and the ratio theirs / ours, over the pairs that succeeded."""
 
     ours: Spread
     theirs: Spread | None
@@ -76,18 +76,18 @@ class Comparison:
 def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int = 3) -> Comparison:
     """Time ours, theirs, ours, theirs, … over the same draws in turn.
 
-    Every timed call follows an untimed one on the draw before, which brings the solver's code into
-    the caches again, and lets a solver with a state begin from another draw's answer.
+    Before every timed call there is an untimed one on the previous draw. It brings the solver's
+    code into the caches again, and lets a solver with a state start from another draw's answer.
 
     Args:
-        ours: one call a draw.
-        theirs: likewise; a call that raises is counted, not timed.
-        budget: seconds for the whole comparison, about; the calls are calibrated to it.
-        least: pairs at least, whatever they take.
+        ours: one call per draw.
+        theirs: one call per draw; a call that raises is counted, but not timed.
+        budget: approximate seconds for the whole comparison, which set the number of pairs.
+        least: minimum number of pairs, however long they take.
     """
     calls = [*zip(ours, theirs, strict=True)]
     cost = _pair(calls, 0)[2]
-    if cost < budget:  # the first calls of all take longer
+    if cost < budget:  # the very first calls take longer, so measure the cost again
         cost = _pair(calls, 1)[2]
     num_pairs = max(least, int(budget / cost))
     times: list[float] = []
@@ -108,7 +108,7 @@ def compare(ours: list[Call], theirs: list[Call], budget: float, *, least: int =
 
 
 def _pair(calls: list[tuple[Call, Call]], index: int) -> tuple[float | None, float | None, float]:
-    """Seconds of ours, of theirs (None where one failed), and of all that was done for them."""
+    """The seconds of ours, of theirs (None for a failed call), and of the whole pair."""
     start = time.perf_counter()
     befores, nows = calls[(index - 1) % len(calls)], calls[index % len(calls)]
     mine, other = (_seconds(*both) for both in zip(befores, nows, strict=True))

@@ -1,1 +1,1 @@
-"""Example systems built on gradbalance, and what they have in common."""
+"""Example systems built on gradbalance, and the code that they share."""

@@ -1,4 +1,4 @@
-"""What docs/coming-from.md makes of loops for other codes leaves the same gradients as they do.
+"""The loops in docs/coming-from.md give the same gradients as the loops for other libraries.
 
 TorchJD is called where it is installed. Of the other codes, which are no packages, the rules are
 written down here once more, and the page's loops run on these.

@@ -1,4 +1,4 @@
-"""A run that is resumed, copied or moved is the unbroken one; what is not used goes away."""
+"""A resumed, copied or moved run equals the uninterrupted one; unused objects are freed."""
 
 import copy
 import gc

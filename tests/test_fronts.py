@@ -1,4 +1,4 @@
-"""The page on fronts, its numbers and its script say the same, and these what the page says."""
+"""The page on fronts agrees with its numbers and its script, and the numbers support its claims."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The methods' ranks as a picture."""
+"""Draws the ranks of the methods."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +18,9 @@ def draw_ranks(
     """Draw each method's mean rank by Δm, its rank in each suite, and the critical difference.
 
     Args:
-        overall: what `tables.compared` returned.
+        overall: the result of `tables.compared`.
         suites: the rows of each suite.
-        path: of the picture.
+        path: file of the picture.
     """
     methods = sorted(overall["mean_rank"], key=lambda name: overall["mean_rank"][name])
     scores = np.array(

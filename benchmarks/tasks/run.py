@@ -1,4 +1,4 @@
-"""One run: a suite's model trained by one solver at one learning rate from one seed."""
+"""One run: trains a suite's model with one solver, one learning rate and one seed."""
 
 import math
 import time
@@ -17,8 +17,8 @@ from benchmarks.tasks.suite import Suite
 from benchmarks.tasks.suites import suite_of
 from examples.common.solvers import build_solver
 
-NUM_EPOCHS = 10  # parts of a run whose ends a solver such as DWA is told
-NUM_PLAIN = 20  # steps that the run's own are timed beside
+NUM_EPOCHS = 10  # parts of a run that count as epochs, for solvers such as DWA
+NUM_PLAIN = 20  # plain steps that are timed for comparison with the run's steps
 SCALES = ("none", "sum", "norm")
 
 Record = dict[str, Any]
@@ -26,16 +26,16 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What decides a result, and so names it.
+    """Everything that determines a result, and so identifies it.
 
     Attributes:
-        suite: its name.
-        solver: as `examples.common.solvers` reads it.
-        tasks: that are trained: all of the suite, or one alone.
-        rate: the learning rate at first; it falls to zero as a cosine.
-        seed: of weights and batches.
-        num_steps: of training.
-        scale: of the Balancer: "none", "sum" or "norm".
+        suite: name of the suite.
+        solver: the solver as text, see `examples.common.solvers`.
+        tasks: the tasks that are trained: all tasks of the suite, or a single one.
+        rate: learning rate at the start; it falls to zero with a cosine schedule.
+        seed: seed of weights and batches.
+        num_steps: number of training steps.
+        scale: scale of the Balancer: "none", "sum" or "norm".
     """
 
     suite: str
@@ -48,22 +48,22 @@ class Run:
 
 
 def perform(run: Run, data: Path | None = None) -> Record:
-    """Train and measure; what went wrong is the record's error, so that the other runs go on.
+    """Train and measure; an exception is saved in the record, so that the other runs continue.
 
     Args:
-        run: which.
-        data: for `suite_of`.
+        run: the run to do.
+        data: the images, see `suite_of`.
     """
     try:
         outcome = rounded(_perform(run, suite_of(run.suite, data)))
-    except Exception as error:  # a solver from outside may raise whatever it likes
+    except Exception as error:  # a solver from another package may raise any exception
         outcome = {"error": f"{type(error).__name__}: {error}"}
     return {**asdict(run), **outcome}
 
 
 def balancer_of(solver: gb.Solver, scale: str, tasks: tuple[str, ...]) -> gb.Balancer:
-    """A Balancer on what the solver needs: all shared parameters' gradients, or losses only."""
-    needed = gb.SharedParameters() if scale == "norm" else None  # the sum's norm is a Gramian's
+    """A Balancer with the source that the solver needs: all shared parameters, or losses only."""
+    needed = gb.SharedParameters() if scale == "norm" else None  # the norm needs a Gramian
     chosen = None if scale == "none" else scale
     return gb.Balancer(solver, needed, scale=chosen, tasks=tasks)  # type: ignore[arg-type]
 
@@ -115,7 +115,7 @@ def _plain_seconds(
     schedule: CosineAnnealingLR,
     batches: Iterator[Any],
 ) -> float:
-    """CPU seconds of a step with `sum(losses).backward()` now, in the same process."""
+    """CPU seconds of a plain step, with `sum(losses).backward()`, measured in the same process."""
     start = time.process_time()
     for _ in range(NUM_PLAIN):
         losses = _present(suite.losses(model, next(batches)))

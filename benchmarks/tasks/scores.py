@@ -1,4 +1,4 @@
-"""Many metrics as one number: Δm, ranks, and how far apart ranks must be to mean anything."""
+"""Summarises many metrics: Δm, ranks, and the difference of ranks that is significant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ Values = Mapping[str, float]
 
 
 def changes(values: Values, reference: Values, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """By how many percent of the reference each metric is better; negative is worse.
+    """By how many percent of the reference each metric is better; negative means worse.
 
-    A reference of 0 counts as 1, so that an accuracy of nothing is no error.
+    A reference of 0 counts as 1, so that an accuracy of 0 causes no division by zero.
     """
     return {
         name: 100
@@ -30,14 +30,14 @@ def changes(values: Values, reference: Values, metrics: Mapping[str, Metric]) ->
 def delta_m(values: Values, reference: Values, metrics: Mapping[str, Metric]) -> float:
     r"""The mean change: \(\Delta_m = \frac{100}{M} \sum_i (-1)^{l_i} (m_i - b_i) / b_i\).
 
-    With m_i the metric, b_i that of single-task training, and l_i = 1 where lower is better, of M
-    metrics (Maninis et al. 2019, arXiv 1904.08918).
+    Here m_i is metric i of M, b_i is its value with single-task training, and l_i = 1 if lower is
+    better (Maninis et al. 2019, arXiv 1904.08918).
     """
     return float(np.mean(list(changes(values, reference, metrics).values())))
 
 
 def ranks(scores: Array) -> Array:
-    """Ranks [n, k] of the k methods in each of n lines, 1 for the highest score; ties share."""
+    """Ranks [n, k] of k methods in each of n rows; 1 is the highest score, ties are averaged."""
     found: Array = stats.rankdata(-scores, axis=1)
     return found
 
@@ -47,11 +47,11 @@ class Comparison:
     """Ranks of methods over suites.
 
     Attributes:
-        mean_ranks: [k] the mean rank of each method.
-        p_value: of Friedman's test that all methods are alike; None for fewer than 3 methods or
-            2 suites.
-        critical_difference: mean ranks that are less apart do not differ, by Nemenyi's test at
-            5 % (Demšar 2006).
+        mean_ranks: the mean rank [k] of each method.
+        p_value: p-value of Friedman's test that all methods are alike; None for fewer than 3
+            methods or 2 suites.
+        critical_difference: mean ranks with a smaller difference do not differ significantly, by
+            Nemenyi's test at 5 % (Demšar 2006).
     """
 
     mean_ranks: tuple[float, ...]
@@ -60,7 +60,7 @@ class Comparison:
 
     @classmethod
     def of(cls, scores: Array) -> "Comparison":
-        """From scores [suites, methods], of which higher is better."""
+        """From scores [suites, methods]; higher is better."""
         n, k = scores.shape
         mean_ranks = tuple(map(float, ranks(scores).mean(axis=0)))
         if k < 3 or n < 2:
@@ -71,7 +71,7 @@ class Comparison:
 
 
 def mean_rank(by_method: Sequence[Values], metrics: Mapping[str, Metric]) -> Array:
-    """The mean over the metrics of each method's rank in them, as the literature's MR."""
+    """The mean rank of each method over the metrics, called MR in the literature."""
     signed = [
         [values[name] * (1 if metric.higher_is_better else -1) for values in by_method]
         for name, metric in metrics.items()

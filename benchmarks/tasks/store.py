@@ -1,4 +1,4 @@
-"""Results of runs as JSON lines: what is there is not run again, so a study can be cut off."""
+"""Stores results as JSON lines; a stored run is not repeated, so a study can be interrupted."""
 
 import json
 import multiprocessing
@@ -17,12 +17,12 @@ _FIELDS = tuple(field.name for field in fields(Run))
 
 
 class Store:
-    """A file of records, one a line.
+    """A file of records, one per line.
 
     Args:
-        path: of the file; made when the first record comes.
-        data: for `perform`.
-        num_jobs: processes, of one thread each.
+        path: the file; it is created with the first record.
+        data: the images, see `perform`.
+        num_jobs: number of processes, with one thread each.
     """
 
     def __init__(self, path: Path, *, data: Path | None = None, num_jobs: int = 1) -> None:
@@ -32,13 +32,13 @@ class Store:
         self._found = {_key(record): record for record in _lines(path)}
 
     def __getitem__(self, run: Run) -> Record:
-        """The record of a run that was done."""
+        """The record of a finished run."""
         return self._found[_key(asdict(run))]
 
     def do(self, runs: Iterable[Run]) -> None:
-        """Do the runs that are not there yet, and write each down as soon as it has ended.
+        """Do the runs that are not stored yet, and store each one as soon as it is finished.
 
-        A record of an error counts as done: remove its line, and it is tried again.
+        A run with an error counts as done; to try it again, remove its line from the file.
         """
         missing = [run for run in dict.fromkeys(runs) if _key(asdict(run)) not in self._found]
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Store:
         if self._num_jobs == 1 or len(runs) < 2:
             yield from map(one, runs)
             return
-        # A fork finds the data that were loaded here; elsewhere each process loads its own.
+        # With fork, the processes share the data loaded here; otherwise each one loads its own.
         methods = multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("fork" if "fork" in methods else None)
         with ProcessPoolExecutor(
@@ -67,7 +67,7 @@ def _key(record: Mapping[str, Any]) -> str:
 
 
 def _lines(path: Path) -> list[Record]:
-    """The records of a file; its last line may be cut off."""
+    """The records of a file; an incomplete last line is removed."""
     if not path.exists():
         return []
     found = []

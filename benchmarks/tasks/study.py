@@ -1,9 +1,10 @@
-"""A suite's study: which runs, at which rates, and what was chosen on the validation part.
+"""The study of one suite: its runs, their learning rates, and the choices on the validation part.
 
-Every method has the same budget: each learning rate of the grid from every seed. The rate that is
-best on the validation part, by the mean Δm of the seeds, is the method's; the test part chooses
-nothing. The single-task models choose task by task. Static weights have more, which is counted: a
-grid of weights at the middle rate from the first seed, and then the rates for the best of them.
+Every method has the same budget: each learning rate of the grid with every seed. The method's rate
+is the one with the best mean Δm over the seeds on the validation part; nothing is chosen on the
+test part. For single-task models, the rate is chosen for each task. Static weights get more runs,
+which are counted: a grid of weights at the middle rate with the first seed, and then all rates for
+the best weights.
 """
 
 import itertools
@@ -21,22 +22,22 @@ from examples.common.solvers import build_solver
 
 RATES = (3e-3, 1e-2, 3e-2)
 ALONE, STATIC, PLAIN = "single tasks", "static weights", "Uniform"
-NUM_DRAWS = 12  # of static weights, where a full grid would be too many
+NUM_DRAWS = 12  # random draws of static weights, if a full grid would be too large
 
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a method in a suite.
+    """The outcome of a method in a suite.
 
     Attributes:
         method: its name in tables.
-        solver: that was run in the end.
-        rates: that were chosen: one, or one a task.
-        num_tried: runs that the choice was made from.
-        tests: metrics on the test part by seed; empty where every rate failed.
-        errors: of runs that failed.
-        ms: CPU milliseconds of a step, the median of the seeds.
-        over_plain: the same over that of a plain sum.
+        solver: the solver that was chosen.
+        rates: the learning rates that were chosen: a single one, or one per task.
+        num_tried: number of runs from which they were chosen.
+        tests: metrics on the test part by seed; empty if every rate failed.
+        errors: the errors of failed runs.
+        ms: CPU milliseconds of a step, the median over the seeds.
+        over_plain: the same, divided by that of a plain step.
     """
 
     method: str
@@ -53,14 +54,14 @@ class Study:
     """The runs of a suite, in two stages: the second needs what the first has found.
 
     Args:
-        name: of the suite.
-        suite: itself.
-        methods: `STATIC`, and solvers as text, at another scale as in "MGDA @ none". By default
-            it is "norm" for those that read the Gramian, so that none wins by the length of its
-            step, and "none" for those that read losses and define it.
-        seeds: of weights and batches.
-        num_steps: of a run; the suite's own by default.
-        rates: the grid.
+        name: name of the suite.
+        suite: the suite.
+        methods: `STATIC`, and solvers as text, with another scale as in "MGDA @ none". The default
+            scale is "norm" for solvers that use the Gramian, so that none wins by longer steps, and
+            "none" for solvers that use the losses, whose weights define the length.
+        seeds: seeds of weights and batches.
+        num_steps: number of steps of a run; the suite's own by default.
+        rates: the grid of learning rates.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Study:
         self._grid = static_grid(suite, seeds[0]) if STATIC in self.methods else ()
 
     def runs(self, stage: int, store: Store) -> list[Run]:
-        """The runs of stage 0, whose results make those of stage 1 possible."""
+        """The runs of stage 0 or 1; those of stage 1 depend on the results of stage 0."""
         if stage == 1:
             return self._everywhere(self._best_static(store)) if self._grid else []
         alone = [run for task in self._tasks_alone for run in self._everywhere(PLAIN, (task,))]
@@ -87,7 +88,7 @@ class Study:
         return [*alone, *(r for s in solvers for r in self._everywhere(s)), *self._static_runs]
 
     def found(self, store: Store) -> list[Found]:
-        """Once both stages are done: what became of each method, the reference first."""
+        """The outcome of each method, the reference first; both stages must be done."""
         lines = [self._found_alone(store)] if self._tasks_alone else []
         for method in self.methods:
             solver, extra = method, 0
@@ -140,13 +141,13 @@ class Study:
     def _rate(
         self, store: Store, method: str, tasks: tuple[str, ...] | None = None
     ) -> float | None:
-        """The best on the validation part; None if at each rate a run failed."""
+        """The best rate on the validation part; None if some run failed at every rate."""
         at = {rate: self._from_seeds(method, rate, tasks) for rate in self._rates}
         good = {r: runs for r, runs in at.items() if all("error" not in store[x] for x in runs)}
         if not good:
             return None
         alone = tasks is not None or not self._tasks_alone
-        # Alone, any reference orders the rates alike.
+        # With a single task, every reference gives the same order of the rates.
         first = store[next(iter(good.values()))[0]]["validation"]
         reference = first if alone else self._reference(store)
         scores = {rate: self._score(store, runs, reference) for rate, runs in good.items()}
@@ -159,14 +160,14 @@ class Study:
         )
 
     def _reference(self, store: Store) -> Values:
-        """What is compared with on the validation part: single tasks, or the plain sum."""
+        """The reference on the validation part: the single-task models, or the plain sum."""
         if not self._tasks_alone:
             records = [r for x in self._everywhere(PLAIN) if "error" not in (r := store[x])]
             return dict(records[0]["validation"])
         return _means([[r["validation"] for r in records] for records in self._alone(store)])
 
     def _alone(self, store: Store) -> list[list[Record]]:
-        """For each task alone its records by seed, at its rate."""
+        """For each single-task model, its records by seed, at its chosen rate."""
         return [
             [store[run] for run in self._from_seeds(PLAIN, rate, (task,))]
             for task, rate in zip(self._tasks_alone, self._rates_alone(store), strict=True)
@@ -209,9 +210,9 @@ class Study:
 def static_grid(suite: Suite, seed: int) -> tuple[str, ...]:
     """Fixed weights to try, as solvers.
 
-    All of them 1; those that make the first losses equal, and their square roots; and of these that
-    make them equal, times 1, 1/10 or 1/100 each with up to three tasks, and else times
-    `NUM_DRAWS` draws between 1/10 and 1.
+    These are: all weights 1; the weights that make the first losses equal; their square roots; and
+    the equalising weights times further factors. The factors are 1, 1/10 or 1/100 for each task
+    with up to three tasks, and otherwise `NUM_DRAWS` random draws between 1/10 and 1.
     """
     torch.manual_seed(seed)
     first = suite.losses(suite.build(suite.tasks), next(suite.batches(seed)))
@@ -228,7 +229,7 @@ def static_grid(suite: Suite, seed: int) -> tuple[str, ...]:
 
 
 def _means(by_task: Sequence[Sequence[Values]]) -> dict[str, float]:
-    """The mean of each metric, of single tasks' metrics by seed."""
+    """The mean of each metric over the seeds, from the metrics of single-task models."""
     return {
         name: float(np.mean([values[name] for values in by_seed]))
         for by_seed in by_task

@@ -1,4 +1,4 @@
-"""What a suite is: a model, batches, the losses of its tasks, and measures of how well it does."""
+"""The interface of a suite: a model, batches, the losses of its tasks, and its metrics."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +12,11 @@ Split = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class Metric:
-    """How a number is read.
+    """How to read a metric.
 
     Attributes:
-        unit: of the number, such as "%".
-        higher_is_better: or lower.
+        unit: the unit of the number, such as "%".
+        higher_is_better: whether higher values are better; otherwise lower ones are.
     """
 
     unit: str
@@ -24,22 +24,22 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Where better is."""
+        """An arrow in the direction of better values."""
         return "↑" if self.higher_is_better else "↓"
 
 
 class Suite(ABC):
-    """Several tasks that one model learns; a new suite is a module that derives one.
+    """Several tasks that one model learns; a new suite is a module with a subclass.
 
-    Nothing here draws from a generator of its own: `build` from torch's, which the caller has
-    seeded, and `batches` from its seed.
+    All random numbers can be repeated: `build` uses torch's global generator, which the caller has
+    seeded, and `batches` uses its seed.
 
     Attributes:
-        tasks: what has a loss.
-        metrics: what is measured in the end, by name.
-        num_steps: of a run.
-        alone: whether each task can be learned without the others; what it reaches then is what Δm
-            compares with. Otherwise Δm compares with the plain sum.
+        tasks: the tasks, each of which has a loss.
+        metrics: the metrics that are measured at the end, by name.
+        num_steps: number of steps of a run.
+        alone: whether each task can be learned without the others. If so, Δm compares with the
+            results of single-task training, and otherwise with the plain sum.
     """
 
     tasks: tuple[str, ...]
@@ -49,15 +49,15 @@ class Suite(ABC):
 
     @abstractmethod
     def build(self, tasks: Sequence[str]) -> nn.Module:
-        """A fresh model of these tasks, of all or of one."""
+        """A new model for these tasks: all of them, or a single one."""
 
     @abstractmethod
     def batches(self, seed: int) -> Iterator[Any]:
-        """Training batches without end."""
+        """An endless iterator over training batches."""
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor | None]:
-        """The losses of the model's tasks; None for one without a label in this batch."""
+        """The losses of the model's tasks; None for a task without a label in this batch."""
 
     @abstractmethod
     def measure(self, model: nn.Module, split: Split) -> dict[str, float]:

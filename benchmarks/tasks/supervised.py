@@ -1,4 +1,4 @@
-"""Suites of classes and numbers: one input, several labels, a trunk and a linear head a task."""
+"""Classification and regression suites: one input, several labels, one linear head per task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Classes:
-    """A task of naming a class, by cross-entropy; its metric is the accuracy."""
+    """A classification task with cross-entropy; its metric is the accuracy."""
 
     number: int
     metric = Metric("%", higher_is_better=True)
@@ -33,15 +33,15 @@ class Classes:
 
 @dataclass(frozen=True)
 class Number:
-    """A task of telling a number, by squared error; its metric is the mean absolute error.
+    """A regression task with squared error; its metric is the mean absolute error.
 
-    The head tells it in standard deviations from the mean, so that every number can be reached
-    alike; what differs between units is the loss alone.
+    The head predicts the number in standard deviations from the mean, so that every number is
+    equally easy to reach; the unit changes only the loss.
 
     Attributes:
-        mean: of the training targets.
-        deviation: their standard deviation.
-        raw: whether the loss is in the number's own unit, or in standard deviations.
+        mean: mean of the training targets.
+        deviation: standard deviation of the training targets.
+        raw: whether the loss is in the number's own unit; otherwise in standard deviations.
     """
 
     mean: float
@@ -52,7 +52,7 @@ class Number:
 
     @classmethod
     def of(cls, targets: Tensor, *, raw: bool) -> "Number":
-        """As the training targets are; NaN stands for a missing one."""
+        """The task for these training targets; NaN stands for a missing target."""
         known = targets[~targets.isnan()].double()
         return cls(float(known.mean()), float(known.std()), raw)
 
@@ -67,19 +67,19 @@ class Number:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Inputs [N, ...] and for each task its labels [N]; a number may be missing, as NaN."""
+    """Inputs [N, ...] and the labels [N] of each task; NaN stands for a missing number."""
 
     inputs: Tensor
     labels: Mapping[str, Tensor]
 
     def chosen(self, indexes: Tensor) -> "Labelled":
-        """Some of them."""
+        """The inputs and labels with these indexes."""
         return Labelled(self.inputs[indexes], {t: y[indexes] for t, y in self.labels.items()})
 
 
 @final
 class SharedTrunk(nn.Module):
-    """A trunk, and for each task a linear head on its output."""
+    """A trunk, with one linear head per task on its output."""
 
     def __init__(self, trunk: nn.Module, width: int, outputs: Mapping[str, int]) -> None:
         super().__init__()
@@ -93,15 +93,15 @@ class SharedTrunk(nn.Module):
 
 @final
 class Supervised(Suite):
-    """A suite from data.
+    """A suite with supervised tasks on given data.
 
     Args:
-        kinds: what each task is.
-        train: what batches are drawn from, with replacement.
-        held_out: what is measured on, by split.
+        kinds: the type of each task.
+        train: the training data; batches are drawn from it with replacement.
+        held_out: the data for the metrics, by split.
         trunk: makes a trunk.
-        width: of its output.
-        num_steps: of a run.
+        width: width of the trunk's output.
+        num_steps: number of steps of a run.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A study's results as numbers, and as Markdown."""
+"""The results of studies, as numbers and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def rows_of(found: Sequence[Found], metrics: Mapping[str, Metric]) -> dict[str, Row]:
-    """What is told of each method in a suite; means and standard deviations as pairs."""
+    """The results of each method in a suite, with pairs of mean and standard deviation."""
     by_name = {line.method: line for line in found}
     reference = _means(by_name.get(ALONE, by_name[PLAIN]).tests)
     ranked = [line for line in found if line.tests and line.method != ALONE]
@@ -48,7 +48,7 @@ def _row(line: Found, reference: Values, metrics: Mapping[str, Metric], rank: fl
 
 
 def compared(suites: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
-    """Ranks by Δm of the methods that every suite has; one that failed comes last."""
+    """Ranks by Δm, for the methods that every suite has; a failed method comes last."""
     shared = [
         name
         for name in next(iter(suites.values()))
@@ -68,7 +68,7 @@ def compared(suites: Mapping[str, Mapping[str, Row]]) -> dict[str, Any]:
 def as_markdown(
     result: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Metric]], notes: Sequence[str]
 ) -> str:
-    """The whole page: what was measured, all suites in short, and each in full."""
+    """The whole page: what was measured, a summary of all suites, and each suite in full."""
     lines = heading("Tasks", benchmarks.tasks.__doc__, result["environment"])
     lines += [*notes, "", *_in_short(result, list(metrics))]
     for suite, of_suite in metrics.items():

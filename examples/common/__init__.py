@@ -1,1 +1,1 @@
-"""What the examples have in common: data, trunk, checkpoints, the files of a run."""
+"""Code that the examples share: data, trunk, checkpoints, the files of a run."""

@@ -1,4 +1,4 @@
-"""Checkpoints that are either the old one or the new one, never half of one."""
+"""Checkpoints that are written atomically: a file has the old or the new one, never a part."""
 
 import os
 import pickle
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-# What reading a file raises, and using what it holds, that is not what it should be.
+# The errors that come from reading a damaged file, or from using its unexpected content.
 DAMAGED = (
     pickle.UnpicklingError,
     EOFError,
@@ -20,7 +20,7 @@ DAMAGED = (
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint to a temporary file beside it and move that into its place.
+    """Write a checkpoint to a temporary file in the same folder, then rename that file.
 
     Args:
         path: The checkpoint's file.
@@ -45,13 +45,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         path: The checkpoint's file. No code in it is run.
 
     Raises:
-        ValueError: It is empty, damaged, or no checkpoint.
+        ValueError: The file is empty, damaged, or not a checkpoint.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         assert isinstance(state, dict)
     except DAMAGED as error:
-        # Not what torch says of it, which is to load the file with whatever code is in it.
+        # torch's own message is left out: it advises to load the file with any code in it.
         raise ValueError(
             f"{str(path)!r} cannot be read ({type(error).__name__}): it is empty, damaged or no "
             "checkpoint; put back a copy, or delete it to begin anew"

@@ -1,4 +1,4 @@
-"""Checks of what a person gives."""
+"""Checks of the options that a user gives."""
 
 from collections.abc import Iterable
 from math import isfinite
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-_SEEDS = 2**63  # those that torch and NumPy both take
+_SEEDS = 2**63  # torch and NumPy both accept seeds below this
 
 
 def check_positive(config: object, options: Iterable[str]) -> None:
-    """Raise a ValueError that names the option, unless all are positive, finite or not given.
+    """Raise a ValueError that names an option which is not positive and finite; None passes.
 
     Args:
-        config: Has them as attributes.
-        options: Their names.
+        config: The object that has the options as attributes.
+        options: The names of the options.
     """
     for option in options:
         value = getattr(config, option)
@@ -24,7 +24,7 @@ def check_positive(config: object, options: Iterable[str]) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Raise a ValueError unless a seed is one that every generator takes; 0 is.
+    """Raise a ValueError unless every random generator accepts the seed; 0 is accepted.
 
     Args:
         seed: The seed.
@@ -34,7 +34,7 @@ def check_seed(seed: int) -> None:
 
 
 def check_folder(out: Path) -> None:
-    """Raise a ValueError if a folder of runs could not be made, as there is a file.
+    """Raise a ValueError if a folder of runs cannot be created because a file is in its place.
 
     Args:
         out: The folder.
@@ -45,14 +45,14 @@ def check_folder(out: Path) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise a ValueError that says why, unless a tensor can be made on a device.
+    """Raise a ValueError that says why, if no tensor can be created on a device.
 
     Args:
-        device: Its name, as torch has it.
+        device: The device's name in torch.
     """
     try:
         torch.empty(0, device=device)
-    # Which it is depends on the kind of device.
+    # The type of the error depends on the kind of device.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"device {device!r} cannot be used: {reason}") from error

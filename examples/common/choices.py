@@ -5,12 +5,12 @@ from typing import Any
 
 
 def check_one_of(option: str, found: object, choices: Collection[object]) -> None:
-    """Raise a ValueError that names the choices, unless an option is one of them.
+    """Raise a ValueError that names the choices, unless the option's value is one of them.
 
     Args:
-        option: Its name.
-        found: Its value.
-        choices: What it may be.
+        option: The option's name.
+        found: The option's value.
+        choices: The allowed values.
     """
     if found not in choices:
         raise ValueError(f"{option} must be one of {list(choices)}, got {found!r}")
@@ -22,13 +22,13 @@ def preset_options(
     presets: Mapping[str, Mapping[str, Any]],
     changes: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the options of a preset, some of them changed.
+    """Return the options of a preset, with some of them changed.
 
     Args:
-        kind: What a preset is called, in the message.
-        name: The preset's.
-        presets: For each name its options.
-        changes: Other options; those that are None change nothing.
+        kind: The word for a preset in the error message.
+        name: The preset's name.
+        presets: The options of each preset, by name.
+        changes: Options that replace the preset's; None keeps the preset's value.
 
     Raises:
         ValueError: There is no such preset.

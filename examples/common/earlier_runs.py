@@ -1,25 +1,25 @@
-"""Runs that a folder has already, and that a command is not to take the place of."""
+"""Runs that are already in a folder, and that a command must not overwrite."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from examples.common.run_folder import Config, RunFolder
 
-_FREE = frozenset({"threads", "device"})  # another run is not another experiment for these
+_FREE = frozenset({"threads", "device"})  # changing these does not make another experiment
 
 
 def check_runs_in(
     out: Path, asked: Mapping[Path, Config], *, kinds: Iterable[str] = (), resumable: bool = False
 ) -> None:
-    """Raise a ValueError if a folder has runs that are not those asked for.
+    """Raise a ValueError if a folder has runs other than the requested ones.
 
-    A run that came to no checkpoint, as one that diverged at once, is none: nothing would be lost.
+    A run without a checkpoint, such as one that diverged at once, does not count: nothing is lost.
 
     Args:
         out: The folder of all runs.
-        asked: The runs by their folders.
-        kinds: Folders in it that may hold runs, too.
-        resumable: Whether ``--resume`` would go on in such a folder.
+        asked: The requested runs, by their folders.
+        kinds: Subfolders that may also hold runs.
+        resumable: Whether ``--resume`` would continue in such a folder.
     """
     remedy = "give another --out" + (", or --resume to go on in it" if resumable else "")
     found = [out.glob("*/config.json"), *(out.glob(f"{kind}/*/config.json") for kind in kinds)]

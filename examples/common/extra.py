@@ -1,9 +1,9 @@
-"""What the examples need beyond Python, and what to do where it is not installed."""
+"""The packages that the examples need, and a message for the case that one is missing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# By the names that they are imported by, those that they are installed by.
+# Maps the name in an import to the name of the package to install.
 IN_EXTRA = {
     "torch": "torch",
     "numpy": "numpy",
@@ -19,10 +19,10 @@ IN_EXTRA = {
 
 @contextmanager
 def needs_the_extra() -> Iterator[None]:
-    """End the program with how to install what the body did not find.
+    """End the program with installation advice if an import in the body fails.
 
     Raises:
-        SystemExit: It did not find a package of the extra ``example``.
+        SystemExit: A package of the extra ``example`` is not installed.
     """
     try:
         yield

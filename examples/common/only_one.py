@@ -7,21 +7,21 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there nobody is refused
+except ImportError:  # Windows has no fcntl: there no command is refused
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a folder or a file while the body runs; who else wants to hold it is refused.
+    """Lock a folder or a file while the body runs; other commands are refused meanwhile.
 
-    The system forgets the hold with the process, however that ends, and no file is left behind.
+    The system releases the lock when the process ends, however it ends, and no file is left behind.
 
     Args:
-        path: The folder or file; it exists.
+        path: The folder or file; it must exist.
 
     Raises:
-        ValueError: Another command holds it.
+        ValueError: Another command has locked it.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -42,4 +42,4 @@ def _hold(handle: int, path: Path) -> None:
             "--out"
         ) from error
     except OSError:
-        return  # some file systems of a network hold nothing
+        return  # some network file systems support no locks

@@ -1,4 +1,4 @@
-"""Many calls in processes of their own."""
+"""Many function calls in separate processes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 
-_PAUSE = 0.1  # seconds between two calls of what is done meanwhile
+_PAUSE = 0.1  # seconds between two calls of `meanwhile`
 
 
 def as_done(
@@ -17,16 +17,17 @@ def as_done(
     jobs: int,
     meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[_Result]:
-    """Call a function in processes, and yield what it returns as it comes.
+    """Call a function in several processes, and yield each result as soon as it is there.
 
-    Where a call fails, or nobody asks for more results, the calls that wait are not begun; those
-    that have begun are waited for.
+    If a call fails, or the caller asks for no more results, the waiting calls are not started. The
+    calls that already run are waited for.
 
     Args:
-        function: To be found by its module and name, as what it is given and returns is pickled.
-        arguments: Those of each call.
+        function: The function. It, its arguments and its results are pickled, so it must be
+            importable by its module and name.
+        arguments: The arguments of each call.
         jobs: Number of processes.
-        meanwhile: Called here now and then, and once more when all is done.
+        meanwhile: Called in this process from time to time, and once more at the end.
     """
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(function, *each) for each in arguments}
@@ -38,6 +39,6 @@ def as_done(
                     meanwhile()
                 for future in done:
                     yield future.result()
-        except BaseException:  # a generator that is not read to its end is closed by one, too
+        except BaseException:  # includes GeneratorExit, if the results are not read to the end
             pool.shutdown(cancel_futures=True)
             raise

@@ -12,16 +12,16 @@ import numpy as np
 import gradbalance as gb
 from examples.common.checkpoint import load_checkpoint, save_checkpoint
 
-# May change between the parts of a run: where it was started from does not decide its result.
+# These may change when a run is resumed: they do not determine its result.
 _FREE_TO_CHANGE = frozenset({"data", "threads", "device"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What is decided before a run; an example's own configuration adds its options."""
+    """The configuration of a run; each example derives its own and adds its options."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the configuration as JSON has it."""
+        """Return the configuration as JSON-compatible values."""
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
 
@@ -29,7 +29,7 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: The folder; it is made on ``start``.
+        path: The folder; ``start`` creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,21 +43,21 @@ class RunFolder:
         """Begin a run, or continue the one in this folder.
 
         Args:
-            config: The run.
-            resume: Continue from the checkpoint if there is one; otherwise start afresh, in
-                place of whatever run was there.
+            config: The configuration of the run.
+            resume: Continue from the checkpoint if there is one; otherwise start from scratch and
+                delete the run that was there.
 
         Returns:
             The checkpoint to continue from, or None.
 
         Raises:
             ValueError: The run to be resumed has another configuration, or one of its files is
-                damaged; then nothing is changed.
+                damaged. In this case nothing is changed.
         """
         state = self.checkpoint(config) if resume else None
         self.path.mkdir(parents=True, exist_ok=True)
         if state is not None:
-            # What was logged after the checkpoint will be done, and logged, again.
+            # The steps after the checkpoint are run and logged again, so their lines are removed.
             with self.metrics_file.open("r+b") as file:
                 file.truncate(state["metrics_bytes"])
             return state
@@ -68,13 +68,13 @@ class RunFolder:
         return None
 
     def checkpoint(self, config: Config) -> dict[str, Any] | None:
-        """Return what a run can be continued from, None if there is nothing; and change nothing.
+        """Return the checkpoint to continue from, or None; no file is changed.
 
         Args:
-            config: The run.
+            config: The configuration of the run.
 
         Raises:
-            ValueError: As ``start`` does.
+            ValueError: In the same cases as ``start``.
         """
         if not self.checkpoint_file.exists():
             return None
@@ -91,14 +91,15 @@ class RunFolder:
     def difference(
         self, config: Config, *, free: Collection[str] = _FREE_TO_CHANGE
     ) -> tuple[str, Any, Any] | None:
-        """Return an option in which the run in this folder is another one, if there is a run.
+        """Return an option that differs between the run in this folder and a configuration.
 
         Args:
-            config: The run to compare with.
+            config: The configuration to compare with.
             free: Options that do not count.
 
         Returns:
-            Name of the option, its value in the folder and in ``config``; None if there is none.
+            The option's name, its value in the folder and its value in ``config``. None if nothing
+            differs, or if the folder has no run.
 
         Raises:
             ValueError: The folder's configuration is damaged.
@@ -112,7 +113,7 @@ class RunFolder:
                 f"{str(self.config_file)!r} is empty or damaged: put back a copy, or delete "
                 f"{str(self.path)!r} to begin anew"
             ) from error
-        # Runs of earlier versions lack the options that have come since.
+        # Runs of earlier versions lack the options that were added later.
         before = {**{option.name: option.default for option in fields(config)}, **read}
         for key, now in config.as_dict().items():
             if key not in free and before[key] != now:
@@ -120,10 +121,10 @@ class RunFolder:
         return None
 
     def check_same(self, config: Config) -> None:
-        """Raise a ValueError that names the option, if the run in this folder is another one.
+        """Raise a ValueError that names the option in which the run in this folder differs.
 
         Args:
-            config: The run that is to be continued.
+            config: The configuration of the run to be continued.
         """
         found = self.difference(config)
         if found is not None:
@@ -134,7 +135,7 @@ class RunFolder:
             )
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the metrics; NaN and infinity, which JSON lacks, are left out.
+        """Append a line to the metrics, without NaN and infinity, which JSON does not support.
 
         Args:
             record: Plain values.
@@ -148,7 +149,7 @@ class RunFolder:
             file.write(json.dumps(known, allow_nan=False) + "\n")
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Save the state of a run, and how far its metrics had come.
+        """Save the state of a run, and the current length of its metrics file.
 
         Args:
             state: Tensors and plain values.
@@ -162,7 +163,7 @@ class RunFolder:
             yield from map(json.loads, file)
 
     def history(self) -> gb.History:
-        """Return the run's reports, read back from the metrics: they survive an interruption."""
+        """Return the run's reports, read from the metrics file, which survives an interruption."""
         history = gb.History()
         for record in self.metrics():
             if record["kind"] == "step":

@@ -1,4 +1,4 @@
-"""Solvers by name, as a command line or a configuration has them."""
+"""Builds solvers from text, as given on a command line or in a configuration."""
 
 import ast
 from importlib import import_module
@@ -8,14 +8,14 @@ import gradbalance as gb
 
 
 def build_solver(call: str) -> gb.Solver:
-    """Return the solver that a text such as ``PCGrad`` or ``MGDA(normalization='l2')`` calls for.
+    """Return the solver described by a text such as ``PCGrad`` or ``MGDA(normalization='l2')``.
 
     Args:
-        call: Name of any of gradbalance's solvers, with its options as in Python; or of a
-            solver elsewhere, by the module that it can be imported from: ``mypackage.MySolver``.
+        call: The name of any gradbalance solver, with its options as in Python; or the name of
+            your own solver, with the module to import it from: ``mypackage.MySolver``.
 
     Raises:
-        ValueError: It is no such call, or there is no solver of that name.
+        ValueError: The text is not such a call, or there is no solver of that name.
     """
     try:
         return _solver_of(ast.parse(call.strip(), mode="eval").body)
@@ -37,7 +37,7 @@ def _solver_of(node: ast.expr) -> gb.Solver:
 
 
 def _class_of(name: ast.expr) -> type[gb.Solver]:
-    """The class of a name, or of a path with dots."""
+    """The class with this name, which may contain dots."""
     assert all(isinstance(part, ast.Name | ast.Attribute | ast.Load) for part in ast.walk(name))
     module, _, last = ast.unparse(name).rpartition(".")
     try:
@@ -50,7 +50,7 @@ def _class_of(name: ast.expr) -> type[gb.Solver]:
 
 
 def _value_of(node: ast.expr) -> Any:
-    """A plain value, or a solver that another one wraps."""
+    """A plain value, or a solver that is an argument of another solver."""
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What trainings have in common: a balanced step, a state that can be saved, a run in parts."""
+"""Training code that is shared: a balanced step, a state that can be saved, a run in parts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,12 +15,12 @@ Losses = dict[str, Tensor]
 def balanced_step(
     balancer: gb.Balancer, optimizer: torch.optim.Optimizer, losses: Callable[[], Losses]
 ) -> gb.Report:
-    """Take a step; the losses are computed again after it, for a solver that asks for that.
+    """Take a step; if the solver needs it, compute the losses again after the step.
 
     Args:
-        balancer: Of the losses.
-        optimizer: Of what they are to change.
-        losses: Computes them, the same ones whenever it is called.
+        balancer: Balances the losses.
+        optimizer: Updates the parameters.
+        losses: Computes the losses, on the same batch whenever it is called.
     """
     optimizer.zero_grad()
     report = balancer.backward(losses())
@@ -32,22 +32,23 @@ def balanced_step(
 
 
 class TrainingState:
-    """A run between two of its steps: all that changes, and so all that a checkpoint holds.
+    """The state of a run between two steps, which is what a checkpoint contains.
 
-    Its optimizer is SGD with momentum, whose learning rate falls as a cosine.
+    The optimizer is SGD with momentum and a cosine learning-rate schedule.
 
     Args:
         model: The model, on its device.
-        balancer: Of its losses.
+        balancer: The balancer of the model's losses.
         lr: Learning rate at the start.
-        weight_decay: Of SGD.
-        num_steps: Of the run.
-        seed: Of every draw.
+        weight_decay: Weight decay of SGD.
+        num_steps: Number of steps of the run.
+        seed: Seed of the random generator.
 
     Attributes:
         step_done: Number of steps taken.
-        generator: Of every draw; on the CPU, so that draws are the same on every device.
-        stateful: By name all that has a state of its own; a run may add to it.
+        generator: The random generator; it is on the CPU, so that its random numbers are the same
+            on every device.
+        stateful: All objects that have a state of their own, by name; a run may add more.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class TrainingState:
         }
 
     def count_step(self) -> None:
-        """Note that a step was taken; the next one has the next learning rate."""
+        """Count a step, and set the learning rate of the next one."""
         self.schedule.step()
         self.step_done += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that decides how the run goes on."""
+        """Return everything that determines how the run continues."""
         return {
             "step": self.step_done,
             "generator": self.generator.get_state(),
@@ -88,10 +89,10 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state.
+        """Continue from a saved state.
 
         Args:
-            state: What ``state_dict`` returned.
+            state: A state that ``state_dict`` returned.
         """
         self.step_done = state["step"]
         self.generator.set_state(state["generator"])
@@ -102,23 +103,23 @@ class TrainingState:
         """Begin a run, or continue the one in a folder.
 
         Args:
-            config: The run.
-            folder: Where its files go.
+            config: The configuration of the run.
+            folder: The folder for its files.
             resume: Continue from the folder's checkpoint, if there is one.
 
         Raises:
-            ValueError: What is in the folder cannot be continued, see ``RunFolder.start``.
+            ValueError: The run in the folder cannot be continued, see ``RunFolder.start``.
         """
         checkpoint = folder.start(config, resume=resume)
         if checkpoint is not None:
             self.load_state_dict(checkpoint)
 
     def parts(self, folder: RunFolder, ends: Iterable[int]) -> Iterator[int]:
-        """Yield the end of each part of the run that is to come; after it, write a checkpoint.
+        """Yield the last step of each remaining part of the run; write a checkpoint after each.
 
         Args:
-            folder: Where the checkpoints go.
-            ends: The steps after which a part ends, in order.
+            folder: The folder for the checkpoints.
+            ends: The last step of each part, in order.
         """
         for end in ends:
             if end > self.step_done:

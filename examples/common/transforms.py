@@ -1,13 +1,13 @@
-"""Batched image operations, one parameter per image, that agree with Pillow's.
+"""Batched image operations, with one parameter per image, that agree with Pillow's operations.
 
 Images are float tensors [N, 3, H, W] in [0, 1], parameters are tensors [N] on the same device.
-Nothing here draws a random number except ``crop_and_flip``, which is handed its generator.
+Only ``crop_and_flip`` draws random numbers, from a generator that the caller passes.
 
-Kornia's batched operations are used where they serve. For sharpness, solarization and
-posterization it loops over the images of a batch in Python; they are written here, with two further
+Kornia's batched operations are used where possible. For sharpness, solarization and posterization
+Kornia loops over the images of a batch in Python, so these are implemented here, with two further
 differences: sharpness rounds as Pillow does, and posterization rounds to the nearest 8-bit level
-where Kornia cuts off, so that an image which another operation left a rounding error below a level
-keeps its step.
+where Kornia truncates. So a pixel that lies below a level only by the rounding error of an earlier
+operation keeps its level.
 """
 
 import torch
@@ -25,7 +25,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Return images with [0, 1] moved to [-2, 2], the same for every data set.
+    """Map images from [0, 1] to [-2, 2], in the same way for every data set.
 
     Args:
         images: Float tensor of any shape.
@@ -103,9 +103,9 @@ def adjust_sharpness(images: Tensor, factors: Tensor) -> Tensor:
         images: Images [N, 3, H, W].
         factors: 0 is smoothed, 1 leaves an image as it is, above 1 sharpens.
     """
-    # Pillow's SMOOTH kernel is (all ones, 5 in the middle) / 13; it leaves the border pixels alone
-    # and rounds to 8 bits, which a factor of 5 would show. Plain sums: a GPU would compute a
-    # convolution in TF32, and pooling takes four times as long on a CPU.
+    # Pillow's SMOOTH kernel is (all ones, 5 in the middle) / 13. It does not change the border
+    # pixels and rounds to 8 bits, which is visible with a factor of 5. Plain sums are used, because
+    # a GPU would compute a convolution in TF32, and pooling takes four times as long on a CPU.
     height, width = images.shape[-2:]
     shifted = [
         images[..., top : height - 2 + top, left : width - 2 + left]
@@ -148,13 +148,13 @@ def _round8(images: Tensor) -> Tensor:
 
 
 def _take(images: Tensor, pixels: Tensor) -> Tensor:
-    """Put together every image [C, H, W] of its own pixels, named [H, W] as in the flat image."""
+    """Build each image [C, H, W] from its own pixels; [H, W] has their indexes, flattened."""
     index = pixels.to(images.device).flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, index).view(images.shape)
 
 
 def _mirror(places: Tensor, size: int) -> Tensor:
-    """Bring places just outside of [0, size) back inside, without repeating the border."""
+    """Mirror positions just outside of [0, size) back inside, without repeating the border."""
     return size - 1 - (size - 1 - places.abs()).abs()
 
 

@@ -1,4 +1,4 @@
-"""Trunks for 32×32 images, and a model of a trunk with one head per task."""
+"""Trunks for 32×32 images, and a model that has a trunk and one head per task."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
@@ -10,11 +10,11 @@ TrunkName = Literal["small", "nin"]
 
 
 class Trunk(nn.Module):
-    """Blocks one after the other, whose features can be had after each.
+    """A sequence of blocks that can return the features after each block.
 
     Args:
         blocks: The blocks; the first one takes images [N, 3, 32, 32].
-        width: Channels of the last one's features.
+        width: Number of channels after the last block.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], width: int) -> None:
@@ -36,7 +36,7 @@ class Trunk(nn.Module):
         Args:
             images: Normalised images [N, 3, 32, 32].
         """
-        # The layout carries over from block to block, and a CPU is nearly twice as fast in it.
+        # All blocks keep this memory layout, and a CPU is nearly twice as fast with it.
         images = images.contiguous(memory_format=torch.channels_last)
         features = []
         for block in self.blocks:
@@ -48,10 +48,10 @@ class Trunk(nn.Module):
 class SmallTrunk(Trunk):
     """Four blocks of convolution, max pooling (not in the last), normalisation and ReLU.
 
-    Its features are [N, 96, 4, 4]; 98,000 parameters.
+    Its features are [N, 96, 4, 4], and it has 98,000 parameters.
 
     Args:
-        norm: Makes the normalisation of a number of channels.
+        norm: Creates the normalisation layer for a number of channels.
     """
 
     def __init__(self, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
@@ -59,7 +59,7 @@ class SmallTrunk(Trunk):
         blocks = []
         for index, (width_in, width) in enumerate(zip((3, *widths), widths, strict=False)):
             last = index == len(widths) - 1
-            # Pooling before normalisation and ReLU leaves them a quarter of the work.
+            # With pooling first, normalisation and ReLU have a quarter of the work.
             blocks.append(
                 nn.Sequential(
                     nn.Conv2d(width_in, width, 3, padding=1, bias=False),
@@ -72,10 +72,10 @@ class SmallTrunk(Trunk):
 
 
 class NetworkInNetwork(Trunk):
-    """Four blocks of three convolutions, two of them of size 1, each with batch norm and ReLU.
+    """Four blocks of three convolutions, two of them 1×1, each with batch norm and ReLU.
 
-    The trunk with which RotNet (Gidaris et al. 2018) learned from CIFAR-10.
-    Its features are [N, 192, 8, 8]; 1.4 million parameters.
+    RotNet (Gidaris et al. 2018) used this trunk on CIFAR-10. Its features are [N, 192, 8, 8], and
+    it has 1.4 million parameters.
     """
 
     def __init__(self) -> None:
@@ -101,11 +101,11 @@ TRUNKS: dict[str, Callable[[], Trunk]] = {"small": SmallTrunk, "nin": NetworkInN
 
 
 class PretextModel(nn.Module):
-    """A trunk with a head, pooling and one linear layer, for each task.
+    """A trunk with one head per task; a head is pooling and one linear layer.
 
     Args:
         trunk: The trunk.
-        heads: For each task its number of classes.
+        heads: The number of classes of each task.
     """
 
     def __init__(self, trunk: Trunk, heads: Mapping[str, int]) -> None:
@@ -131,12 +131,12 @@ class PretextModel(nn.Module):
 
 
 def build_model(heads: Mapping[str, int], *, trunk: TrunkName = "small", seed: int) -> PretextModel:
-    """Return a freshly initialised model; the trunk depends on its name and the seed only.
+    """Return a new model; the trunk's initial weights depend only on its name and the seed.
 
     Args:
-        heads: For each task its number of classes.
+        heads: The number of classes of each task.
         trunk: A key of ``TRUNKS``.
-        seed: Seed of the initial weights; the global generator is left as it was.
+        seed: Seed of the initial weights; torch's global random state is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a trunk has learned: probes on its frozen features, and accuracy on its pretext tasks."""
+"""Evaluates a trunk: probes on its frozen features, and the accuracy on its pretext tasks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -28,14 +28,14 @@ _BATCH = 500
 def probe(trunk: Trunk, train_set: ImageSet, test_set: ImageSet) -> dict[str, dict[str, float]]:
     """Return the test accuracy of every probe, for each factor that the images are labelled with.
 
-    ``block1`` and so on are linear probes after each block (ridge on standardized features: as good
-    as logistic regression here and thirty times faster), ``knn`` is a vote of the 20 nearest
-    training images by cosine after the last block.
+    ``block1`` and so on are linear probes after each block: ridge regression on standardized
+    features, which is as good as logistic regression here and thirty times faster. ``knn`` is a
+    vote of the 20 nearest training images by cosine similarity after the last block.
 
     Args:
-        trunk: The trunk, frozen here.
-        train_set: Images and labels that the probes are fitted to.
-        test_set: Images and labels that they are judged on.
+        trunk: The trunk; it is not trained here.
+        train_set: Images and labels to fit the probes on.
+        test_set: Images and labels to evaluate the probes on.
     """
     train_features, test_features = features(trunk, train_set), features(trunk, test_set)
     scores: dict[str, dict[str, float]] = {}
@@ -56,8 +56,8 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
     """Return the features after every block, pooled to 2×2, as arrays [N, 4 × channels].
 
     Args:
-        trunk: The trunk, put into evaluation mode for the time of the call.
-        image_set: The images, given as they are.
+        trunk: The trunk; it is in evaluation mode during the call.
+        image_set: The images, which are not transformed.
 
     Raises:
         ValueError: A feature is not finite.
@@ -81,11 +81,11 @@ def features(trunk: Trunk, image_set: ImageSet) -> list[Array]:
 
 
 def clean_inputs(image_set: ImageSet, device: torch.device) -> Iterator[Tensor]:
-    """Yield the images as they are, in batches [N, 3, 32, 32] for a trunk.
+    """Yield the images without any transformation, in batches [N, 3, 32, 32] for a trunk.
 
     Args:
         image_set: The images.
-        device: The trunk's.
+        device: The device of the trunk.
     """
     for images in torch.split(image_set.images, _BATCH):
         yield transforms.normalize(transforms.to_float(images.to(device)))
@@ -99,14 +99,14 @@ def pretext_accuracy(
     make_batch: MakeBatch = pretext_batch,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Return each pretext task's accuracy on inputs made of the given images.
+    """Return each pretext task's accuracy on inputs made from the given images.
 
     Args:
-        model: The model, put into evaluation mode for the time of the call.
-        tasks: The tasks; the model has a head for each.
+        model: The model; it is in evaluation mode during the call.
+        tasks: The tasks; the model has a head for each of them.
         image_set: Held-out images.
-        make_batch: Makes the inputs, as in the training.
-        seed: Seed of the classes drawn, the same for every model.
+        make_batch: Makes the inputs, as in training.
+        seed: Seed for drawing the classes; use the same seed for every model.
     """
     if not tasks:
         return {}

@@ -1,4 +1,4 @@
-"""What a run is made of: its configuration, the presets, sources by name, its model and images."""
+"""The parts of a run: its configuration, the presets, sources by name, its model and images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,29 +22,31 @@ SUPERVISED = ("labels",)
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
-    """Everything that decides the result of a run; saved as ``config.json``.
+    """Everything that determines the result of a run; saved as ``config.json``.
 
     Attributes:
         name: Name of the run and of its folder.
-        tasks: Names of the pretext tasks; or ``("labels",)``, a task for each known factor: the
-            supervised trunk that the others may be held against.
-        solver: How the tasks are balanced, as the call that builds a gradbalance solver.
-        source: Where the task gradients come from, a key of ``SOURCES``.
+        tasks: Names of the pretext tasks. ``("labels",)`` stands for supervised training instead,
+            with one task per known factor, as a baseline for the other runs.
+        solver: The gradbalance solver that balances the tasks, as a call in Python.
+        source: The source of the task gradients, a key of ``SOURCES``.
         scale: ``Balancer(scale=...)``: "norm" and "sum" keep the learning rate comparable with
             uniform weights, "none" leaves the weights as the solver defines them.
         trunk: The network that the tasks share, a key of ``TRUNKS``.
         data: Folder or zip of images, or None for the built-in ones.
-        turned: Whether every image is given a random quarter turn, so that it has no upright.
-        max_train: Largest number of training images.
-        max_test: Largest number of test images.
+        turned: Whether every image gets a random quarter turn, so that it has no upright
+            orientation.
+        max_train: Maximum number of training images.
+        max_test: Maximum number of test images.
         epochs: Passes over the training images.
-        batch_size: Images in a step.
+        batch_size: Number of images per step.
         lr: Learning rate at the start of the cosine schedule.
-        weight_decay: Of SGD.
-        seed: Of the weights, the data and every draw.
-        threads: CPU threads, or None for torch's default; sums depend on it in the last bits.
-        device: Where the training runs, such as "cpu" or "cuda".
-        precision: bfloat16 autocast or float32; "auto" is bfloat16 on a GPU only.
+        weight_decay: Weight decay of SGD.
+        seed: Seed of the weights, the data and all random draws.
+        threads: CPU threads, or None for torch's default; it changes the last bits of sums.
+        device: The device for training, such as "cpu" or "cuda".
+        precision: bfloat16 autocast or float32; "auto" means bfloat16 on a GPU and float32 on a
+            CPU.
     """
 
     name: str
@@ -81,7 +83,7 @@ class RunConfig(Config):
 
     @property
     def pretext_tasks(self) -> tuple[pretext.PretextTask, ...]:
-        """The pretext tasks in the order of their application; none of a supervised run."""
+        """The pretext tasks in the order in which they are applied; none if supervised."""
         return () if self.tasks == SUPERVISED else pretext.select_tasks(self.tasks)
 
 
@@ -125,10 +127,10 @@ def preset_config(preset: str, **options: Any) -> RunConfig:
 
     Args:
         preset: A key of ``PRESETS``.
-        options: Fields of ``RunConfig``; those that are None keep the preset's or the default.
+        options: Fields of ``RunConfig``; None keeps the preset's value or the default.
 
     Raises:
-        ValueError: The preset or one of the options is not possible.
+        ValueError: The preset does not exist, or an option is invalid.
     """
     return RunConfig(**{"name": preset, **preset_options("preset", preset, PRESETS, options)})
 
@@ -137,8 +139,8 @@ def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
     """Return the balancer of a run.
 
     Args:
-        config: The run.
-        model: Its model, on its device.
+        config: The configuration of the run.
+        model: The model of the run, on its device.
     """
     return gb.Balancer(
         build_solver(config.solver),
@@ -149,11 +151,11 @@ def build_balancer(config: RunConfig, model: PretextModel) -> gb.Balancer:
 
 
 def build_model_of(config: RunConfig, train_set: ImageSet) -> PretextModel:
-    """Return the freshly initialised model of a run, on its device.
+    """Return the newly initialised model of a run, on its device.
 
     Args:
-        config: The run.
-        train_set: Its images; what is known about them are the tasks of a supervised run.
+        config: The configuration of the run.
+        train_set: The images; in a supervised run, their labelled factors are the tasks.
     """
     if config.pretext_tasks:
         heads = {task.name: task.num_classes for task in config.pretext_tasks}
@@ -166,7 +168,7 @@ def load_images_of(config: RunConfig) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test images of a run.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
     """
     return load_data(
         config.data,

@@ -1,14 +1,14 @@
-"""The pretext tasks: a level drawn per image and task, a class per level, all in one input.
+"""The pretext tasks: each draws a level per image, each level is a class, all in one input.
 
-The transformations do not commute. ``TASKS`` lists them in the one order in which they are applied:
+The transformations do not commute. ``TASKS`` lists them in the order in which they are applied:
 
-1. rotation, after crop and flip: a flip after it would swap 90 and 270 degrees;
-2. brightness and contrast, the tone of the whole image;
-3. saturation: its grey stays grey under everything that follows;
-4. sharpness, the only one that looks at neighbours: before the two below, whose artificial edges it
-   would amplify or blur away;
-5. solarization and 6. posterization, which no later operation may blend: inverted tones and a small
-   number of levels are their whole evidence.
+1. rotation, after crop and flip, because a flip after it would swap 90 and 270 degrees;
+2. brightness and contrast, which change the tone of the whole image;
+3. saturation: a grey image stays grey under all later operations;
+4. sharpness, the only one that uses neighbouring pixels: it comes before the next two, whose
+   artificial edges it would amplify or blur away;
+5. solarization and 6. posterization: only inverted tones and a small number of tones show them, so
+   no later operation may blend pixels.
 """
 
 import math
@@ -23,13 +23,13 @@ from examples.common import transforms
 
 @dataclass(frozen=True, kw_only=True)
 class PretextTask:
-    """A transformation with a few levels; the task is to tell the level from the image.
+    """A transformation with a few levels; the task is to predict the level from the image.
 
     Attributes:
         name: Name of the task and of its head.
         levels: Parameter of the transformation for each class.
-        labels: What a person reads for each class.
-        identity: The class that leaves an image exactly as it is.
+        labels: The label of each class in pictures.
+        identity: The class that does not change the image at all.
         apply: Batched operation ``(images, parameters) -> images``.
     """
 
@@ -108,7 +108,7 @@ def select_tasks(names: Sequence[str]) -> tuple[PretextTask, ...]:
         names: Names of tasks, in any order.
 
     Raises:
-        ValueError: A name is unknown or comes twice, or there is none.
+        ValueError: A name is unknown or occurs twice, or there is no name.
     """
     unknown = [name for name in names if name not in TASKS]
     if unknown:
@@ -129,7 +129,7 @@ def draw_classes(
         generator: CPU generator.
 
     Returns:
-        For each task its classes, an integer tensor [num_images] on the CPU.
+        The classes of each task, an integer tensor [num_images] on the CPU.
     """
     return {
         task.name: torch.randint(task.num_classes, (num_images,), generator=generator)
@@ -143,7 +143,7 @@ def mix(images: Tensor, tasks: Sequence[PretextTask], classes: Mapping[str, Tens
     Args:
         images: Cropped and flipped images [N, 3, S, S] in [0, 1].
         tasks: The pretext tasks, in any order.
-        classes: For each task the class of every image [N].
+        classes: For each task, the class of every image [N].
     """
     for task in select_tasks([task.name for task in tasks]):
         parameters = torch.tensor(task.levels, dtype=images.dtype)[classes[task.name].cpu()]

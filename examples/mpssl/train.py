@@ -1,6 +1,6 @@
-"""Train one run: mixed inputs, a loss per pretext task, and the balancer in place of a sum.
+"""Trains one run: mixed inputs, one loss per pretext task, and a balancer instead of a sum.
 
-Where its results go, and how it is resumed, is in ``run/loop.py``.
+``run/loop.py`` saves the results of a run and resumes it.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from examples.mpssl.run import ranks
 
 
 class Training(TrainingState):
-    """A run between two of its steps.
+    """The state of a run between two steps.
 
     Args:
-        config: The run.
-        train_set: Its training images. Their labels are looked at by a supervised run only.
-        make_batch: Makes the inputs of images, and the questions about them.
+        config: The configuration of the run.
+        train_set: The training images; only a supervised run uses their labels.
+        make_batch: Makes the inputs and their classes from images.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Training(TrainingState):
         self._forward = ranks.parallel(self.model)
 
     def step(self, chosen: Tensor) -> gb.Report:
-        """Take one step: a batch, a loss for each task, and one balanced backward.
+        """Take one step: a batch, a loss for each task, and one balanced backward pass.
 
         Args:
-            chosen: Which training images, as indexes [N].
+            chosen: Indexes [N] of the training images.
         """
         batch = ranks.share(self.batch(chosen))
         report = balanced_step(self.balancer, self.optimizer, lambda: self.losses(batch))
@@ -64,10 +64,10 @@ class Training(TrainingState):
         return report
 
     def batch(self, chosen: Tensor) -> Batch:
-        """Return the inputs made of some training images, and what is asked about them.
+        """Return the inputs made from some training images, and their classes.
 
         Args:
-            chosen: Which training images, as indexes [N].
+            chosen: Indexes [N] of the training images.
         """
         chosen = chosen.to(self.images.device)
         images = transforms.crop_and_flip(transforms.to_float(self.images[chosen]), self.generator)
@@ -79,7 +79,7 @@ class Training(TrainingState):
         """Return each task's cross-entropy.
 
         Args:
-            batch: Inputs with their questions and answers.
+            batch: Inputs with their classes.
         """
         device = batch.inputs.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._autocast):
@@ -90,10 +90,10 @@ class Training(TrainingState):
             }
 
     def epoch(self) -> Iterator[gb.Report]:
-        """Take the steps of an epoch, in an order drawn anew; yield the report of each."""
+        """Take the steps of an epoch, with the images in a new random order; yield each report."""
         self.model.train()
         order = torch.randperm(len(self.images), generator=self.generator)
-        # A smaller last batch is left out: batch norm would see fewer images than it is used to.
+        # A smaller last batch is skipped: batch norm would see fewer images than in other steps.
         for chosen in torch.split(order, self.batch_size)[: self.steps_per_epoch]:
             when, rates = f"at step {self.step_done + 1}", {"--lr": self.config.lr}
             with tells_divergence(self.config.name, when, rates):

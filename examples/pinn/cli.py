@@ -30,7 +30,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 def main(
     problem: Problem = RunConfig.problem,
     solvers: Annotated[
-        str, typer.Option(help=f"Methods, with commas between, or all: {', '.join(METHODS)}.")
+        str, typer.Option(help=f"Methods, separated by commas, or all: {', '.join(METHODS)}.")
     ] = "sum,upgrad",
     solver: Solver = None,
     scale: Scale = "norm",
@@ -39,12 +39,12 @@ def main(
     lbfgs_steps: LbfgsSteps = RunConfig.lbfgs_steps,
     lr: Lr = RunConfig.lr,
     width: Width = RunConfig.width,
-    seed: Annotated[int, typer.Option(help="Of the weights and the points.")] = RunConfig.seed,
+    seed: Annotated[int, typer.Option(help="Seed of weights and points.")] = RunConfig.seed,
     out: Annotated[
-        Path, typer.Option(help="Folder; runs and pictures are in one of it for problem and seed.")
+        Path, typer.Option(help="Folder; each problem and seed gets a subfolder in it.")
     ] = Path("runs/pinn"),
 ) -> None:
-    """Solve a differential equation with a network: with the plain sum of its losses, and balanced.
+    """Solve a differential equation with a network: by the plain sum of its losses, and balanced.
 
     Without arguments: Helmholtz's equation, with the plain sum and with UPGrad.
     """

@@ -1,4 +1,4 @@
-"""Everything that decides the result of a run."""
+"""The configuration of a run: everything that determines its result."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -21,18 +21,20 @@ class RunConfig(Config):
     Attributes:
         name: Name of the method, for tables and pictures.
         problem: A key of ``PROBLEMS``.
-        solver: As ``Method`` has it, as are the next two.
-        scale: Of the weights.
-        factor: Of the conditions' losses, by hand.
-        seed: Of the weights and the points.
+        solver: The solver, see ``Method``.
+        scale: The scale of the weights, see ``Method``.
+        factor: The hand-set weight of the conditions' losses, see ``Method``.
+        seed: Seed of the initial weights and the points.
         dtype: "float64" or "float32".
-        adam_steps: Steps of Adam, balanced anew at each.
-        lbfgs_steps: Iterations of L-BFGS that follow, with the average of the last weights held.
-        lr: Adam's, at the start of a cosine schedule.
-        num_points: Fresh points inside, and as many of every condition, at a step of Adam.
-        num_fixed_points: Those of L-BFGS, the same throughout.
-        width: Of the hidden layers.
-        depth: Number of the hidden layers.
+        adam_steps: Number of steps of Adam; each one is balanced.
+        lbfgs_steps: Number of iterations of L-BFGS after Adam, with the average of the last steps'
+            weights, kept fixed.
+        lr: Learning rate of Adam, at the start of a cosine schedule.
+        num_points: Number of new points inside the domain, and of new points for every condition,
+            in each step of Adam.
+        num_fixed_points: The same for L-BFGS, where the points do not change.
+        width: Width of the hidden layers.
+        depth: Number of hidden layers.
     """
 
     name: str
@@ -66,15 +68,15 @@ class RunConfig(Config):
 
     @property
     def title(self) -> str:
-        """What it is called in an error."""
+        """The name of the run in error messages."""
         return f"{self.name}, seed {self.seed}"
 
     @property
     def method(self) -> Method:
-        """How its losses are balanced."""
+        """How the losses are balanced."""
         return Method(self.solver, self.scale, self.factor)
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Of all that is computed."""
+        """The dtype of the network and of all computations."""
         return torch.float64 if self.dtype == "float64" else torch.float32

@@ -1,4 +1,4 @@
-"""How the losses of a run are balanced: methods by name, and what stands for ``sum(losses)``."""
+"""How the losses of a run are balanced: methods by name, and what replaces ``sum(losses)``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ Scale = Literal["none", "sum", "norm"]
 
 
 class Balancing(Protocol):
-    """What training needs of a ``gb.Balancer``."""
+    """The part of ``gb.Balancer`` that training needs."""
 
     def backward(self, losses: Mapping[str, Tensor]) -> gb.Report:
-        """Take the balanced step."""
+        """Run the balanced backward pass."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Method:
     """How losses are balanced.
 
     Attributes:
-        solver: A gradbalance solver, as the call that builds it.
+        solver: A gradbalance solver, as a call in Python.
         scale: ``Balancer(scale=...)``; "none" leaves the weights as the solver defines them.
-        factor: Of the conditions' losses in a plain sum: weights by hand.
+        factor: A hand-set weight for the losses of the conditions, in a plain sum.
     """
 
     solver: str
@@ -43,11 +43,11 @@ class Method:
             raise ValueError(f"weights by hand are of a plain sum, got {self.solver!r}")
 
     def build(self, problem: Problem, network: Network) -> Balancing:
-        """Return what stands for ``sum(losses)``.
+        """Return the balancer that replaces ``sum(losses)``.
 
         Args:
-            problem: Whose losses are balanced.
-            network: Whose gradients are balanced.
+            problem: The problem whose losses are balanced.
+            network: The network whose gradients are balanced.
         """
         scale = None if self.scale == "none" else self.scale
         solver = build_solver(self.solver)
@@ -64,7 +64,7 @@ METHODS: dict[str, Method] = {
     "x10": Method("Uniform", factor=10.0),
     "x100": Method("Uniform", factor=100.0),
     "x1000": Method("Uniform", factor=1000.0),
-    # At the length of the plain sum, so that it does not win by a longer step.
+    # The direction gets the length of the plain sum, so that UPGrad does not win by longer steps.
     "upgrad": Method("UPGrad", "norm"),
 }
 
@@ -72,16 +72,16 @@ METHODS: dict[str, Method] = {
 def choose(
     methods: Mapping[str, Method], names: str, solver: str | None, scale: str
 ) -> dict[str, Method]:
-    """Return what a command is asked for, by name.
+    """Return the methods that the options of a command ask for, by name.
 
     Args:
-        methods: Those that have a name.
-        names: Some of them with commas between, or "all".
-        solver: Any solver, which then stands beside the plain sum alone.
-        scale: Of that solver's weights.
+        methods: All methods that have a name.
+        names: Some of these names, separated by commas, or "all".
+        solver: Any solver. If it is given, it is compared with the plain sum only.
+        scale: The scale of this solver's weights.
 
     Raises:
-        ValueError: There is no such method, or it is named twice.
+        ValueError: A method does not exist, or is named twice.
     """
     chosen = list(methods) if names == "all" else [name.strip() for name in names.split(",")]
     for name in chosen:

@@ -1,4 +1,4 @@
-"""A small tanh network that carries its derivatives along."""
+"""A small tanh network that computes its derivatives together with its values."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,9 +14,9 @@ class Jet:
     """A function at N points of the plane: its m values, and their derivatives along both axes.
 
     Attributes:
-        value: [N, m].
-        first: [2, N, m] first derivatives, by axis.
-        second: [2, N, m] second derivatives along one axis each.
+        value: The values [N, m].
+        first: The first derivatives [2, N, m], by axis.
+        second: The second derivatives [2, N, m] along each axis; no mixed ones.
     """
 
     value: Tensor
@@ -25,18 +25,19 @@ class Jet:
 
 
 class Network(nn.Module):
-    """Maps points of a box to values, through tanh layers, and knows its derivatives.
+    """Maps points of a box to values, through tanh layers, and computes the derivatives.
 
-    The derivatives go forward with the values, by the chain rule of each layer: one pass and one
-    ordinary backward, where nested ``torch.autograd.grad`` calls take several times as long.
+    The forward pass computes the derivatives together with the values, by the chain rule of each
+    layer. This takes one forward and one ordinary backward pass; nested ``torch.autograd.grad``
+    calls would take several times as long.
 
     Args:
         box: The lower and the upper end of each axis; inputs are scaled to [-1, 1].
         num_outputs: Number m of values.
-        width: Of each hidden layer.
+        width: Width of each hidden layer.
         depth: Number of hidden layers.
-        dtype: Of the parameters.
-        generator: Of the initial weights.
+        dtype: The dtype of the parameters.
+        generator: Random generator for the initial weights.
     """
 
     center: Tensor
@@ -65,14 +66,14 @@ class Network(nn.Module):
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The layers, as what they are."""
+        """The layers, typed as ``nn.Linear``."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, points: Tensor) -> Tensor:
         """Return the values [N, m].
 
         Args:
-            points: [N, 2], of any precision.
+            points: Points [N, 2], in any precision.
         """
         hidden = (points.to(self.center.dtype) - self.center) / self.radius
         *inner, last = self.linears
@@ -84,7 +85,7 @@ class Network(nn.Module):
         """Return the values and their derivatives.
 
         Args:
-            points: [N, 2].
+            points: Points [N, 2].
         """
         value = (points - self.center) / self.radius
         first = torch.diag(self.radius.reciprocal())[:, None].expand(2, len(points), 2)
@@ -104,7 +105,7 @@ class Network(nn.Module):
 def _split(jet: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Values [1, N, m], first and second derivatives [2, N, m] of a jet [5, N, m].
 
-    One call, because the backward of a slice fills a tensor of zeros for each.
+    This is one split, because the backward pass of each slice would fill a tensor with zeros.
     """
     value, first, second = torch.split(jet, [1, 2, 2])
     return value, first, second

@@ -1,4 +1,4 @@
-"""Adam with a balanced step on each batch, and L-BFGS with the weights held."""
+"""Adam with a balanced step on each batch, and L-BFGS with fixed weights."""
 
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
@@ -17,24 +17,24 @@ from examples.pinn.network import Network
 Array = NDArray[np.float64]
 LossesNow = Callable[[], dict[str, Tensor]]
 
-_EPOCH = 100  # steps of Adam, for methods that know epochs
-_NUM_AT_ONCE = 50  # iterations of L-BFGS between two looks at the loss
-_STALLED = 1e-3  # a loss that falls by less, relatively, between two looks
+_EPOCH = 100  # steps of Adam that count as an epoch, for methods that use epochs
+_NUM_AT_ONCE = 50  # iterations of L-BFGS between two checks of the loss
+_STALLED = 1e-3  # the loss has stalled if its relative decrease between two checks is smaller
 
 
 def adam(
     config: RunConfig, network: Network, balancing: Balancing, batches: Iterable[LossesNow]
 ) -> Iterator[tuple[int, Array]]:
-    """Take a balanced step on each batch; yield the steps taken, and the weights of the last.
+    """Take a balanced step on each batch; yield the number of steps and the last step's weights.
 
     Args:
-        config: The run.
-        network: What is trained.
-        balancing: What stands for ``sum(losses).backward()``.
-        batches: The losses of each, to be computed anew whenever they are asked for.
+        config: The configuration of the run.
+        network: The network to train.
+        balancing: The balancer, which replaces ``sum(losses).backward()``.
+        batches: For each batch, a function that computes its losses whenever it is called.
 
     Raises:
-        ValueError: A loss or gradient is not finite; it names the run and the step.
+        ValueError: A loss or gradient is not finite; the message names the run and the step.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.adam_steps)
@@ -53,23 +53,24 @@ def adam(
 
 
 def lbfgs(config: RunConfig, network: Network, held: Array, losses: LossesNow) -> Iterator[int]:
-    """Yield the number of iterations so far, some at a time; the weights are held.
+    """Train with fixed weights; yield the number of iterations so far after each group of them.
 
-    L-BFGS learns the curvature of one function, so the weights must stay as they are. Those of a
-    single step are noise: where the last batch has no conflict, UPGrad's are those of the plain
-    sum. Their average is not; `balancer.hold()` would hold the former.
+    L-BFGS estimates the curvature of one function, so the weights must not change. The weights of
+    a single step are noisy: if the last batch has no conflict, UPGrad's weights are those of the
+    plain sum. So the average over several steps is used here, while `balancer.hold()` would hold
+    the weights of a single step.
 
-    After a line search that failed, torch's L-BFGS takes the same direction for ever; so it begins
-    anew where the loss has stopped to fall.
+    After a failed line search, PyTorch's L-BFGS would take the same direction forever, so it is
+    restarted if the loss no longer falls.
 
     Args:
-        config: The run.
-        network: What is trained.
-        held: The weights, one for each loss.
-        losses: The losses, always at the same points.
+        config: The configuration of the run.
+        network: The network to train.
+        held: The fixed weights, one for each loss.
+        losses: A function that computes the losses, always at the same points.
 
     Raises:
-        ValueError: A loss is not finite; it names the run.
+        ValueError: A loss is not finite; the message names the run.
     """
     balancer = gb.Balancer(gb.Uniform(preferences=held.tolist()))
     optimizer = _new_lbfgs(network)

@@ -1,4 +1,4 @@
-"""Pictures of runs: their solutions, and how they came there."""
+"""Pictures of runs: their solutions, and the training over time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from torch import Tensor
 from examples.pinn.problems import PROBLEMS
 from examples.pinn.train import Run
 
-_NUM_TICKS = 101  # of the grid that solutions are drawn on
+_NUM_TICKS = 101  # points along each axis of the grid on which solutions are drawn
 
 
 @style.context("gradbalance.pictures")
 def draw_solutions(runs: Sequence[Run], path: Path) -> None:
-    """Draw the solution of a problem, what each run found, and how far it is off.
+    """Draw the exact solution of a problem, the solution of each run, and its error.
 
     Args:
-        runs: Of one problem.
+        runs: Runs of one problem.
         path: File of the picture.
     """
     problem = PROBLEMS[runs[0].config.problem]()
@@ -73,10 +73,10 @@ def _draw_errors(runs: Sequence[Run], axes: Axes) -> None:
 
 @style.context("gradbalance.pictures")
 def draw_training(runs: Sequence[Run], path: Path) -> None:
-    """Draw losses, weights, the smallest cosine and the error over the steps, a column a run.
+    """Draw losses, weights, smallest cosine and error over the steps, with one column per run.
 
     Args:
-        runs: Of one problem.
+        runs: Runs of one problem.
         path: File of the picture.
     """
     figure = Figure(figsize=(4.6 * len(runs) + 1.6, 9.5))
@@ -85,7 +85,7 @@ def draw_training(runs: Sequence[Run], path: Path) -> None:
     for column, run in zip(grid.T, runs, strict=True):
         steps = [record.step for record in run.records]
         for index, name in enumerate(losses):
-            style = {"label": name, "linewidth": 3.0 - 0.6 * index}  # where lines meet, all show
+            style = {"label": name, "linewidth": 3.0 - 0.6 * index}  # so overlapping lines show
             column[0].plot(steps, [record.losses[name] for record in run.records], **style)
             column[1].plot(steps, [record.weights[name] for record in run.records], **style)
         column[2].plot(steps, [record.cosine for record in run.records], color="0.3")
@@ -125,5 +125,5 @@ def _percent(error: float) -> str:
 
 
 def _image(values: Tensor) -> Any:
-    """As ``imshow`` has it: the first axis across, the second one upwards."""
+    """The values as an array for ``imshow``: first axis to the right, second axis upwards."""
     return values.reshape(_NUM_TICKS, _NUM_TICKS).T.numpy()

@@ -1,4 +1,4 @@
-"""How far runs have come: live bars in a terminal, a few lines anywhere else."""
+"""The progress of runs: live bars in a terminal, and a few lines of text anywhere else."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -9,15 +9,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from examples.pinn.config import RunConfig
 from examples.pinn.train import Record
 
-_LINES = 5  # of a run, where there is no terminal
+_LINES = 5  # lines per run, if there is no terminal
 
 
 class RunsProgress:
-    """Shows how runs stand; a context manager.
+    """A context manager that shows the progress of runs.
 
     Args:
-        console: Where to show it.
-        configs: The runs.
+        console: The console that shows it.
+        configs: The configurations of the runs.
     """
 
     def __init__(self, console: Console, configs: Sequence[RunConfig]) -> None:
@@ -49,11 +49,11 @@ class RunsProgress:
         self._bar.stop()
 
     def show(self, config: RunConfig, record: Record) -> None:
-        """Show how a run stands now.
+        """Show the current progress of a run.
 
         Args:
-            config: The run.
-            record: Its latest.
+            config: The configuration of the run.
+            record: The latest record of the run.
         """
         phase = "Adam  " if record.step <= config.adam_steps else "L-BFGS"
         losses = "  ".join(f"{name} {loss:.1e}" for name, loss in record.losses.items())
@@ -63,7 +63,7 @@ class RunsProgress:
         if not self._console.is_terminal and lines_due > self._num_lines[config]:
             self._num_lines[config] = lines_due
             step = f"{record.step}/{_num_steps(config)}"
-            # A log is searched by line: it is not wrapped to some terminal's width.
+            # People search logs by line, so lines are not wrapped to a terminal's width.
             self._console.print(f"{config.name}  {step}  {stands}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Several runs at once, each in a process of its own, that tell how they stand."""
+"""Several runs in parallel, each in its own process, which report their progress."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from examples.pinn.train import Record, Run, train
 def train_side_by_side(
     configs: Sequence[RunConfig], show: Callable[[RunConfig, Record], None]
 ) -> list[Run]:
-    """Train runs, as many at a time as there are cores, and return what came of them.
+    """Train runs, as many at a time as there are cores, and return the finished runs.
 
     Args:
-        configs: The runs.
-        show: Called here with each record of each run.
+        configs: The configurations of the runs.
+        show: Called in this process with each record of each run.
     """
     jobs = min(len(configs), os.cpu_count() or 1)
     with get_context("spawn").Manager() as manager:
@@ -38,5 +38,5 @@ def train_side_by_side(
 
 
 def _train(config: RunConfig, records: "Queue[Any]") -> Run:
-    torch.set_num_threads(1)  # more do not help a network of this size
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     return train(config, lambda record: records.put((config, record)))

@@ -1,4 +1,4 @@
-"""One run: Adam with balanced steps, then L-BFGS with their average weights held."""
+"""One run: Adam with balanced steps, then L-BFGS with the average of their weights, kept fixed."""
 
 import time
 from collections import deque
@@ -18,20 +18,20 @@ from examples.pinn.optimizers import Array, LossesNow, adam, lbfgs
 from examples.pinn.problems import PROBLEMS
 
 LOOK_EVERY = 100  # steps of Adam between two records
-_DIVERGED = 1e6  # a relative error; a run that solves nothing ends at 1 to 30
-_NUM_AVERAGED = 200  # steps of Adam, whose weights L-BFGS holds on average
+_DIVERGED = 1e6  # a relative error; runs that fail without diverging end at 1 to 30
+_NUM_AVERAGED = 200  # last steps of Adam; L-BFGS uses the average of their weights
 
 
 @dataclass(frozen=True)
 class Record:
-    """How a run stands after some steps.
+    """The state of a run after some steps.
 
     Attributes:
-        step: Steps of Adam, and iterations of L-BFGS counted on from there.
-        losses: By name, at the fixed points of L-BFGS.
-        weights: By name; the average over the steps of Adam since the last record (1 at first), or
-            those that L-BFGS holds.
-        cosine: The smallest between the gradients of two losses, at these points.
+        step: Number of steps of Adam, plus the iterations of L-BFGS.
+        losses: The losses by name, at the fixed points of L-BFGS.
+        weights: The weights by name: the average over the steps of Adam since the last record (1 at
+            first), or the fixed weights of L-BFGS.
+        cosine: The smallest cosine between the gradients of two losses, at the same points.
         error: Relative L2 error on a grid.
     """
 
@@ -44,15 +44,15 @@ class Record:
 
 @dataclass
 class Run:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        config: The run.
-        network: As trained.
+        config: The configuration of the run.
+        network: The trained network.
         error: Relative L2 error at the end.
-        error_adam: The same before L-BFGS.
-        seconds: Time that the processor spent on it, without the looks at how it stands.
-        records: On the way.
+        error_adam: Relative L2 error before L-BFGS.
+        seconds: CPU time of the training, without the time for the records.
+        records: The records during the run.
     """
 
     config: RunConfig
@@ -63,7 +63,7 @@ class Run:
     records: list[Record] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is kept of it, as JSON has it."""
+        """Return the part to save, as JSON-compatible values."""
         last = asdict(self.records[-1])
         return {
             "config": self.config.as_dict(),
@@ -76,14 +76,14 @@ class Run:
 
 
 def train(config: RunConfig, show: Callable[[Record], None] = lambda record: None) -> Run:
-    """Train a network and return what came of it.
+    """Train a network and return the outcome.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         show: Called with each record.
 
     Raises:
-        ValueError: The training diverges; it names the run, the step and what to lower.
+        ValueError: The training diverges; the message names the run, the step and what to lower.
     """
     generator = torch.Generator().manual_seed(config.seed)
     problem, dtype = PROBLEMS[config.problem](), config.torch_dtype
@@ -128,7 +128,7 @@ def train(config: RunConfig, show: Callable[[Record], None] = lambda record: Non
         recent.append(weights)
         if step % LOOK_EVERY == 0 or step == config.adam_steps:
             look(step, np.mean(list(recent)[-LOOK_EVERY:], axis=0))
-            if not run.records[-1].error < _DIVERGED:  # true of NaN, too
+            if not run.records[-1].error < _DIVERGED:  # also true for NaN
                 found = f"its relative error is {run.records[-1].error:.3g}"
                 raise diverged(config.title, f"by step {step}", found, {"--lr": config.lr})
     run.error_adam = run.records[-1].error

@@ -1,1 +1,1 @@
-"""Short scripts, each with one thing to be read, run and pasted."""
+"""Short scripts to read, run and paste; each one shows one thing."""

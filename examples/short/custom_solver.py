@@ -1,4 +1,4 @@
-"""A solver of one's own, ten lines, held to what it claims and used like any other.
+"""Your own solver in ten lines: its claims are checked, and it is used like any other solver.
 
 Run it with ``python -m examples.short.custom_solver``.
 """
@@ -14,16 +14,16 @@ from gradbalance.testing import check_solver
 
 
 class EqualShares(gb.StatelessSolver):
-    """Every task makes up the same share of the step, however long its gradient is.
+    """Every task contributes equally to the step, however long its gradient is.
 
-    That is w_i = s / ‖g_i‖ with s the mean of the norms ‖g_i‖.
+    The weights are w_i = s / ‖g_i‖, where s is the mean of the norms ‖g_i‖.
     """
 
     needs = "gramian"  # or "losses"
-    weighs = "gradients"  # of the shared parameters; each head keeps its own gradient
+    weighs = "gradients"  # weights apply to the shared parameters; heads keep their own gradients
 
     def solve(self, problem: gb.Problem) -> gb.Solution:
-        """Return the weights for this step, from inner products G_ij = ⟨g_i, g_j⟩ [T, T]."""
+        """Return the weights for this step, from the inner products G_ij = ⟨g_i, g_j⟩ [T, T]."""
         norms = np.sqrt(np.diagonal(problem.gramian))
         if not norms.any():
             return gb.Solution(np.ones_like(norms))
@@ -31,11 +31,11 @@ class EqualShares(gb.StatelessSolver):
 
 
 def main() -> None:
-    """Try the solver on a Gramian, check what it claims, and train with it."""
+    """Try the solver on a Gramian, check its claims, and train with it."""
     problem = gb.Problem.of([[4.0, 0.0], [0.0, 1.0]])
     print("weights of gradients of length 2 and 1:", EqualShares().solve(problem).weights)
 
-    # The order of the tasks does not matter, nor the unit of all gradients; no more is claimed.
+    # Only two claims: neither the order of the tasks nor a common unit of the gradients matters.
     check_solver(EqualShares, equivariant=inf, scale_exponent=0.0, num_draws=1)
     print("check_solver: it does what it claims")
     try:
@@ -43,7 +43,7 @@ def main() -> None:
     except AssertionError as error:
         print("and not what it does not:", str(error).splitlines()[0][:72], "…")
 
-    torch.set_num_threads(1)  # more do not help a network of this size
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     torch.manual_seed(0)
     trunk, near, far = nn.Linear(8, 16), nn.Linear(16, 1), nn.Linear(16, 1)
     parameters = [p for module in (trunk, near, far) for p in module.parameters()]

@@ -1,4 +1,4 @@
-"""A trunk learns shapes without a label: rotation and solarization in one image, by Frank-Wolfe.
+"""A trunk learns shapes without labels: rotation and solarization in one image, with Frank-Wolfe.
 
 Run it with ``python -m examples.short.mpssl_minimal``; it takes a few seconds.
 """
@@ -11,11 +11,11 @@ import gradbalance as gb
 
 NUM_STEPS, BATCH_SIZE, SIZE = 200, 64, 24
 TASKS = ("rotation", "solarization")
-THRESHOLDS = torch.tensor([2.0, 0.75, 0.5, 0.25])  # 2 leaves an image as it is
+THRESHOLDS = torch.tensor([2.0, 0.75, 0.5, 0.25])  # 2 does not change the image
 
 
 def draw_shapes(num: int) -> tuple[Tensor, Tensor]:
-    """Return upright arrows, tees and pawns, coloured and shaded [N, 3, S, S], and which [N]."""
+    """Return coloured, shaded, upright arrows, tees and pawns [N, 3, S, S], and their kinds [N]."""
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, SIZE)] * 2, indexing="ij")
     u, v = ((axis + 0.5 * torch.rand(num, 1, 1) - 0.25) / 0.65 for axis in (x, y))
     arrow = ((v < 0) & (v > -1) & (u.abs() < v + 1)) | ((v >= 0) & (v < 1) & (u.abs() < 0.3))
@@ -29,7 +29,7 @@ def draw_shapes(num: int) -> tuple[Tensor, Tensor]:
 
 
 def mix(images: Tensor, classes: dict[str, Tensor]) -> Tensor:
-    """Return the images rotated, then with their bright pixels inverted, each by its classes."""
+    """Rotate each image, then invert its bright pixels, both according to the image's classes."""
     rotated = torch.stack([images.rot90(k, (2, 3)) for k in range(4)])
     rotated = rotated[classes["rotation"], torch.arange(len(images))]
     thresholds = THRESHOLDS[classes["solarization"]][:, None, None, None]
@@ -43,7 +43,7 @@ def block(width_in: int, width: int) -> nn.Sequential:
 
 
 def shapes_told(trunk: nn.Module) -> float:
-    """Return of how many images (%) the shape is that of the nearest, in features, of 30 others."""
+    """Return the accuracy (%) of nearest-neighbour shapes, among 30 other images, by features."""
     images, kinds = draw_shapes(1030)
     with torch.no_grad():
         features = normalize(trunk.eval()(images))
@@ -53,8 +53,8 @@ def shapes_told(trunk: nn.Module) -> float:
 
 
 def main() -> None:
-    """Train the trunk on both tasks, and say what it tells before and after."""
-    torch.set_num_threads(1)  # more do not help a network of this size
+    """Train the trunk on both tasks, and print its shape accuracy before and after."""
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     torch.manual_seed(0)
     trunk = nn.Sequential(block(3, 16), block(16, 32), block(32, 64), nn.Flatten())
     heads = nn.ModuleDict({task: nn.Linear(64 * (SIZE // 8) ** 2, 4) for task in TASKS})

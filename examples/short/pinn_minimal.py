@@ -1,4 +1,4 @@
-"""A network solves u'' = f on [-1, 1] with u = 0 at both ends: plain sum of losses, and UPGrad.
+"""A network solves u'' = f on [-1, 1], u = 0 at both ends: with the plain sum and with UPGrad.
 
 Run it with ``python -m examples.short.pinn_minimal``; it takes a few seconds.
 """
@@ -15,18 +15,18 @@ WAVES = 2  # the solution is u = sin(2πx), so f = -(2π)² sin(2πx)
 
 
 def solution(x: Tensor) -> Tensor:
-    """Return what the network is to find, at points [N, 1]."""
+    """Return the exact solution, which the network must learn, at points [N, 1]."""
     return torch.sin(WAVES * math.pi * x)
 
 
 def derivative(u: Tensor, x: Tensor) -> Tensor:
-    """Return du/dx [N, 1]; each value depends on its own point only."""
+    """Return du/dx [N, 1]; each value of u depends only on its own point."""
     (du,) = torch.autograd.grad(u.sum(), x, create_graph=True)
     return du
 
 
 def losses_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return what is left over of the equation at random points, and of u = 0 at the ends."""
+    """Return the loss of the equation at random points, and the loss of u = 0 at the ends."""
     x = (2 * torch.rand(NUM_POINTS, 1) - 1).requires_grad_()
     curvature = derivative(derivative(network(x), x), x)
     f = -((WAVES * math.pi) ** 2) * solution(x.detach())
@@ -42,7 +42,7 @@ def train(solver: gb.Solver, seed: int) -> float:
     layers = [nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)]
     network = nn.Sequential(*layers)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-    # At the length of the plain sum, so that none wins by a longer step.
+    # The direction gets the length of the plain sum, so that no method wins by longer steps.
     balancer = gb.Balancer(solver, gb.SharedParameters(network), scale="norm")
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, NUM_STEPS)
     for _ in range(NUM_STEPS):
@@ -58,7 +58,7 @@ def train(solver: gb.Solver, seed: int) -> float:
 
 def main() -> None:
     """Train with the plain sum and with UPGrad, on the same seeds, and show the errors."""
-    torch.set_num_threads(1)  # more do not help a network of this size
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     print(f"relative error after {NUM_STEPS} steps, one column a seed:")
     for name, make in (("plain sum", gb.Uniform), ("UPGrad", gb.UPGrad)):
         print(f"{name:9}", *(f"{train(make(), seed):7.2f} %" for seed in SEEDS))

@@ -1,4 +1,4 @@
-"""One trunk, three heads, losses in different units: the plain sum starves what NashMTL does not.
+"""Three heads and losses in different units: the plain sum starves tasks, NashMTL does not.
 
 Run it with ``python -m examples.short.supervised``; it takes a few seconds.
 """
@@ -13,9 +13,9 @@ NUM_STEPS, BATCH_SIZE, NUM_INPUTS = 800, 64, 8
 
 
 def make_data(num: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return inputs [N, 8] and their labels: a kind, a force in newtons, a shift in metres."""
+    """Return inputs [N, 8] and their labels: a kind, a force in newtons and a shift in metres."""
     x = torch.randn(num, NUM_INPUTS, generator=generator)
-    hidden = torch.sin(x[:, :4] + x[:, 4:])  # what the three tasks have in common
+    hidden = torch.sin(x[:, :4] + x[:, 4:])  # common to the three tasks
     labels = {
         "kind": hidden.argmax(dim=1),
         "force": 100 * (hidden[:, 0] + hidden[:, 1]),
@@ -50,7 +50,7 @@ def losses_of(outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[str
 
 
 def train(solver: gb.Solver) -> dict[str, float]:
-    """Train a model; return the share of right kinds, and of the variance that is explained."""
+    """Train a model; return the accuracy of the kinds, and the share of explained variance."""
     torch.manual_seed(0)
     draws = torch.Generator().manual_seed(0)
     model = Model()
@@ -75,8 +75,8 @@ def train(solver: gb.Solver) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train with the plain sum and with NashMTL, and show how each does on every task."""
-    torch.set_num_threads(1)  # more do not help a network of this size
+    """Train with the plain sum and with NashMTL, and show the scores of each on every task."""
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     print("           kind told   force explained   shift explained")
     for solver in (gb.Uniform(), gb.NashMTL()):
         scores = train(solver)

@@ -1,6 +1,6 @@
-"""Accelerate: ``accelerator.backward`` is given the balanced loss.
+"""Accelerate: ``accelerator.backward`` gets the balanced loss.
 
-Run it with ``python -m examples.short.with_accelerate``; ``pip install accelerate`` first.
+First ``pip install accelerate``, then run ``python -m examples.short.with_accelerate``.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, no-any-return, no-untyped-call"
@@ -16,13 +16,13 @@ NUM_EPOCHS = 5
 
 
 class Model(nn.Module):
-    """A trunk with two heads; its output is the losses."""
+    """A trunk with two heads; the model returns the losses."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16))
         self.depth, self.normals = nn.Linear(16, 1), nn.Linear(16, 3)
-        # A part of the model, so that `save_state` and `load_state` hold its state.
+        # The balancer is part of the model, so `save_state` and `load_state` include its state.
         self.balancer = gb.Balancer(gb.NashMTL(), gb.SharedParameters(self.trunk), scale="norm")
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -35,8 +35,8 @@ class Model(nn.Module):
 
 
 def main() -> None:
-    """Train for a few epochs of accumulated batches, and show the losses on new data."""
-    torch.set_num_threads(1)  # more do not help a network of this size
+    """Train for a few epochs with gradient accumulation, and show the losses on new data."""
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     torch.manual_seed(0)
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     net, new = Model(), torch.randn(1000, 8)

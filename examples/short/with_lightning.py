@@ -1,6 +1,6 @@
-"""Lightning: ``training_step`` returns the balanced loss, the Trainer does the rest.
+"""Lightning: ``training_step`` returns the balanced loss, and the Trainer does the rest.
 
-Run it with ``python -m examples.short.with_lightning``; ``pip install lightning`` first.
+First ``pip install lightning``, then run ``python -m examples.short.with_lightning``.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, no-any-return, no-untyped-call"
@@ -22,7 +22,7 @@ class Module(LightningModule):
         super().__init__()
         self.trunk = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16))
         self.depth, self.normals = nn.Linear(16, 1), nn.Linear(16, 3)
-        # A part of the module, so that its state is in the checkpoints.
+        # The balancer is part of the module, so its state is in the checkpoints.
         self.balancer = gb.Balancer(gb.NashMTL(), gb.SharedParameters(self.trunk), scale="norm")
 
     def losses_of(self, x: Tensor) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ class Module(LightningModule):
         }
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Return the balanced loss, where it was the sum."""
+        """Return the balanced loss instead of the sum."""
         (x,) = batch
         return self.balancer(self.losses_of(x))
 
@@ -43,13 +43,13 @@ class Module(LightningModule):
         self.log_dict(self.balancer.report.as_dict("train/"))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return an optimizer as usual."""
+        """Return the optimizer, as usual."""
         return torch.optim.Adam(self.parameters(), lr=3e-3)
 
 
 def main() -> None:
     """Train for a few epochs, and show the losses on new data before and after."""
-    torch.set_num_threads(1)  # more do not help a network of this size
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     seed_everything(0, verbose=False)
     module, new = Module(), torch.randn(1000, 8)
     before = module.losses_of(new)

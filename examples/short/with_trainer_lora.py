@@ -1,6 +1,6 @@
-"""Transformers' Trainer with PEFT's LoRA: the losses of two heads are balanced on the adapters.
+"""Transformers' Trainer with PEFT's LoRA: balances the losses of two heads on the adapters.
 
-Run it with ``python -m examples.short.with_trainer_lora``; ``pip install transformers peft`` first.
+First ``pip install transformers peft``, then run ``python -m examples.short.with_trainer_lora``.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, misc, no-any-return, no-untyped-call"
@@ -19,10 +19,10 @@ NUM_STEPS, NUM_ROWS, LENGTH, VOCABULARY = 150, 512, 8, 32
 
 
 class Classifier(transformers.PreTrainedModel):
-    """A small BERT, not pretrained, with a head for the topic and one for the tone."""
+    """A small BERT that is not pretrained, with one head for the topic and one for the tone."""
 
     config_class = transformers.BertConfig
-    accepts_loss_kwargs = False  # so that the Trainer divides accumulated losses
+    accepts_loss_kwargs = False  # so the Trainer divides losses by the accumulation steps
 
     def __init__(self, config: transformers.BertConfig) -> None:
         super().__init__(config)
@@ -39,15 +39,15 @@ class Classifier(transformers.PreTrainedModel):
 
 
 class Trainer(transformers.Trainer):
-    """A Trainer of a model that returns several losses."""
+    """A Trainer for a model that returns several losses."""
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Tensor:
-        """Return the balanced loss, where it was the sum."""
+        """Return the balanced loss instead of the sum."""
         return self.accelerator.unwrap_model(model).balancer(model(**inputs))
 
 
 def make_rows() -> list[dict[str, Tensor]]:
-    """Return sentences of a topic's words, of which the even or the odd ones are more likely."""
+    """Return sentences: the topic sets the words, the tone makes even or odd words more likely."""
     topics, tones = torch.randint(4, (NUM_ROWS,)), torch.randint(2, (NUM_ROWS,))
     other_tone = torch.rand(NUM_ROWS, LENGTH) < 0.2
     words = 2 * torch.randint(4, (NUM_ROWS, LENGTH)) + (tones[:, None] ^ other_tone)
@@ -59,8 +59,8 @@ def make_rows() -> list[dict[str, Tensor]]:
 
 
 def main() -> None:
-    """Train adapters and heads, and show how many parameters that are and what the losses do."""
-    torch.set_num_threads(1)  # more do not help a network of this size
+    """Train adapters and heads; show the number of trained parameters, and the last report."""
+    torch.set_num_threads(1)  # more threads do not help with such a small network
     transformers.set_seed(0)
     config = transformers.BertConfig(
         vocab_size=VOCABULARY,

@@ -1,4 +1,4 @@
-"""Ranks whose parameters drift apart, for nothing averages their gradients, say so."""
+"""Ranks raise an error if their parameters drift apart because nothing averages the gradients."""
 
 import warnings
 from collections.abc import Callable

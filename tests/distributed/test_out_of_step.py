@@ -1,4 +1,4 @@
-"""Ranks that are not at the same step, or not of one mind, say so on all of them and go on."""
+"""Ranks at different steps, or with different options, raise an error on all ranks and go on."""
 
 from collections.abc import Callable
 from typing import Any

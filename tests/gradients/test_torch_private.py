@@ -1,4 +1,4 @@
-"""What is private in torch stands in one file, and a step without it is the same step."""
+"""Private functions of torch are used in one file only, and a step without them is the same."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The suites by name. A new one is a module here, and a line in `_SUITES`."""
+"""The suites by name. To add a suite, add a module here and a line to `_SUITES`."""
 
 from collections.abc import Callable
 from functools import cache
@@ -21,19 +21,19 @@ NAMES = tuple(_SUITES)
 
 
 class NotAtHand(Exception):  # noqa: N818 - nothing is wrong: the suite is skipped
-    """Data or a package that a suite needs is not here; the message says what to do."""
+    """A suite's data or package is not available; the message says what to do."""
 
 
 @cache
 def suite_of(name: str, data: Path | None) -> Suite:
-    """A suite with its data.
+    """Return a suite with its data.
 
     Args:
         name: one of `NAMES`.
-        data: the images of the cifar suite, a folder or zip; None if they are not at hand.
+        data: the images of the cifar suite, a folder or zip; None if you do not have them.
 
     Raises:
-        NotAtHand: what the suite needs is not here.
+        NotAtHand: the suite's data or package is not available.
     """
     try:
         return _SUITES[name](data)

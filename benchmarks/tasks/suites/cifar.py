@@ -1,8 +1,8 @@
-"""Small photographs with two labels: what is on them, and by how much they were turned.
+"""Small photographs with two labels: the class, and the angle by which the photograph was turned.
 
-The class comes with the images, CIFAR-10's as they were measured here; the turn by 0, 90, 180 or
-270 degrees is drawn once for each image. The second task is learned sooner, and wants features that
-tell what the first is better off without.
+The class comes with the images; the measurements used CIFAR-10. The turn by 0, 90, 180 or 270
+degrees is drawn once for each image. The turn task is learned sooner. It needs features that depend
+on the turn, and the class task is better off without them.
 """
 
 from pathlib import Path
@@ -14,15 +14,15 @@ from benchmarks.tasks.supervised import Classes, Labelled, Supervised
 from examples.common.data.image_set import ImageSet
 
 NUM_STEPS = 200
-NUM_TRAIN, NUM_HELD_OUT = 3_000, 3_000  # of the latter, a third for validation
+NUM_TRAIN, NUM_HELD_OUT = 3_000, 3_000  # a third of the held-out images is for validation
 WIDTH = 64
 
 
 def suite(data: Path | None) -> Supervised:
-    """The suite on a folder or zip of labelled images, as `examples.common.data` reads them.
+    """The suite on a folder or zip of labelled images, which `examples.common.data` reads.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are no images.
     """
     from examples.common.data.images import load_images
 

@@ -1,9 +1,10 @@
-"""Two digits on one image: which is to the left, which to the right, and the number they make.
+"""Two digits on one image: predict the left digit, the right digit, and the number they form.
 
-MultiMNIST's construction (Sabour et al. 2017, Sener and Koltun 2018) from the handwritten digits
-that scikit-learn ships: two images of 8 × 8 pixels in the upper left and the lower right corner of
-one of 12 × 12, the brighter pixel where they overlap. The number is 10·left + right, told by
-squared error: in raw units its loss is some 800 at first, and the two cross-entropies are 2.3.
+The construction is that of MultiMNIST (Sabour et al. 2017, Sener and Koltun 2018), with the
+handwritten digits of scikit-learn: two images of 8 × 8 pixels in the upper left and the lower right
+corner of one of 12 × 12; where they overlap, the brighter pixel counts. The number is
+10·left + right, with squared error as its loss. In raw units this loss is about 800 at first, while
+the two cross-entropies are 2.3.
 """
 
 import torch
@@ -42,7 +43,7 @@ def suite(*, raw: bool) -> Supervised:
 
 
 def _pairs(images: Tensor, digits: Tensor, part: str) -> Labelled:
-    """Pairs of digits drawn from a part, which has no digit in common with the other parts."""
+    """Pairs of digit images from one part; the parts have no digit image in common."""
     number = NUM_PAIRS[part]
     generator = torch.Generator().manual_seed(number)
     left, right = torch.randint(len(images), (2, number), generator=generator)

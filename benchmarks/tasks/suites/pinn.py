@@ -1,10 +1,10 @@
-"""A differential equation as several losses: what it leaves over inside, and the conditions.
+"""A differential equation with several losses: its residual inside, and its conditions.
 
-A problem, network and points of `examples.pinn`, by Adam alone; so one on which weights make a
-difference that way. Helmholtz's equation takes L-BFGS after Adam: its table is the example's. There
-is one metric, the relative error of the solution, and no loss can be learned without the others, so
-the plain sum is what is compared with. The learning rate is chosen by the error on another grid
-than the one that is reported.
+The problem, network and points are those of `examples.pinn`, but training uses Adam alone. So the
+problem must be one on which weights make a difference with Adam alone. Helmholtz's equation needs
+L-BFGS after Adam, and the example has its table. There is one metric, the relative error of the
+solution. No loss can be learned without the others, so methods are compared with the plain sum. The
+learning rate is chosen by the error on a different grid from the one that is reported.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ GRID = {"validation": 64, "test": 101}  # points along each axis
 
 
 class Pinn(Suite):
-    """A problem by its name in `examples.pinn`."""
+    """The suite of one problem, given by its name in `examples.pinn`."""
 
     num_steps = 1500
     alone = False

@@ -1,12 +1,12 @@
-"""Eight descriptors of molecules from one fingerprint: many targets of unequal scale.
+"""Predicts eight descriptors of a molecule from its fingerprint: many targets of unequal scale.
 
-The molecules are the first of the 10,000 of WEHI's screening library (Baell and Holloway 2010)
-that RDKit has in its data folder; RDKit computes their descriptors, whose standard deviations go
-from 0.14 to 210, so that squared errors in raw units spread over six orders of magnitude. The input
-is a Morgan fingerprint of radius 2: how often each circular substructure occurs, as log(1 + n).
+The molecules are the first ones of the 10,000 of WEHI's screening library (Baell and Holloway 2010)
+in RDKit's data folder. RDKit computes their descriptors, whose standard deviations range from 0.14
+to 210, so squared errors in raw units spread over six orders of magnitude. The input is a Morgan
+fingerprint of radius 2: how often each circular substructure occurs, as log(1 + n).
 
-With missing labels, each training label of the k-th target is absent with the probability k / 8,
-from k = 0: none of the first is missing, and seven in eight of the last.
+With missing labels, each training label of the k-th target is absent with probability k / 8,
+starting from k = 0: the first target lacks no labels, and the last one lacks seven in eight.
 """
 
 import csv
@@ -38,7 +38,7 @@ TARGETS = (
 
 
 def suite(*, raw: bool, missing: bool = False) -> Supervised:
-    """The suite, with losses in raw units or standardised, and with all labels or not.
+    """The suite, with losses in raw units or standardised, and with or without missing labels.
 
     Raises:
         ImportError: RDKit is not installed.

@@ -1,1 +1,1 @@
-"""Images with labels: procedural ones from a seed, or a folder or zip of image files."""
+"""Labelled images: generated from a seed, or from a folder or zip of image files."""

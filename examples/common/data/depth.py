@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a pixel, brought to 8 by their range."""
+"""Converts images with more than 8 bits per channel to 8 bits, according to their range."""
 
 import numpy as np
 from PIL import Image
@@ -6,19 +6,19 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE
 
 
 def to_8_bits(image: Image.Image, file: Image.Image) -> Image.Image:
-    """Return an image whose pixels have 8 bits; Pillow's own conversion would cut them off.
+    """Return the image with 8 bits per channel; Pillow's own conversion would clip the values.
 
-    Colour images of 16 bits have 8 already: Pillow keeps their higher byte as it reads them.
+    16-bit colour images already have 8 bits: Pillow keeps their higher byte when it reads them.
 
     Args:
-        image: Grey or colour, upright.
-        file: As opened: what it was read from tells the range of its pixels.
+        image: A grey or colour image, upright.
+        file: The image as Pillow opened it; its format tells the range of the pixels.
 
     Raises:
-        ValueError: It cannot be told what is black and what is white.
+        ValueError: The values of black and white are not known.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and file.format in ("PNG", "PPM")):
-        # What a TIFF file has fewer of than 16, Pillow leaves in the lower ones.
+        # If a TIFF file has fewer than 16 bits, Pillow leaves them in the lower bits.
         bits = getattr(file, "tag_v2", {}).get(BITSPERSAMPLE, (16,))[0]
         largest = 2.0**bits - 1
     elif image.mode == "I":

@@ -1,4 +1,4 @@
-"""The one form in which the rest of the example sees data."""
+"""The data structure for images that all other code of an example uses."""
 
 from dataclasses import dataclass, field
 
@@ -11,13 +11,13 @@ IMAGE_SIZE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """8-bit images and, for the probes only, what is known about them.
+    """8-bit images and, for the probes only, their labels.
 
     Attributes:
         images: uint8 tensor [N, 3, 32, 32].
-        labels: For each factor (for files the only one is ``class``) an integer array [N].
-        classes: For each factor the names of its classes.
-        unreadable: What could not be read, each as ``name: reason``.
+        labels: The labels of each factor, an integer array [N]; files have only ``class``.
+        classes: The class names of each factor.
+        unreadable: The files that could not be read, each as ``name: reason``.
     """
 
     images: Tensor

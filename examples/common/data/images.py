@@ -1,7 +1,8 @@
-"""Labelled images from a folder, or from a zip of one that is read in memory and never unpacked.
+"""Labelled images from a folder, or from a zip file, which is read in memory and never unpacked.
 
-Expected are class folders, ``<class>/<image>``, below ``train/`` and ``test/`` or on their own
-(then a seeded tenth of every class is held out). One folder around all of that does not matter.
+The layout is ``<class>/<image>``, either below ``train/`` and ``test/`` or without such a split
+(then a random tenth of every class is held out, according to the seed). One more folder around all
+of them does not matter.
 """
 
 import io
@@ -24,22 +25,22 @@ HELD_OUT = 0.1
 MAX_FILE_BYTES = 64 * 2**20
 
 _Read = Callable[[str], bytes]
-_File = tuple[str, str]  # name in the archive or folder, class
+_File = tuple[str, str]  # (name in the archive or folder, class)
 
 
 def load_images(
     path: Path, *, max_train: int | None = None, max_test: int | None = None, seed: int = 0
 ) -> tuple[ImageSet, ImageSet]:
-    """Load the training and the test images at 32×32, in colour and 8 bits a channel.
+    """Load the training and the test images at 32×32, in colour with 8 bits per channel.
 
-    Pixels of 16 bits and floating-point ones in [0, 1] are scaled to 8 bits. A file that cannot be
-    read is left out and named in ``ImageSet.unreadable``.
+    16-bit pixels, and floating-point pixels in [0, 1], are scaled to 8 bits. A file that cannot be
+    read is skipped and listed in ``ImageSet.unreadable``.
 
     Args:
         path: A folder or a zip file.
-        max_train: Largest number of training images, balanced over the classes.
+        max_train: Maximum number of training images, balanced over the classes.
         max_test: The same for the test images.
-        seed: Chooses the images when there are more, and the held-out ones.
+        seed: Seed for choosing the images if there are more, and the held-out images.
 
     Raises:
         ValueError: The path is neither a folder nor a zip, or a split has no readable image.
@@ -50,7 +51,7 @@ def load_images(
     if not zipfile.is_zipfile(path):
         raise ValueError(f"data must be a folder or a zip file of images, got {str(path)!r}")
     with zipfile.ZipFile(path) as archive:
-        # A member is only ever read by its name, so it does not matter where that points.
+        # A member is only read, never extracted, so a path outside the folder does no harm.
         return _load(
             archive.namelist(),
             lambda name: _read_member(archive, name),
@@ -79,7 +80,7 @@ def _load(
 
 
 def _split(names: Sequence[str], seed: int) -> dict[str, list[_File]]:
-    """Return for each split its files, shuffled."""
+    """Return the files of each split, shuffled."""
     suffixes = set(Image.registered_extensions())
     files = []
     for name in sorted(names):
@@ -115,11 +116,11 @@ def _by_class(files: Sequence[_File]) -> dict[str, list[str]]:
 def _decode_all(
     files: Sequence[_File], classes: Sequence[str], read: _Read, limit: int | None
 ) -> ImageSet:
-    """Decode files until every class has its share of the limit or no more files."""
+    """Decode files until every class has its share of the limit, or has no more files."""
     by_class = _by_class(files)
     pixels, labels, unreadable = [], [], []
     left = len(files) if limit is None else min(limit, len(files))
-    # Small classes first: what they cannot fill goes to the others.
+    # Small classes come first: the part of their share that they cannot fill goes to the others.
     for position, label in enumerate(sorted(by_class, key=lambda name: len(by_class[name]))):
         share, taken = -(-left // (len(by_class) - position)), 0
         for name in by_class[label]:
@@ -127,7 +128,7 @@ def _decode_all(
                 break
             try:
                 pixels.append(_decode(read(name)))
-            # Pillow's decoders raise nearly anything on a damaged file.
+            # Pillow's decoders may raise nearly any exception on a damaged file.
             except Exception as error:
                 unreadable.append(f"{name}: {error or type(error).__name__}")
                 continue
@@ -161,7 +162,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    # The declared size bounds what is unpacked: zipfile reads no further.
+    # The declared size limits how much is decompressed: zipfile reads no further.
     _check_size(archive.getinfo(name).file_size)
     return archive.read(name)
 

@@ -1,4 +1,4 @@
-"""The data that a run asks for: built in, or from a path."""
+"""Loads the data of a run: built-in images, or images from a path."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,10 +27,10 @@ def load_data(
 
     Args:
         path: A folder or zip of images, or None for the built-in ones.
-        max_train: Largest number of training images; of built-in ones, their number.
+        max_train: Maximum number of training images; for built-in images, their exact number.
         max_test: The same for the test images.
-        seed: Draws the built-in images, or chooses among the files; and draws the turns.
-        turned: Give every image a random quarter turn: then nothing in it says which way is up.
+        seed: Seed for drawing the built-in images or choosing among the files, and for the turns.
+        turned: Give every image a random quarter turn, so that nothing in it tells which way is up.
     """
     if path is not None:
         sets = load_images(Path(path), max_train=max_train, max_test=max_test, seed=seed)

@@ -45,7 +45,7 @@ COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 FACTORS = {"shape": tuple(SHAPES), "texture": TEXTURES, "colour": COLOURS}
 
 _SUPERSAMPLING = 2
-_CHUNK = 250  # Images drawn at once: bounds the memory, and a prefix of a longer set is the same.
+_CHUNK = 250  # Images drawn at once: limits the memory; a shorter set is a prefix of a longer one.
 
 
 def make_images(num_images: int, *, seed: int) -> ImageSet:
@@ -84,7 +84,7 @@ def _draw(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64
         chosen = shape == label
         inside[chosen] = is_inside(x[chosen], y[chosen])
 
-    dark = uniform(0.3, 0.5)  # How much of the colour is left where the texture is dark.
+    dark = uniform(0.3, 0.5)  # How much darker the colour is where the texture is dark.
     shade = 1 - dark * _texture(rng, texture, row, column)
     middle = (colour / len(COLOURS)).astype(np.float32)[:, None, None]
     hue = (middle + uniform(-0.05, 0.05)) % 1

@@ -1,4 +1,4 @@
-"""Files that could not be read are left out, and named."""
+"""Prints which image files could not be read and were left out."""
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ _MAX_NAMED = 5
 
 
 def name_unreadable(console: Console, *image_sets: ImageSet) -> None:
-    """Print how many files were left out of some images, and the first of them.
+    """Print how many image files were left out, and the names of the first few.
 
     Args:
         console: Where to print.

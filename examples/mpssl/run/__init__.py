@@ -1,1 +1,1 @@
-"""The command line: runs side by side, with checks before them, progress, tables and pictures."""
+"""The command line: checks the runs, trains them, shows progress, writes tables and pictures."""

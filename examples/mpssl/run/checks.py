@@ -1,4 +1,4 @@
-"""What can be known before the first run begins, so that nothing is lost for a mistake."""
+"""Checks all runs before the first one starts, so that a mistake costs no training time."""
 
 import torch
 
@@ -11,16 +11,16 @@ from examples.mpssl.train import Training
 
 
 def try_out(config: RunConfig, train_set: ImageSet, folder: RunFolder, *, resume: bool) -> None:
-    """Take one step of a run and forget it, and read what it would go on from.
+    """Take one trial step of a run, and load the checkpoint that it would continue from.
 
     Args:
-        config: The run.
-        train_set: Its training images.
-        folder: Where its files are, or will be; nothing in it is changed.
-        resume: Whether it would go on.
+        config: The configuration of the run.
+        train_set: The training images.
+        folder: The run's folder, which may not exist yet; nothing in it is changed.
+        resume: Whether the run would be resumed.
 
     Raises:
-        ValueError: Something does not go together, or a file is damaged.
+        ValueError: Some options do not work together, or a file is damaged.
     """
     training = Training(config, train_set)
     training.step(torch.arange(training.batch_size))

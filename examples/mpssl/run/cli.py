@@ -27,7 +27,7 @@ from examples.mpssl.run.tables import Results, print_comparison, print_summary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
-# Enough for what the default command is to show; the studies take more.
+# Enough for the default command to show the effect; the studies train longer.
 EPOCHS = 6
 BUILT_IN = ("upright", "turned")
 
@@ -39,7 +39,7 @@ def main(
         typer.Argument(help=f"What to train: {', '.join(PRESETS)} (default: rotation mp-ssl)."),
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help=f"Pretext tasks, with commas between: {', '.join(TASKS)}.")
+        str | None, typer.Option(help=f"Pretext tasks, separated by commas: {', '.join(TASKS)}.")
     ] = None,
     solver: Annotated[
         str | None,
@@ -57,8 +57,8 @@ def main(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Folder or zip of images; or upright or turned, one kind of the built-in ones "
-            "(default: both kinds)."
+            help="Folder or zip of images; or upright or turned, for one kind of the built-in "
+            "images (default: both kinds)."
         ),
     ] = None,
     turned: Annotated[
@@ -70,25 +70,25 @@ def main(
     max_train: Annotated[int | None, typer.Option(help="Number of training images.")] = None,
     max_test: Annotated[int | None, typer.Option(help="Number of test images.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = EPOCHS,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = RunConfig.batch_size,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = RunConfig.batch_size,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = RunConfig.lr,
-    seed: Annotated[int, typer.Option(help="Seed of weights, data and draws.")] = RunConfig.seed,
+    seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = RunConfig.seed,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads (default: torch's choice).")
     ] = None,
-    device: Annotated[str, typer.Option(help="Such as cpu or cuda.")] = RunConfig.device,
+    device: Annotated[str, typer.Option(help="Device, such as cpu or cuda.")] = RunConfig.device,
     precision: Annotated[
-        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 on a GPU.")
+        str, typer.Option(help="float32, bfloat16, or auto (bfloat16 on a GPU only).")
     ] = RunConfig.precision,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs that were interrupted.")
     ] = False,
 ) -> None:
-    """Train pretext tasks that share a trunk, and compare what it has learned with random init.
+    """Train pretext tasks on a shared trunk, and compare what it has learned with random init.
 
-    Without arguments: rotation alone against MP-SSL, on built-in images that have an upright and
-    on such that have none.
+    Without arguments: rotation alone against MP-SSL, on upright built-in images and on randomly
+    turned ones.
     """
     started = time.perf_counter()
     kinds = _kinds_of(data, turned=turned)
@@ -153,7 +153,7 @@ def main(
 
 
 def _kinds_of(data: str | None, *, turned: bool) -> dict[str, dict[str, Any]]:
-    """The images to train on: of each kind where they come from, and whether they are turned."""
+    """The kinds of images to train on; for each, their source and whether they are turned."""
     built_in = {name: {"data": None, "turned": name == "turned"} for name in BUILT_IN}
     if data is None and not turned:
         return built_in
@@ -177,7 +177,7 @@ def _configs(
 def _checked(
     configs: dict[str, list[RunConfig]], folders: dict[str, Path], out: Path, *, resume: bool
 ) -> dict[str, tuple[ImageSet, ImageSet]]:
-    """Return each kind's training and test images, if nothing speaks against its runs."""
+    """Check all runs, and return the training and test images of each kind."""
     check_folder(out)
     asked = {folders[kind] / c.name: c for kind, of_kind in configs.items() for c in of_kind}
     if ranks.is_first() and not resume:

@@ -1,4 +1,4 @@
-"""Train several runs on the same data and hold them against each other and random init."""
+"""Trains several runs on the same data, and compares them with each other and random init."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,19 +30,19 @@ def run(
     resume: bool,
     console: Console,
 ) -> dict[str, Any]:
-    """Train and judge one run; its folder then holds results and pictures.
+    """Train and evaluate one run, and write results and pictures to its folder.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         train_set: Images for the training and the probes.
         test_set: Held-out images.
         out: The folder of all runs.
         resume: Continue an interrupted run.
-        console: Where to show the progress.
+        console: The console that shows the progress.
 
     Returns:
-        The results: accuracies of the probes, of the pretext tasks and of chance; nothing on any
-        process but the first.
+        The results: accuracies of the probes, of the pretext tasks and of chance. On all processes
+        except the first, the result is empty.
     """
     folder = RunFolder(out / config.name)
     model = train(Training(config, train_set), folder, resume=resume, console=console)
@@ -67,8 +67,8 @@ def judge(
 
     Args:
         model: The model, trained or not.
-        config: Its run.
-        train_set: Images that the probes are fitted to.
+        config: The configuration of its run.
+        train_set: Images to fit the probes on.
         test_set: Held-out images.
         make_batch: Makes the inputs of the pretext tasks.
 
@@ -102,16 +102,16 @@ def compare(
     """Do every run, and write the comparison as JSON, Markdown and a picture.
 
     Args:
-        configs: The runs, on the same data and seed.
+        configs: The configurations of the runs, with the same data and seed.
         train_set: Images for the training and the probes.
         test_set: Held-out images.
         out: The folder of all runs.
-        command: What was typed, to be written beside the table.
+        command: The command that was typed, which is written above the table.
         resume: Continue interrupted runs.
-        console: Where to show the progress.
+        console: The console that shows the progress.
 
     Returns:
-        The results by the name of the run; nothing on any process but the first.
+        The results by the name of the run; empty on all processes except the first.
     """
     runs = {
         config.name: run(config, train_set, test_set, out, resume=resume, console=console)
@@ -133,12 +133,12 @@ def compare(
 
 
 def summarize(kinds: Mapping[str, Results], out: Path, *, command: str) -> None:
-    """Write what several kinds of image show as Markdown and as a picture.
+    """Write a summary over several kinds of images as Markdown and as a picture.
 
     Args:
-        kinds: For each kind of image the results of the same runs.
+        kinds: For each kind of image, the results of the same runs.
         out: The folder of all runs.
-        command: What was typed, to be written beside the table.
+        command: The command that was typed, which is written above the table.
     """
     (out / "summary.md").write_text(summary_as_markdown(kinds, command))
     draw_summary(kinds, out / "summary.png")

@@ -1,4 +1,4 @@
-"""Takes a run to its end: resumed where it was interrupted, logged, saved and shown."""
+"""Trains a run to its end: resumes it, logs and saves it, and shows its progress."""
 
 from collections.abc import Sequence
 
@@ -23,9 +23,9 @@ def train(
 
     Args:
         training: The run, at its start.
-        folder: Where its files go.
+        folder: The folder for its files.
         resume: Continue the run in the folder, if there is one.
-        console: Where to show the progress.
+        console: The console that shows the progress; None shows nothing.
 
     Returns:
         The trained model.

@@ -22,18 +22,18 @@ _NUM_COLUMNS = 4
 
 @style.context("gradbalance.pictures")
 def draw_inputs(tasks: Sequence[PretextTask], image_set: ImageSet, path: Path) -> None:
-    """Draw each task's levels on one image, then mixed inputs with their labels.
+    """Draw each task's levels on one image, and below them mixed inputs with their labels.
 
     Args:
         tasks: The pretext tasks of a run.
-        image_set: Where the images are taken from.
+        image_set: The images to choose from.
         path: File of the picture.
     """
     num_rows = len(tasks) + 2
     figure = Figure(figsize=(6.4, 1.55 * num_rows + 0.16 * len(tasks)))
     grid = figure.subplots(num_rows, _NUM_COLUMNS, squeeze=False)
     images = transforms.to_float(image_set.images)
-    # Solarization shows on an image with bright and dark parts only.
+    # Solarization is visible only on an image with bright and dark parts.
     original = images[images.flatten(1).std(dim=1).argmax()]
     for row, task in zip(grid, tasks, strict=False):
         levels = original.expand(task.num_classes, -1, -1, -1)
@@ -63,7 +63,7 @@ def draw_comparison(results: Mapping[str, Mapping[str, Any]], path: Path) -> Non
     """Draw the probes' accuracy after every block for each factor, and any pretext accuracies.
 
     Args:
-        results: For each run its results, with ``probes`` and ``pretext``.
+        results: The results of each run, with ``probes`` and ``pretext``.
         path: File of the picture.
     """
     factors = list(next(iter(results.values()))["probes"])
@@ -108,10 +108,10 @@ def _draw_pretext(
 
 @style.context("gradbalance.pictures")
 def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
-    """Draw what the same runs have learned from several kinds of image, as bars.
+    """Draw the accuracies of the same runs on several kinds of images, as bars.
 
     Args:
-        kinds: For each kind of image the results of the runs, with ``probes`` and ``pretext``.
+        kinds: For each kind of image, the results of the runs, with ``probes`` and ``pretext``.
         path: File of the picture.
     """
     any_results = next(iter(kinds.values()))
@@ -127,7 +127,7 @@ def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Pat
             if probe:
                 values = [100 * run["probes"][factor][probe] for run in runs]
             else:
-                none = {"rotation": np.nan}  # an untrained head tells nothing
+                none = {"rotation": np.nan}  # the accuracy of an untrained head has no meaning
                 told = [none if name == RANDOM else run["pretext"] for run in runs]
                 values = [100 * accuracies.get("rotation", np.nan) for accuracies in told]
             places = [index + (position + 0.5) * width - 0.4 for index in range(len(kinds))]
@@ -145,7 +145,7 @@ def draw_summary(kinds: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Pat
 
 
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Grey and dashed for the untrained trunk, a colour for each of the others."""
+    """Line styles: grey and dashed for the untrained trunk, a colour for each of the others."""
     coloured = [name for name in names if name != RANDOM]
     styles = {name: {"color": f"C{index % 10}"} for index, name in enumerate(coloured)}
     return {**styles, RANDOM: {"color": "0.5", "linestyle": "--"}}

@@ -1,4 +1,4 @@
-"""How far a run has come: a live bar in a terminal, a line per epoch anywhere else."""
+"""The progress of a run: a live bar in a terminal, and one line per epoch anywhere else."""
 
 from types import TracebackType
 
@@ -12,14 +12,14 @@ import gradbalance as gb
 
 
 class RunProgress:
-    """Shows the mean losses and weights of the running epoch; a context manager.
+    """A context manager that shows the mean losses and weights of the current epoch.
 
     Args:
-        console: Where to show it.
+        console: The console that shows them.
         name: Name of the run.
-        epochs: Epochs of the run.
-        steps_per_epoch: Steps in an epoch.
-        epochs_done: Epochs that were done before a resumed run was interrupted.
+        epochs: Number of epochs of the run.
+        steps_per_epoch: Number of steps per epoch.
+        epochs_done: Number of epochs that were done before, if the run is resumed.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RunProgress:
         """Count a step.
 
         Args:
-            report: What the balancer reported of it.
+            report: The balancer's report of this step.
         """
         if self._step % self._steps_per_epoch == 0:
             self._reports = []
@@ -74,11 +74,11 @@ class RunProgress:
         if self._live is None and self._step % self._steps_per_epoch == 0:
             parts = (f"{name} {loss:.3f} (×{w:.2f})" for name, loss, w in self._means())
             epoch = f"epoch {self._step // self._steps_per_epoch}/{self._epochs}"
-            # A log is searched by line: it is not wrapped to some terminal's width.
+            # People search logs by line, so lines are not wrapped to a terminal's width.
             self._console.print(f"{self._name}  {epoch}  {'  '.join(parts)}", soft_wrap=True)
 
     def _means(self) -> list[tuple[str, float, float]]:
-        """For each task its name, mean loss and mean weight in this epoch."""
+        """The name, mean loss and mean weight in this epoch, for each task."""
         losses = np.mean([report.losses for report in self._reports], axis=0)
         weights = np.mean([report.weights for report in self._reports], axis=0)
         return list(zip(self._reports[0].names, losses, weights, strict=True))

@@ -1,4 +1,4 @@
-"""Several processes, started by ``torchrun``: which of them this is, and what its share is."""
+"""Training in several processes, started by ``torchrun``: the rank, and its share of a batch."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def start(device: str) -> None:
     """Join the other processes, if ``torchrun`` started several.
 
     Args:
-        device: Where they train.
+        device: The device for training.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         on_gpu = torch.device(device).type == "cuda"
@@ -34,15 +34,15 @@ def num_ranks() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that logs, saves and judges."""
+    """Whether this process is the first one, which logs, saves and evaluates."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def of_first(value: Value) -> Value:
-    """Return the first process's value on all of them.
+    """Return the first process's value on all processes.
 
     Args:
-        value: What the first one has; the others' is not looked at.
+        value: The value on the first process; those of the others are ignored.
     """
     if num_ranks() == 1:
         return value
@@ -52,19 +52,19 @@ def of_first(value: Value) -> Value:
 
 
 class FolderOfFirst(RunFolder):
-    """A run's folder that the first process alone writes; the others get from it what it read."""
+    """A run's folder that only the first process reads and writes; it sends what it has read."""
 
     def start(self, config: Config, *, resume: bool) -> dict[str, Any] | None:
-        """Begin or continue a run, see ``RunFolder.start``; all get the checkpoint.
+        """Begin or continue a run, see ``RunFolder.start``; all processes get the checkpoint.
 
         Args:
-            config: The run.
+            config: The configuration of the run.
             resume: Continue from the checkpoint if there is one.
         """
         return of_first(super().start(config, resume=resume) if is_first() else None)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append a line to the metrics; what ranks report is the same on all of them.
+        """Append a line to the metrics; reports are the same on all ranks, so one writes them.
 
         Args:
             record: Plain values.
@@ -83,7 +83,7 @@ class FolderOfFirst(RunFolder):
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """Return the model as its forward passes are to go: through DDP if there are several ranks.
+    """Return the model to use in forward passes: wrapped in DDP if there are several ranks.
 
     Args:
         model: The model, on its device.
@@ -92,13 +92,13 @@ def parallel(model: nn.Module) -> nn.Module:
 
 
 def share(batch: Batch) -> Batch:
-    """Return this process's share of a batch that all of them drew.
+    """Return this process's share of a batch that is the same on all processes.
 
     Args:
-        batch: The whole batch, every input with every question.
+        batch: The whole batch; every input has a class for every task.
 
     Raises:
-        ValueError: It cannot be divided.
+        ValueError: The batch cannot be divided equally among the processes.
     """
     size = num_ranks()
     if size == 1:

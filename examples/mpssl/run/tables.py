@@ -12,7 +12,7 @@ Results = dict[str, dict[str, Any]]
 Rows = tuple[str, list[str], list[list[str]]]  # a table: its title, header and rows of text
 
 RANDOM = "random init"
-# What a summary shows of the probes: what rotation alone is for, and what it lacks.
+# The probes in a summary: shape, which rotation alone learns, and texture, which it does not.
 SUMMARIZED = (("shape", "block4"), ("texture", "block2"), ("texture", "block4"))
 
 
@@ -20,7 +20,7 @@ def tables(results: Results) -> list[Rows]:
     """Return the tables of a comparison, each as its title, header and rows of text.
 
     Args:
-        results: For each run its results.
+        results: The results of each run.
     """
     any_result = next(iter(results.values()))
     blocks = list(next(iter(any_result["probes"].values())))
@@ -46,10 +46,10 @@ def tables(results: Results) -> list[Rows]:
 
 
 def summary(kinds: Mapping[str, Results]) -> Rows:
-    """Return one table of runs on several kinds of image: its title, header and rows of text.
+    """Return one table of runs on several kinds of images: its title, header and rows of text.
 
     Args:
-        kinds: For each kind of image the results of the same runs.
+        kinds: For each kind of image, the results of the same runs.
     """
     any_result = next(iter(next(iter(kinds.values())).values()))
     shown = [(factor, probe) for factor, probe in SUMMARIZED if factor in any_result["probes"]]
@@ -71,30 +71,30 @@ def summary(kinds: Mapping[str, Results]) -> Rows:
 
 
 def summary_as_markdown(kinds: Mapping[str, Results], command: str) -> str:
-    """Return the table of runs on several kinds of image as Markdown, with its command.
+    """Return the table of runs on several kinds of images as Markdown, with its command.
 
     Args:
-        kinds: For each kind of image the results of the same runs.
-        command: What made them.
+        kinds: For each kind of image, the results of the same runs.
+        command: The command that made the results.
     """
     return _page([summary(kinds)], next(iter(kinds.values())), command)
 
 
 def print_summary(kinds: Mapping[str, Results], console: Console) -> None:
-    """Print the table of runs on several kinds of image, and how each run was balanced.
+    """Print the table of runs on several kinds of images, and how each run was balanced.
 
     Args:
-        kinds: For each kind of image the results of the same runs.
-        console: Where to print.
+        kinds: For each kind of image, the results of the same runs.
+        console: The console to print to.
     """
     _print([summary(kinds)], next(iter(kinds.values())), console)
 
 
 def describe(results: Results) -> list[str]:
-    """Return a line for each trained run: how its tasks were balanced.
+    """Return a line for each trained run that says how its tasks were balanced.
 
     Args:
-        results: For each run its results.
+        results: The results of each run.
     """
     lines = []
     for name, result in results.items():
@@ -111,8 +111,8 @@ def as_markdown(results: Results, command: str) -> str:
     """Return a comparison as Markdown: its command, tables, and how each run was balanced.
 
     Args:
-        results: For each run its results.
-        command: What made them.
+        results: The results of each run.
+        command: The command that made the results.
     """
     return _page(tables(results), results, command)
 
@@ -121,8 +121,8 @@ def print_comparison(results: Results, console: Console) -> None:
     """Print the tables of a comparison, and how each run was balanced.
 
     Args:
-        results: For each run its results.
-        console: Where to print.
+        results: The results of each run.
+        console: The console to print to.
     """
     _print(tables(results), results, console)
 
@@ -144,7 +144,7 @@ def _print(shown: Sequence[Rows], results: Results, console: Console) -> None:
             justify: Any = "left" if index < num_text else "right"
             table.add_column(name, justify=justify, overflow="fold")
         for row, following in zip(rows, [*rows[1:], [""]], strict=True):
-            # What stands before the trunk's name is said once for all rows of a section.
+            # Only the first row of a section has text in the columns before the trunk's name.
             ends = num_text > 1 and following[0] != ""
             table.add_row(*row, style="dim" if "chance" in row else None, end_section=ends)
         console.print(table)

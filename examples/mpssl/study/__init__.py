@@ -1,1 +1,1 @@
-"""MP-SSL measured: task sets × solvers × seeds, resumable, with mean ± standard deviation."""
+"""The MP-SSL study: task sets × solvers × seeds, resumable, with mean ± standard deviation."""

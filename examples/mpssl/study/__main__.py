@@ -1,4 +1,4 @@
-"""``python -m examples.mpssl.study``, with the name of a study, or ``pictures``."""
+"""``python -m examples.mpssl.study`` and the name of a study, or ``pictures``."""
 
 import json
 import shlex
@@ -28,7 +28,7 @@ Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes, one thread each.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Results = Annotated[
-    Path, typer.Option(help="Results of all runs; what it or another study beside it has is kept.")
+    Path, typer.Option(help="File of the results. Runs in it or in a file next to it are reused.")
 ]
 
 
@@ -37,7 +37,7 @@ def _results_of(name: str) -> Path:
 
 
 def _on_built_in_images(name: str, planned: Plan, seeds: int, text: str) -> None:
-    """Add the command of a study that takes no data."""
+    """Add the command of a study on built-in images, which needs no data."""
     file = _results_of(name)
 
     @app.command(name, help=text)
@@ -61,12 +61,12 @@ for name, planned, seeds, text in (
 
 
 def _on_cifar10(name: str, planned: PlanOfData, seeds: int, text: str) -> None:
-    """Add the command of a study of CIFAR-10."""
+    """Add the command of a study on CIFAR-10."""
     file = _results_of(name)
 
     @app.command(name, help=text)
     def study(
-        data: Annotated[str, typer.Option(help="Folder or zip of its images.")],
+        data: Annotated[str, typer.Option(help="Folder or zip of CIFAR-10.")],
         seeds: Seeds = seeds,
         jobs: Jobs = 2,
         out: Out = Path(f"runs/study-{name}"),
@@ -87,12 +87,12 @@ for name, of_data, seeds, text in (
 def pictures(
     data: Annotated[
         str | None,
-        typer.Option(help="Draw CIFAR-10's, from its folder or zip (default: built-in)."),
+        typer.Option(help="Folder or zip of CIFAR-10 (default: the built-in images)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study's runs.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of results and pictures.")] = RESULTS,
 ) -> None:
-    """Draw the results, and a run of each solver; those not in ``out`` are trained."""
+    """Draw the results, and one run of each solver; missing runs in ``out`` are trained first."""
     name = "procedural" if data is None else "cifar10"
     found = json.loads((results / f"study_{name}.json").read_text())
     draw_results(found, name, results)
@@ -116,7 +116,7 @@ def _study(configs: Sequence[StudyConfig], out: Path, results: Path, jobs: int) 
         found = run_all(configs, out, known, jobs=jobs)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    # A line for each run: it can be read, and compared line by line.
+    # One line per run, so that the file can be read and compared line by line.
     lines = [f"{json.dumps(name)}: {json.dumps(result)}" for name, result in found.items()]
     results.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     command = shlex.join(["python", "-m", "examples.mpssl.study", *sys.argv[1:]])

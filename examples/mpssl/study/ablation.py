@@ -1,4 +1,4 @@
-"""What the study changes about the method: how inputs are made of images, one thing at a time."""
+"""The ablation: changes, one at a time, in how the method makes inputs from images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ _CHOICES = {"mixing": get_args(Mixing), "rotations": get_args(Rotations), "order
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig(RunConfig):
-    """A run of the study; the first choice of each option is the method's, and one may be another.
+    """A run of the study; the default of each option is the method's, and at most one may differ.
 
     Attributes:
-        mixing: "mixed" applies every task's transformation to every image; "separate" deals the
-            images out to the tasks, so that an input bears one transformation and one question.
-        rotations: "one" draws a rotation for each image; "all" makes four inputs of an image, one
-            for each rotation, as RotNet does.
-        order: "documented" applies the transformations in the order of ``pretext.TASKS``,
-            "reversed" the other way round.
+        mixing: "mixed" applies every task's transformation to every image; "separate" divides the
+            images among the tasks, so each input has one transformation and a class for one task.
+        rotations: "one" draws a rotation for each image; "all" makes four inputs from each image,
+            one for each rotation, as RotNet does.
+        order: "documented" applies the transformations in the order of ``pretext.TASKS``, and
+            "reversed" applies them in the reversed order.
     """
 
     mixing: Mixing = "mixed"
@@ -49,18 +49,18 @@ class StudyConfig(RunConfig):
 
     @property
     def changed(self) -> list[str]:
-        """The options in which inputs are not made as the method makes them."""
+        """The options that differ from the method's."""
         return [
             option for option, choices in _CHOICES.items() if getattr(self, option) != choices[0]
         ]
 
 
 def batches_of(config: StudyConfig, *, judged: bool = False) -> MakeBatch:
-    """Return what makes the inputs of a run.
+    """Return the function that makes the inputs of a run.
 
     Args:
-        config: The run.
-        judged: Whether pretext tasks are judged on them, and not trained.
+        config: The configuration of the run.
+        judged: Whether the inputs are for evaluating the pretext tasks, and not for training.
     """
     if config.mixing == "separate":
         return every_image_separate if judged else separate
@@ -75,7 +75,7 @@ def backwards(images: Tensor, tasks: Sequence[PretextTask], generator: torch.Gen
     Args:
         images: Cropped and flipped images [N, 3, S, S] in [0, 1].
         tasks: The pretext tasks.
-        generator: CPU generator of the classes.
+        generator: CPU generator that draws the classes.
     """
     classes = pretext.draw_classes(tasks, len(images), generator)
     for task in reversed(pretext.select_tasks([task.name for task in tasks])):
@@ -86,12 +86,12 @@ def backwards(images: Tensor, tasks: Sequence[PretextTask], generator: torch.Gen
 def all_rotations(
     images: Tensor, tasks: Sequence[PretextTask], generator: torch.Generator
 ) -> Batch:
-    """Make of each image one mixed input for every rotation; the other tasks are drawn for each.
+    """Make one mixed input per rotation from each image; other classes are drawn for each input.
 
     Args:
         images: Cropped and flipped images [N, 3, S, S] in [0, 1].
-        tasks: The pretext tasks, rotation among them.
-        generator: CPU generator of the classes.
+        tasks: The pretext tasks, including rotation.
+        generator: CPU generator that draws the classes.
 
     Returns:
         4N inputs.
@@ -104,12 +104,12 @@ def all_rotations(
 
 
 def separate(images: Tensor, tasks: Sequence[PretextTask], generator: torch.Generator) -> Batch:
-    """Deal the images out to the tasks: an input bears one transformation and one question.
+    """Divide the images among the tasks: each input has the transformation of one task only.
 
     Args:
         images: Cropped and flipped images [N, 3, S, S] in [0, 1], in random order.
         tasks: The pretext tasks.
-        generator: CPU generator of the classes.
+        generator: CPU generator that draws the classes.
 
     Raises:
         ValueError: There are fewer images than tasks.
@@ -132,12 +132,12 @@ def separate(images: Tensor, tasks: Sequence[PretextTask], generator: torch.Gene
 def every_image_separate(
     images: Tensor, tasks: Sequence[PretextTask], generator: torch.Generator
 ) -> Batch:
-    """Show every image once for each task, with its transformation and its question.
+    """Make one input per task from every image, with the transformation of this task only.
 
     Args:
         images: Images [N, 3, S, S] in [0, 1].
         tasks: The T pretext tasks.
-        generator: CPU generator of the classes.
+        generator: CPU generator that draws the classes.
 
     Returns:
         T·N inputs.

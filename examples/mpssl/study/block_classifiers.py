@@ -1,7 +1,7 @@
-"""Judging a trunk as RotNet was: a classifier of three layers on all features of each block.
+"""Evaluates a trunk as RotNet did: a three-layer classifier on all features of each block.
 
-The linear probes of ``evaluate`` see features pooled to 2×2, and take seconds on a CPU. These see
-every position, are trained on shifted and mirrored images, and want a GPU.
+The linear probes of ``evaluate`` get features pooled to 2×2, and take seconds on a CPU. These
+classifiers get every position, are trained on shifted and flipped images, and are meant for a GPU.
 """
 
 import torch
@@ -13,7 +13,7 @@ from examples.common.data.image_set import ImageSet
 from examples.common.trunk import Trunk
 from examples.mpssl.evaluate import clean_inputs
 
-Classifiers = dict[str, list[nn.Module]]  # of each factor one on every block
+Classifiers = dict[str, list[nn.Module]]  # for each factor, one classifier per block
 
 _LR = 0.1
 _WEIGHT_DECAY = 5e-4
@@ -30,18 +30,18 @@ def block_classifier_accuracy(
 ) -> dict[str, dict[str, float]]:
     """Return, for each known factor, the test accuracy of a classifier on every block.
 
-    The classifiers have 20 units per class in each of two hidden layers with batch norm, and are
-    trained by SGD with Nesterov's momentum, all of them on the same batches; the trunk is frozen.
-    After Gidaris et al. 2018, arXiv 1803.07728, section 3.1, and the authors' code, but for the
-    schedule of the learning rate, here a cosine.
+    The classifiers have two hidden layers with batch norm and 20 units per class. SGD with Nesterov
+    momentum trains all of them on the same batches, and the trunk is frozen. This follows Gidaris
+    et al. 2018, arXiv 1803.07728, section 3.1, and the authors' code, except for the learning-rate
+    schedule, which is a cosine here.
 
     Args:
-        trunk: The trunk, on its device; put into evaluation mode for the time of the call.
-        train_set: Images and labels to learn from.
-        test_set: Images and labels to be judged on.
+        trunk: The trunk, on its device; it is in evaluation mode during the call.
+        train_set: Images and labels for training.
+        test_set: Images and labels for evaluation.
         epochs: Passes over the training images.
-        batch_size: Images in a step.
-        seed: Of the classifiers' weights, the order and the shifts.
+        batch_size: Number of images per step.
+        seed: Seed of the classifiers' weights, the order of the images, and crops and flips.
     """
     device = next(trunk.parameters()).device
     was_training = trunk.training
@@ -80,7 +80,7 @@ def block_classifier_accuracy(
 
 
 def _classifiers(features: list[Tensor], image_set: ImageSet, seed: int) -> Classifiers:
-    """For each factor a classifier on every block."""
+    """For each factor, one classifier per block."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return {

@@ -1,4 +1,4 @@
-"""A trunk that has seen distorted inputs only, with the batch norms of clean ones."""
+"""Gives a trunk that was trained on distorted inputs the batch-norm statistics of clean ones."""
 
 import copy
 
@@ -12,17 +12,17 @@ from examples.mpssl.evaluate import clean_inputs
 def with_statistics_of(trunk: Trunk, image_set: ImageSet) -> Trunk:
     """Return a copy of a trunk whose batch norms have the mean and variance of these images.
 
-    A trunk that was trained on distorted inputs only carries theirs.
+    A trunk that was trained only on distorted inputs has the statistics of distorted inputs.
 
     Args:
         trunk: The trunk.
-        image_set: The images, given as they are.
+        image_set: The images, which are not transformed.
     """
     copied = copy.deepcopy(trunk)
     for module in copied.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
-            module.momentum = None  # the mean over all batches
+            module.momentum = None  # takes the mean over all batches
     copied.train()
     device = next(copied.parameters()).device
     with torch.no_grad():

@@ -25,10 +25,10 @@ Floats = NDArray[np.float64]
 
 @style.context("gradbalance.pictures")
 def draw_over_time(histories: Mapping[str, gb.History], path: Path) -> None:
-    """Draw losses, weights and cosines over the steps, a column for each solver.
+    """Draw losses, weights and cosines over the steps, with one column per solver.
 
     Args:
-        histories: For each solver the history of a run on the same tasks.
+        histories: For each solver, the history of a run on the same tasks.
         path: File of the picture.
     """
     figure = Figure(figsize=(2.3 * len(histories), 6))
@@ -54,11 +54,11 @@ def draw_over_time(histories: Mapping[str, gb.History], path: Path) -> None:
 
 @style.context("gradbalance.pictures")
 def draw_bars(rows: Bars, shown: Sequence[tuple[str, str]], path: Path) -> None:
-    """Draw probes as bars, mean and standard deviation over the seeds.
+    """Draw probe accuracies as bars, with mean and standard deviation over the seeds.
 
     Args:
-        rows: For each trunk its results by seed.
-        shown: The probes, each as factor and probe, a panel for each.
+        rows: For each trunk, the results of all seeds.
+        shown: The probes to draw, each as (factor, probe); each gets a panel.
         path: File of the picture.
     """
     num_columns = 3 if len(shown) % 3 == 0 else len(shown)
@@ -87,9 +87,9 @@ def draw_grid(kinds: Mapping[str, Bars], task: str, solvers: Sequence[str], path
     """Draw a pretext task's mean accuracy for every set of tasks and solver.
 
     Args:
-        kinds: For each set of tasks and solver the results by seed.
+        kinds: For each set of tasks and each solver, the results of all seeds.
         task: The pretext task.
-        solvers: The columns.
+        solvers: The solvers, which are the columns.
         path: File of the picture.
     """
     values = np.array(
@@ -121,15 +121,15 @@ def draw_neighbours(
     *,
     num_neighbours: int = 5,
 ) -> None:
-    """Draw the training images that each trunk finds most like a few test images.
+    """Draw the nearest training images of a few test images, for each trunk.
 
     Args:
         trunks: The trunks by name.
-        train_set: Where the neighbours are looked for.
-        test_set: Where the queries are taken from.
-        queries: Their indexes.
+        train_set: The images among which the neighbours are searched.
+        test_set: The images that contain the queries.
+        queries: Indexes of the queries.
         path: File of the picture.
-        num_neighbours: Number of neighbours of each.
+        num_neighbours: Number of neighbours of each query.
     """
     num_columns = 1 + len(trunks) * num_neighbours
     figure = Figure(figsize=(0.62 * num_columns, 0.7 * len(queries) + 0.3))
@@ -152,14 +152,14 @@ def draw_neighbours(
 def nearest(
     trunk: Trunk, train_set: ImageSet, test_set: ImageSet, queries: Sequence[int], number: int
 ) -> NDArray[np.int64]:
-    """Return the nearest training images [Q, number] of some test images, as kNN sees them.
+    """Return the nearest training images [Q, number] of some test images, as the kNN probe does.
 
     Args:
         trunk: The trunk.
-        train_set: Where they are looked for.
-        test_set: Where the queries are taken from.
-        queries: Their indexes [Q].
-        number: How many of each.
+        train_set: The images among which the neighbours are searched.
+        test_set: The images that contain the queries.
+        queries: Indexes of the queries [Q].
+        number: Number of neighbours of each query.
     """
     wanted = ImageSet(images=test_set.images[list(queries)], labels={}, classes={})
     search = NearestNeighbors(n_neighbors=number, metric="cosine")
@@ -171,7 +171,7 @@ def nearest(
 
 
 def _smooth(values: Floats, window: int = 25) -> Floats:
-    """A running mean; the first values have shorter ones."""
+    """A running mean; its window is shorter for the first values."""
     sums = np.cumsum(np.insert(values, 0, 0.0))
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)

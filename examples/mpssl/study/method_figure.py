@@ -1,4 +1,4 @@
-"""The figure of the method: from one image to one backward through the trunk."""
+"""The figure of the method: from one image to one backward pass through the trunk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ from examples.common import transforms
 from examples.common.data.image_set import ImageSet
 from examples.mpssl import pretext
 
-_STEP = 1.35  # from one image to the next
+_STEP = 1.35  # distance from one image to the next
 
 
 @style.context("gradbalance.pictures")
 def draw_method(tasks: Sequence[str], image_set: ImageSet, path: Path) -> None:
-    """Draw how an image becomes an input, and how its tasks' gradients become one.
+    """Draw how an image becomes an input, and how the tasks' gradients are combined into one.
 
     Args:
         tasks: Names of the pretext tasks.
-        image_set: Where the image is taken from.
+        image_set: The images to choose one from.
         path: File of the picture.
     """
     chosen = pretext.select_tasks(tasks)

@@ -1,4 +1,4 @@
-"""Makes the pictures: of the committed results, and of runs that are trained where they lack."""
+"""Draws the committed results, and some runs, which are trained first if they are missing."""
 
 import json
 from pathlib import Path
@@ -24,12 +24,12 @@ BOTH_KINDS = (
 
 
 def draw_results(results: Results, name: str, folder: Path) -> None:
-    """Draw what the results of a study say.
+    """Draw the results of a study.
 
     Args:
         results: The results by run.
-        name: The first part of the pictures' names.
-        folder: Where they go.
+        name: The first part of the pictures' file names.
+        folder: The folder for the pictures.
     """
     baselines, kinds = by_kind(results)
     mixture = kinds["+".join(plan.FOUR_TASKS)]
@@ -51,10 +51,10 @@ def draw_results(results: Results, name: str, folder: Path) -> None:
 
 
 def tables_of_both_kinds(folder: Path) -> str:
-    """Return the tables that have upright and turned images side by side.
+    """Return the tables that show upright and turned images side by side.
 
     Args:
-        folder: Where the results are.
+        folder: The folder with the results.
     """
     tables = []
     for title, *names in BOTH_KINDS:
@@ -64,13 +64,13 @@ def tables_of_both_kinds(folder: Path) -> str:
 
 
 def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
-    """Draw the course of some runs, and what their trunks hold to be alike.
+    """Draw some runs over time, and the nearest neighbours according to their trunks.
 
     Args:
         data: The folder or zip of CIFAR-10's images, or None for the built-in ones.
-        name: The first part of the pictures' names.
-        out: The folder of the study's runs; those that are not there are trained.
-        folder: Where the pictures go.
+        name: The first part of the pictures' file names.
+        out: The folder of the study's runs; missing runs are trained.
+        folder: The folder for the pictures.
     """
     torch.set_num_threads(1)
     configs = plan.pictured(data)
@@ -90,7 +90,7 @@ def draw_runs(data: str | None, name: str, out: Path, folder: Path) -> None:
         {label: models[label].trunk for label in NEIGHBOURS_OF},
         train_set,
         test_set,
-        # Files come class by class.
+        # The files are sorted by class.
         range(0, len(test_set), len(test_set) // QUERIES),
         folder / f"{name}_neighbours.png",
     )

@@ -1,4 +1,4 @@
-"""What is run: task sets, solvers and seeds, as one configuration a run."""
+"""The plan of each study: task sets, solvers and seeds, as one configuration per run."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,16 +8,16 @@ from examples.mpssl.presets import SUPERVISED, Scale
 from examples.mpssl.pretext import TASKS
 from examples.mpssl.study.ablation import StudyConfig
 
-# All methods take the direction to the norm of the plain sum, over the representation: a method
-# must not win by the length of its step.
+# For all methods, the direction over the representation gets the norm of the plain sum's, because
+# a method must not win by taking longer steps.
 SCALE: Scale = "norm"
 SOURCE = "representation"
 
-# These stand for the tasks of the runs that all others are held against: judged without training,
-# and trained on the labels that the probes ask for.
+# In the names of runs, these stand in place of the tasks. The first two are the baselines: a trunk
+# without training, and one trained on the labels that the probes predict.
 UNTRAINED = "random init"
 CEILING = "supervised"
-ABLATION = "ablation"  # and this for the four tasks with something changed
+ABLATION = "ablation"  # the four tasks with one change
 
 SOLVERS = {
     "uniform": "Uniform",
@@ -29,7 +29,7 @@ SOLVERS = {
     "gradnorm": "GradNorm",
 }
 
-# More of the family, on one set of tasks; the first is that of the preset "mp-ssl".
+# Further solvers, run on one set of tasks only; the first is the solver of the preset "mp-ssl".
 FAMILY = {
     "bounded-5": "Bounded(solver=MGDA(normalization='loss+'), ratio=5)",
     "cagrad": "CAGrad",
@@ -43,8 +43,8 @@ FAMILY = {
     "stch": "STCH",
 }
 
-# Weights that follow the losses chase a task that cannot be learned: what a bound does about it.
-# The ratio 5 was first chosen on other seeds, so that these confirm it.
+# Weights that follow the losses grow for a task that cannot be learned; these test a bound on the
+# weights. The ratio 5 was chosen before on other seeds, so these seeds are a confirmation.
 FIRST_FRESH_SEED = 10
 BOUNDED = {
     "bounded-4": "Bounded(solver=MGDA(normalization='loss+'), ratio=4)",
@@ -53,10 +53,10 @@ BOUNDED = {
     "bounded-famo": "Bounded(solver=FAMO(), ratio=5)",
 }
 
-# Trunk, learning rate and inputs of a step are RotNet's, which had 200 epochs of four inputs of
-# each image; these are 80 of one input.
+# Trunk, learning rate and inputs per step are RotNet's. RotNet was trained for 200 epochs with four
+# inputs per image; these runs have 80 epochs with one input per image.
 ROTNET = {"trunk": "nin", "lr": 0.1, "batch_size": 512, "epochs": 80}
-CLASSIFIER_EPOCHS = 30  # of the classifiers on its blocks; RotNet's had 100
+CLASSIFIER_EPOCHS = 30  # of the classifiers on the trunk's blocks; RotNet's had 100
 
 ENHANCEMENTS = tuple(name for name in TASKS if name != "rotation")
 THREE_TASKS = ("rotation", "sharpness", "solarization")
@@ -64,8 +64,8 @@ FOUR_TASKS = (*THREE_TASKS, "saturation")
 PAIRS = tuple(("rotation", enhancement) for enhancement in ENHANCEMENTS)
 ALONE = tuple((name,) for name in TASKS)
 
-# What one change does to the four tasks, balanced by the solver that did best on them, with as many
-# inputs as without the change.
+# The four tasks with one change, balanced by the solver that did best on them. The number of inputs
+# is the same as without the change.
 ABLATED = "mgda-loss"
 ABLATIONS: dict[str, dict[str, Any]] = {
     "as the others": {},
@@ -77,7 +77,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 
 
 def procedural(seeds: int) -> Iterator[StudyConfig]:
-    """Yield the runs on built-in images, the larger questions first.
+    """Yield the runs on built-in images, those for the main questions first.
 
     Args:
         seeds: Number of seeds.
@@ -91,7 +91,7 @@ def procedural(seeds: int) -> Iterator[StudyConfig]:
 
 
 def turned(seeds: int) -> Iterator[StudyConfig]:
-    """Yield the runs on built-in images that are turned at random: none can tell their rotation.
+    """Yield the runs on built-in images that are turned at random, so nothing tells their rotation.
 
     Args:
         seeds: Number of seeds.
@@ -114,7 +114,7 @@ def fresh(seeds: int) -> Iterator[StudyConfig]:
 
 
 def fresh_turned(seeds: int) -> Iterator[StudyConfig]:
-    """Yield the same on turned images.
+    """Yield the same runs as ``fresh``, on turned images.
 
     Args:
         seeds: Number of seeds, none of which another study has.
@@ -148,7 +148,7 @@ def cifar10(seeds: int, data: str) -> Iterator[StudyConfig]:
 
 
 def cifar10_turned(seeds: int, data: str) -> Iterator[StudyConfig]:
-    """Yield the runs on the same images, turned at random.
+    """Yield the runs on the same images of CIFAR-10, turned at random.
 
     Args:
         seeds: Number of seeds.
@@ -167,7 +167,7 @@ def rotnet(seeds: int, data: str, device: str = "cuda") -> Iterator[StudyConfig]
     Args:
         seeds: Number of seeds.
         data: The folder or zip of its images.
-        device: Where they run.
+        device: The device for the runs.
     """
     options = {"data": data, "device": device, **ROTNET}
     for seed in range(seeds):
@@ -178,7 +178,7 @@ def rotnet(seeds: int, data: str, device: str = "cuda") -> Iterator[StudyConfig]
 
 
 def ablation(seeds: int) -> Iterator[StudyConfig]:
-    """Yield the runs on built-in images that differ from one of the others in one thing.
+    """Yield the runs of the ablation on built-in images; each has one change.
 
     Args:
         seeds: Number of seeds.
@@ -216,7 +216,7 @@ def _config(tasks: tuple[str, ...], solver: str, *, seed: int, **options: Any) -
 
 
 def pictured(data: str | None) -> dict[str, StudyConfig]:
-    """Return the runs whose trunks and histories are drawn, by the name in the picture.
+    """Return the runs whose trunks and histories are drawn, by their names in the picture.
 
     Args:
         data: The folder or zip of CIFAR-10's images, or None for the built-in ones.

@@ -1,4 +1,4 @@
-"""Does the runs of a study in parallel processes; those that are done stay done."""
+"""Runs a study in parallel processes; runs that are already done are not repeated."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,22 +25,22 @@ from examples.mpssl.train import Training
 
 Result = dict[str, Any]
 
-_loaded: dict[tuple[Any, ...], tuple[ImageSet, ImageSet]] = {}  # by worker: data is read once
+_loaded: dict[tuple[Any, ...], tuple[ImageSet, ImageSet]] = {}  # each worker reads its data once
 
 
 def run_all(
     configs: Sequence[StudyConfig], out: Path, known: Sequence[Result], *, jobs: int
 ) -> dict[str, Result]:
-    """Return the results of all runs by name, doing those that are not done yet.
+    """Do the runs that are not done yet, and return the results of all runs by name.
 
     Args:
-        configs: The runs.
-        out: Their folder. A run that was interrupted is continued.
-        known: Results of earlier runs; those of the same configuration are taken over.
+        configs: The configurations of the runs.
+        out: The folder of the runs. An interrupted run is continued.
+        known: Results of earlier runs; those with the same configuration are reused.
         jobs: Number of processes, one thread each.
 
     Raises:
-        ValueError: Another study is at work in the folder.
+        ValueError: Another study is running in the folder.
     """
     out.mkdir(parents=True, exist_ok=True)
     with only_one(out):
@@ -59,7 +59,7 @@ def _run_all(
             results[name] = result
             progress.console.print(f"done: {name}", highlight=False)
             progress.advance(bar)
-    # Options stand as they did, so that what was committed does not change.
+    # The options keep their earlier order, so that committed results do not change.
     return {
         c.name: {**results[c.name], "config": {**results[c.name]["config"], **_portable(c)}}
         for c in configs
@@ -67,10 +67,10 @@ def _run_all(
 
 
 def do_run(config: StudyConfig, out: Path) -> tuple[str, Result]:
-    """Train and judge one run, write its results, and return them with its name.
+    """Train and evaluate one run, write its results, and return them with its name.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
         out: The folder of the study.
     """
     torch.set_num_threads(1)
@@ -97,7 +97,7 @@ def do_run(config: StudyConfig, out: Path) -> tuple[str, Result]:
             model.trunk, train_set, test_set, epochs=CLASSIFIER_EPOCHS, seed=config.seed
         )
     else:
-        # The trunk has seen distorted inputs only: the same with batch norms of clean ones.
+        # The trunk has seen only distorted inputs: probe it also with clean batch-norm statistics.
         clean = with_statistics_of(model.trunk, train_set)
         results["probes_clean"] = evaluate.probe(clean, train_set, test_set)
     folder.save_results(results)
@@ -115,13 +115,13 @@ def _done(config: StudyConfig, out: Path, known: Mapping[str, Result]) -> Result
 
 
 def _kind(result: Result) -> str:
-    """What decides a result. A run that was not trained has no other trace of it."""
+    """What determines a result; only an empty "training" shows that a run was not trained."""
     config = StudyConfig(**{**result["config"], "tasks": tuple(result["config"]["tasks"])})
     return _kind_of(config, trained=bool(result["training"]))
 
 
 def _kind_of(config: StudyConfig, *, trained: bool) -> str:
-    """Neither the name counts, nor the folder in which the data lie."""
+    """The same, from a configuration; the run's name and the data's folder do not count."""
     return json.dumps([trained, {**_portable(config), "name": ""}], sort_keys=True)
 
 

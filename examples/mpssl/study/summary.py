@@ -16,7 +16,7 @@ PAIRED = "uniform"
 DIFFERENCES = "the mean difference and its 95 % confidence interval (Student's)."
 CLEAN = "The same probes, after batch norms have taken mean and variance from clean images:"
 CLASSIFIERS = "Classifiers of three layers on all features of a block:"
-# What some studies have beside the probes: its key, the title of its table, and what it is.
+# Further results of some studies: the key, the title of the first column, and the text above.
 FURTHER = (("probes_clean", "probe", CLEAN), ("classifiers", "block", CLASSIFIERS))
 UPRIGHT = {
     "shape kNN": ("probes", "shape", "knn"),
@@ -41,16 +41,16 @@ COMPARED = {
 def by_kind(
     results: Results,
 ) -> tuple[dict[str, list[Mapping[str, Any]]], dict[str, dict[str, list[Mapping[str, Any]]]]]:
-    """Return the results of all seeds: what others are held against, and those by tasks and solver.
+    """Return the results of all seeds: those of the baselines, and the others by tasks and solver.
 
     Args:
-        results: By the name of the run, as ``plan`` forms it: tasks--solver--seed.
+        results: The results by the name of the run, as in ``plan``: tasks--solver--seed.
     """
     kinds: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for name, result in results.items():
         tasks, solver, _ = name.split("--")
         kinds.setdefault(tasks, {}).setdefault(solver, []).append(result)
-    # These are of one kind each, named by no solver.
+    # The names of the baselines have no solver.
     baselines = {kind: kinds.pop(kind)[""] for kind in (UNTRAINED, CEILING) if kind in kinds}
     return baselines, kinds
 
@@ -59,8 +59,8 @@ def as_markdown(results: Results, command: str) -> str:
     """Return a study's tables: probes, pretext tasks, weights and cosines for each set of tasks.
 
     Args:
-        results: By the name of the run.
-        command: What made them.
+        results: The results by the name of the run.
+        command: The command that made them.
     """
     baselines, kinds = by_kind(results)
     lines = ["```", command, "```", "", _seeds_of({**kinds, "": baselines})]
@@ -78,12 +78,12 @@ def as_markdown(results: Results, command: str) -> str:
 
 
 def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
-    """Return one table of what a mixture does on both kinds of image.
+    """Return one table with the results of a mixture on both kinds of images.
 
     Args:
-        upright: A study of images that have an upright, by the name of the run.
-        turned: The same runs on images that have none.
-        tasks: The mixture, its tasks joined by "+".
+        upright: The results of a study on upright images, by the name of the run.
+        turned: The results of the same runs on turned images.
+        tasks: The mixture, with its tasks joined by "+".
     """
     columns = {
         f"{title}, {kind}": (results, path)
@@ -95,7 +95,7 @@ def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
         baselines, kinds = by_kind(results)
         alone = {"rotation alone": kinds["rotation"][PAIRED]}
         for name, runs in {**baselines, **alone, **kinds[tasks]}.items():
-            # Baselines were not trained on the tasks.
+            # The baselines were not trained on the tasks, so only their probes count.
             known = path[0] == "probes" or name not in baselines
             rows.setdefault(name, []).append(_cell(runs, path) if known else "–")
     lines = table_lines(["trunk", *columns], [[name, *cells] for name, cells in rows.items()])
@@ -103,7 +103,7 @@ def side_by_side(upright: Results, turned: Results, tasks: str) -> str:
 
 
 def _cell(runs: Sequence[Mapping[str, Any]], path: Sequence[str]) -> str:
-    """Mean and standard deviation of one figure; all but those of the training are shares."""
+    """Mean and standard deviation of one number; all except the "training" ones are shares."""
     factor = 1 if path[0] == "training" else 100
     return _mean_and_sd([factor * _at(run, path) for run in runs])
 
@@ -115,7 +115,7 @@ def _seeds_of(kinds: Mapping[str, Mapping[str, Sequence[Any]]]) -> str:
 
 
 def _paired(solvers: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[str]:
-    """Each solver's difference from uniform weights, on the same seeds."""
+    """A table of each solver's difference from uniform weights, on the same seeds."""
     rows = []
     uniform = {run["config"]["seed"]: run for run in solvers[PAIRED]}
     for name, runs in solvers.items():
@@ -138,7 +138,7 @@ def _at(result: Mapping[str, Any], path: Sequence[str]) -> float:
 
 
 def _probes(result: Mapping[str, Any], kind: str = "probes") -> dict[str, float]:
-    """Linear probes after every block, and kNN after the last."""
+    """The accuracies (%) of linear probes after every block, and of kNN after the last."""
     return {
         f"{factor} {probe.replace('block', 'block ').replace('knn', 'kNN')}": 100 * score
         for factor, scores in result[kind].items()

@@ -1,4 +1,4 @@
-"""Burgers' equation, whose solution grows a front."""
+"""Burgers' equation, whose solution develops a steep front."""
 
 from collections.abc import Mapping
 from math import pi
@@ -21,7 +21,7 @@ class Burgers(Evolving):
     conditions = ("initial", "boundary")
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
-        """The equation's residual, u at the start, and u on both ends."""
+        """The equation's residual, and the errors of u at the start and at both ends."""
         u = function.jet(points["inside"])
         left_over = u.first[0] + u.value * u.first[1] - VISCOSITY * u.second[1]
         at_start = function(points["start"]) + torch.sin(pi * points["start"][:, 1:])
@@ -32,7 +32,7 @@ class Burgers(Evolving):
         }
 
     def solution(self, points: Tensor) -> Tensor:
-        """A ratio of two heat integrals (Cole and Hopf), by Gauss-Hermite quadrature."""
+        """The Cole-Hopf solution, a ratio of two heat integrals, by Gauss-Hermite quadrature."""
         nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite.hermgauss(_NUM_NODES))
         t, x = points[:, :1].double(), points[:, 1:].double()
         y = x - torch.sqrt(4 * VISCOSITY * t) * nodes

@@ -13,10 +13,10 @@ class Helmholtz(Steady):
     """Δu + k²u = f on [-1, 1]², u = 0 on the boundary; solved by sin(aπx) sin(bπy).
 
     Args:
-        waves: a and b.
-        k: 1 is the problem of Wang, Teng and Perdikaris (arXiv 2001.04536); with 0 it is
-            Poisson's equation.
-        title: For tables and pictures.
+        waves: The numbers a and b.
+        k: The constant k. 1 gives the problem of Wang, Teng and Perdikaris (arXiv 2001.04536), and
+            0 gives Poisson's equation.
+        title: The title in tables and pictures.
     """
 
     box = ((-1.0, 1.0), (-1.0, 1.0))
@@ -31,7 +31,7 @@ class Helmholtz(Steady):
         self.waves, self.k, self.title = waves, k, title
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
-        """The equation's residual, and u on the boundary."""
+        """The equation's residual, and the error of u on the boundary."""
         u = function.jet(points["inside"])
         a, b = self.waves
         source = (self.k**2 - (a * pi) ** 2 - (b * pi) ** 2) * self.solution(points["inside"])
@@ -41,6 +41,6 @@ class Helmholtz(Steady):
         }
 
     def solution(self, points: Tensor) -> Tensor:
-        """sin(aπx) sin(bπy)."""
+        """The exact solution, sin(aπx) sin(bπy)."""
         a, b = self.waves
         return torch.sin(a * pi * points[:, :1]) * torch.sin(b * pi * points[:, 1:])

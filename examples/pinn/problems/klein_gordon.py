@@ -17,7 +17,7 @@ class KleinGordon(Evolving):
     conditions = ("initial", "velocity", "boundary")
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
-        """The equation's residual; u and u_t at the start; u on both ends."""
+        """The equation's residual; the errors of u and u_t at the start, and of u at both ends."""
         inside, start, boundary = points["inside"], points["start"], points["boundary"]
         t, x = inside[:, :1], inside[:, 1:]
         source = (
@@ -34,6 +34,6 @@ class KleinGordon(Evolving):
         }
 
     def solution(self, points: Tensor) -> Tensor:
-        """The exact one, x cos(5πt) + (xt)³."""
+        """The exact solution, x cos(5πt) + (xt)³."""
         t, x = points[:, :1], points[:, 1:]
         return x * torch.cos(5 * pi * t) + (x * t) ** 3

@@ -18,12 +18,12 @@ class Kovasznay(Steady):
     title = "Kovasznay flow, Re = 40"
     box = ((-0.5, 1.0), (-0.5, 1.5))
     num_outputs = 3
-    num_compared = 2  # the pressure is known up to a constant only
+    num_compared = 2  # without the pressure, which is determined only up to a constant
     equations = ("momentum x", "momentum y", "continuity")
     conditions = ("boundary",)
 
     def losses(self, function: Function, points: Mapping[str, Tensor]) -> Losses:
-        """Two momentum equations, continuity, and the velocity on the boundary."""
+        """Residuals of two momentum equations and continuity; error of the boundary velocity."""
         flow = function.jet(points["inside"])
         u, v = flow.value[:, 0], flow.value[:, 1]
         by_x, by_y = flow.first

@@ -1,4 +1,4 @@
-"""What every problem says: its losses, its points, and its solution to be compared with."""
+"""The interface of a problem: its losses, its points, and its exact solution."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Points = dict[str, Tensor]
 
 
 class Function(Protocol):
-    """What losses are taken of: a network, or in tests the solution itself."""
+    """The function whose losses are computed: a network, or in tests the exact solution."""
 
     def __call__(self, points: Tensor) -> Tensor:
         """Return the values [N, m] at points [N, 2]."""
@@ -24,18 +24,18 @@ class Function(Protocol):
 
 
 class Problem(ABC):
-    """A differential equation on a box in the plane, with the conditions that make it unique.
+    """A differential equation on a box in the plane, with conditions that make its solution unique.
 
-    Losses are mean squares in the units of the problem, as a plain sum takes them.
+    Losses are mean squares in the units of the problem, as for a plain sum.
 
     Attributes:
-        title: For tables and pictures.
+        title: The title in tables and pictures.
         axes: Names of the two coordinates.
         box: The lower and the upper end of each coordinate.
         num_outputs: Number m of values of the solution.
-        num_compared: Number of those that are compared with the solution, from the first on.
-        equations: Names of the losses of what the equations leave over.
-        conditions: Names of the losses of what is missing to the conditions.
+        num_compared: How many of these values, from the first on, count for the error.
+        equations: Names of the losses of the equations' residuals.
+        conditions: Names of the losses of the initial and boundary conditions.
     """
 
     title: str
@@ -51,8 +51,8 @@ class Problem(ABC):
         """Return points [N, 2] in float64 for the equations and the conditions, by name.
 
         Args:
-            num: Number of each kind.
-            generator: Decides where.
+            num: Number of points of each kind.
+            generator: Random generator.
         """
 
     @abstractmethod
@@ -60,20 +60,20 @@ class Problem(ABC):
         """Return the losses by name, those of the equations first.
 
         Args:
-            function: What is to solve the problem.
-            points: Where it is looked at, as `draw_points` returns them.
+            function: The function that should solve the problem.
+            points: The points at which it is evaluated, as returned by `draw_points`.
         """
 
     @abstractmethod
     def solution(self, points: Tensor) -> Tensor:
-        """Return the solution [N, m] at points [N, 2]."""
+        """Return the exact solution [N, m] at points [N, 2]."""
 
     def error(self, function: Function, num: int = 101) -> float:
         """Return the relative L2 error on a grid: ‖u − u*‖ / ‖u*‖.
 
         Args:
-            function: What is compared with the solution u*.
-            num: Points of the grid along each axis.
+            function: The function u that is compared with the exact solution u*.
+            num: Number of grid points along each axis.
         """
         points = self.grid(num)
         exact = self.solution(points)[:, : self.num_compared]
@@ -88,7 +88,7 @@ class Problem(ABC):
         return torch.stack((first, second), dim=-1).reshape(-1, 2)
 
     def inside(self, num: int, generator: torch.Generator) -> Tensor:
-        """Return uniformly random points [num, 2] of the box."""
+        """Return points [num, 2] that are uniformly random in the box."""
         low, high = torch.tensor(self.box, dtype=torch.float64).T
         draws = torch.rand(num, 2, generator=generator, dtype=torch.float64)
         points: Tensor = low + (high - low) * draws
@@ -99,9 +99,9 @@ class Problem(ABC):
 
         Args:
             axis: The coordinate that is fixed.
-            end: 0 for its lower end, 1 for its upper one.
+            end: 0 for its lower end, 1 for its upper end.
             num: Number of points.
-            generator: Decides where.
+            generator: Random generator.
         """
         points = self.inside(num, generator)
         points[:, axis] = self.box[axis][end]
@@ -114,18 +114,18 @@ class Steady(Problem):
     axes = ("x", "y")
 
     def draw_points(self, num: int, generator: torch.Generator) -> Points:
-        """As many points inside as on the four sides together."""
+        """Draw as many points inside the box as on its four sides together."""
         sides = [self.on_side(axis, end, num // 4, generator) for axis in (0, 1) for end in (0, 1)]
         return {"inside": self.inside(num, generator), "boundary": torch.cat(sides)}
 
 
 class Evolving(Problem):
-    """A problem in time, the first axis, with conditions at the start and on both ends."""
+    """A problem in time (the first axis) and space, with conditions at the start and both ends."""
 
     axes = ("t", "x")
 
     def draw_points(self, num: int, generator: torch.Generator) -> Points:
-        """As many points inside as at the start, and as on the two ends together."""
+        """Draw equally many points inside the box, at the start, and on the two ends together."""
         ends = [self.on_side(1, end, num // 2, generator) for end in (0, 1)]
         return {
             "inside": self.inside(num, generator),
@@ -135,5 +135,5 @@ class Evolving(Problem):
 
 
 def mean_square(values: Tensor) -> Tensor:
-    """Return the mean over the points of what is left over, squared."""
+    """Return the mean of the squared residuals over the points."""
     return values.square().mean()

@@ -1,1 +1,1 @@
-"""The example measured: problems × methods × seeds, resumable, with intervals."""
+"""The study: problems × methods × seeds, resumable, with confidence intervals."""

@@ -37,7 +37,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 def main(
     problem: Problem = RunConfig.problem,
     solvers: Annotated[
-        str, typer.Option(help=f"Methods, with commas between, or all: {', '.join(METHODS)}.")
+        str, typer.Option(help=f"Methods, separated by commas, or all: {', '.join(METHODS)}.")
     ] = "all",
     solver: Solver = None,
     scale: Scale = "norm",
@@ -50,7 +50,7 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of results, tables and pictures.")] = RESULTS,
 ) -> None:
-    """Do the runs that are not among the results yet, and make their table and picture."""
+    """Do the runs that the results do not have yet, and make the table and the picture."""
     options: dict[str, Any] = {
         "problem": problem,
         "dtype": dtype,

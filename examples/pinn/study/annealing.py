@@ -1,7 +1,8 @@
 """Learning-rate annealing by gradient statistics (Wang, Teng, Perdikaris 2020, arXiv 2001.04536).
 
-It weighs a condition by the largest entry of the equation's gradient over the mean entry of its
-own. Entries are more than a Gramian knows, so this is a loop of its own and no gradbalance solver.
+A condition's weight is the largest entry of the equation's gradient divided by the mean entry of
+the condition's own gradient, both as absolute values. A Gramian does not contain single entries, so
+this is a separate class and not a gradbalance solver.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,16 @@ from torch import Tensor, nn
 
 import gradbalance as gb
 
-_EVERY = 10  # steps between two looks at the gradients, as in the authors' code
-_MEMORY = 0.9  # share of the former weight that stays, as in the authors' code
+_EVERY = 10  # steps between two updates of the weights, as in the authors' code
+_MEMORY = 0.9  # share of the old weight in the new one, as in the authors' code
 
 
 class Annealing:
-    """Stands where a ``gb.Balancer`` stands, as far as this example uses one.
+    """Replaces ``gb.Balancer``, with the part of its interface that this example uses.
 
     Args:
-        network: Whose gradients are looked at.
-        conditions: Names of the losses that are weighed; the others keep the weight 1.
+        network: The network whose gradients are measured.
+        conditions: Names of the losses that get a weight; the others keep the weight 1.
     """
 
     def __init__(self, network: nn.Module, conditions: Sequence[str]) -> None:
@@ -30,10 +31,10 @@ class Annealing:
         self._num_steps = 0
 
     def backward(self, losses: Mapping[str, Tensor]) -> gb.Report:
-        """Look at the gradients every tenth step, then differentiate the weighted sum.
+        """Update the weights at every tenth step, then differentiate the weighted sum.
 
         Args:
-            losses: By name.
+            losses: The losses by name.
         """
         if self._num_steps % _EVERY == 0:
             self._look(losses)
@@ -59,6 +60,6 @@ class Annealing:
             self._weights[name] = _MEMORY * weight + (1 - _MEMORY) * wanted
 
     def _gradients(self, loss: Tensor) -> list[Tensor]:
-        """Of the layers' matrices, as the authors take them."""
+        """The gradients with respect to the weight matrices, as in the authors' code."""
         matrices = [parameter for parameter in self._parameters if parameter.ndim == 2]
         return list(torch.autograd.grad(loss, matrices, retain_graph=True))

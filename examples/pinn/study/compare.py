@@ -1,4 +1,4 @@
-"""Do many runs, remember what came of each, and hold them against each other."""
+"""Does many runs, saves their results, and compares them."""
 
 import json
 from collections.abc import Sequence
@@ -21,21 +21,22 @@ Result = dict[str, Any]
 def compare(
     configs: Sequence[RunConfig], file: Path, *, command: str, jobs: int, console: Console
 ) -> list[Result]:
-    """Do the runs that are not in a file yet, and make its table and picture anew.
+    """Do the runs that are not in a file yet, and update its table and picture.
 
-    A finished run is a line of the file at once, so what is interrupted goes on where it was.
-    Beside it, by the same name, are a table of all its runs (``.md``) and a picture (``.png``).
+    Each finished run is written to the file at once, as one line, so an interrupted comparison
+    continues where it was. A table of all runs in the file (``.md``) and a picture (``.png``) with
+    the same name are next to it.
 
     Args:
-        configs: The runs; they differ in method and seed only.
-        file: Of the results, ``.jsonl``.
-        command: What was typed, to be written beside the table.
+        configs: The configurations of the runs, which differ only in method and seed.
+        file: The file of the results, ``.jsonl``.
+        command: The command that was typed, which is written above the table.
         jobs: Number of processes, one thread each.
-        console: Where to show progress and tables.
+        console: The console that shows progress and tables.
 
     Raises:
         ValueError: The file has runs of another problem or with other options, or another
-            comparison is at work at it.
+            comparison is using it.
     """
     _check_alike(read(file), configs, file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -65,19 +66,19 @@ def _do_what_is_left(configs: Sequence[RunConfig], file: Path, jobs: int, consol
 
 
 def read(file: Path) -> list[Result]:
-    """Return the results in a file, none if there is no file.
+    """Return the results in a file, or an empty list if there is no file.
 
     Args:
-        file: A line of JSON for each run.
+        file: A file with one line of JSON per run.
     """
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def run(config: RunConfig) -> Result:
-    """Do a run on one thread.
+    """Do a run on one thread, and return its result.
 
     Args:
-        config: The run.
+        config: The configuration of the run.
     """
     torch.set_num_threads(1)
     return train(config).as_dict()
@@ -88,7 +89,7 @@ def _shown(error: float | None) -> str:
 
 
 def _check_alike(done: Sequence[Result], wanted: Sequence[RunConfig], file: Path) -> None:
-    """What makes a row of the table may differ, and the seed."""
+    """Raise a ValueError unless all runs agree in every option except method and seed."""
     configs = [*(result["config"] for result in done), *(config.as_dict() for config in wanted)]
     own = ("name", "solver", "scale", "factor", "seed")
     for config in configs:

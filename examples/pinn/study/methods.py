@@ -1,4 +1,4 @@
-"""All methods of the study: the example's, many solvers, and one that is no solver."""
+"""All methods of the study: the example's methods, many more solvers, and annealing."""
 
 from dataclasses import dataclass
 
@@ -14,19 +14,19 @@ ANNEALING = "annealing"
 
 @dataclass(frozen=True)
 class AnnealingMethod(Method):
-    """`Annealing`, in the place of a solver."""
+    """The method `Annealing`, which is not a solver."""
 
     solver: str = ANNEALING
 
     def __post_init__(self) -> None:
-        """There is no solver to be checked."""
+        """Check nothing, since there is no solver."""
 
     def build(self, problem: Problem, network: Network) -> Balancing:
-        """Return the loop; as `Method.build` does.
+        """Return an `Annealing`, in place of the balancer that `Method.build` returns.
 
         Args:
-            problem: Whose conditions are weighed.
-            network: Whose gradients are looked at.
+            problem: The problem whose conditions get weights.
+            network: The network whose gradients are measured.
         """
         return Annealing(network, problem.conditions)
 
@@ -37,13 +37,13 @@ class StudyConfig(RunConfig):
 
     @property
     def method(self) -> Method:
-        """How its losses are balanced."""
+        """How the losses are balanced."""
         return AnnealingMethod() if self.solver == ANNEALING else super().method
 
 
 METHODS: dict[str, Method] = {
     **methods.METHODS,
-    # On gradients: all at the length of the plain sum, so that none wins by a longer step.
+    # On gradients: all get the length of the plain sum, so that none wins by longer steps.
     "upgrad-averaged": Method("CRMOGM(solver=UPGrad)", "norm"),
     "dualproj": Method("DualProj", "norm"),
     "pcgrad": Method("PCGrad", "norm"),
@@ -60,10 +60,10 @@ METHODS: dict[str, Method] = {
     "aligned-mtl": Method("AlignedMTL", "norm"),
     "gradnorm": Method("GradNorm(alpha=1.0)", "norm"),
     "db-mtl": Method("DBMTL", "norm"),
-    # Two as their papers have them, whose lengths differ from the plain sum's.
+    # Two as in their papers, with lengths that differ from the plain sum's.
     "upgrad-raw": Method("UPGrad"),
     "db-mtl-raw": Method("DBMTL"),
-    # On losses: their weights as they are.
+    # On losses: with their weights unchanged.
     "uw": Method("UW"),
     "imtl-l": Method("IMTLL"),
     "gls": Method("GLS"),

@@ -24,10 +24,10 @@ _KINDS = {
 
 @style.context("gradbalance.pictures")
 def draw_comparison(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the errors of all runs, a row a method, the best one above.
+    """Draw the errors of all runs, with one row per method and the best method at the top.
 
     Args:
-        results: Of runs of one problem.
+        results: The results of runs of one problem.
         path: File of the picture.
     """
     runs = [dict(result) for result in results]

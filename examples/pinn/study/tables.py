@@ -1,4 +1,4 @@
-"""The tables of many runs: errors by method, and paired differences to the recommended one."""
+"""The tables of a study: errors by method, and paired differences to the recommended method."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,22 +23,22 @@ _HEADER = ["method", "solver", "scale", "seeds", "error", "best", "worst", "afte
 
 
 def names(results: Results) -> list[str]:
-    """Return the methods that occur, in the order of ``METHODS``, others behind.
+    """Return the names of the methods in the results, in the order of ``METHODS``, then others.
 
     Args:
-        results: Of runs.
+        results: The results of the runs.
     """
     found = dict.fromkeys(result["config"]["name"] for result in results)
     return [name for name in METHODS if name in found] + [n for n in found if n not in METHODS]
 
 
 def errors(results: Results, name: str, key: str = "error") -> dict[int, float]:
-    """Return the errors of a method's runs by seed; infinity where there is none.
+    """Return the errors of a method's runs by seed; infinity for a run without an error.
 
     Args:
-        results: Of runs.
-        name: The method.
-        key: "error", or "error_adam" for that before L-BFGS.
+        results: The results of the runs.
+        name: The name of the method.
+        key: "error", or "error_adam" for the error before L-BFGS.
     """
     found = {}
     for result in results:
@@ -49,10 +49,10 @@ def errors(results: Results, name: str, key: str = "error") -> dict[int, float]:
 
 
 def error_table(results: Results) -> Rows:
-    """Return a row of text for each method, with the header first.
+    """Return the header, and one row of text per method.
 
     Args:
-        results: Of runs.
+        results: The results of the runs.
     """
     rows = [_HEADER]
     for name in names(results):
@@ -76,12 +76,12 @@ def error_table(results: Results) -> Rows:
 
 
 def paired_table(results: Results) -> Rows:
-    """Return how the errors of each method differ from the recommended one's on the same seeds.
+    """Return a table of the errors' differences from the recommended method on the same seeds.
 
-    Only of methods with five common seeds or more; empty if there are none.
+    It has only methods with at least five common seeds, and is empty if there are none.
 
     Args:
-        results: Of runs.
+        results: The results of the runs.
     """
     base = errors(results, RECOMMENDED)
     rows = []
@@ -107,7 +107,7 @@ def spread(values: NDArray[np.float64]) -> str:
     """Return mean ± standard deviation as text.
 
     Args:
-        values: One or more.
+        values: One or more values.
     """
     if len(values) == 1 or not np.isfinite(values).all():
         return f"{values.mean():.3g}"
@@ -118,7 +118,7 @@ def tables(results: Results) -> list[tuple[str, Rows]]:
     """Return the titles and the rows of one or two tables.
 
     Args:
-        results: Of runs.
+        results: The results of the runs.
     """
     config = results[0]["config"]
     title = (
@@ -138,8 +138,8 @@ def as_markdown(results: Results, command: str) -> str:
     """Return the tables as Markdown, with the command that made them.
 
     Args:
-        results: Of runs.
-        command: What made them.
+        results: The results of the runs.
+        command: The command that made them.
     """
     lines = ["```", command, "```"]
     for title, rows in tables(results):
@@ -152,8 +152,8 @@ def print_tables(results: Results, console: Console) -> None:
     """Print the tables.
 
     Args:
-        results: Of runs.
-        console: Where to print.
+        results: The results of the runs.
+        console: The console to print to.
     """
     for title, rows in tables(results):
         shown = Table(title=title, title_justify="left", title_style="bold")

@@ -1,4 +1,4 @@
-"""Results come as they are done, and what is not needed any more is not begun."""
+"""Results come as soon as they are ready, and calls that are no longer needed are not started."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The batched operations do what Pillow does, to each image its own."""
+"""The batched operations agree with Pillow's, with one parameter per image."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How inputs are made of images, and that every answer is about the input it stands beside."""
+"""How inputs are made from images, and that every class belongs to the input at its index."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The ablation: inputs made in other ways, one at a time, each trained and judged in its own."""
+"""The ablation: one change at a time in how inputs are made, for training and for evaluation."""
 
 from typing import Any
 

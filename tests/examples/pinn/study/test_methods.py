@@ -1,4 +1,4 @@
-"""The methods of the study: each trains, and annealing is as its paper has it."""
+"""The methods of the study: each one trains, and annealing is as in its paper."""
 
 import math
 from dataclasses import asdict
