@@ -7,7 +7,7 @@ from torch import Tensor
 
 from examples.common import transforms
 from examples.metapseudo import augment
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.data.load import Labelled
 
 
 @dataclass(frozen=True, kw_only=True)

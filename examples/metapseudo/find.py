@@ -10,13 +10,13 @@ from torch import nn
 from examples.common.divergence import tells_divergence
 from examples.metapseudo.batch import draw_batch, split
 from examples.metapseudo.classifier import Classifier
-from examples.metapseudo.data import Target
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Target
+from examples.metapseudo.generators.source import Source
 from examples.metapseudo.latents import LatentOptimization
 from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.samples import GeneratedImages
-from examples.metapseudo.source import Source
 from examples.metapseudo.train import Training, ends_of_parts
-from examples.metapseudo.variants import RunConfig
 
 NUM_PARTS = 8  # Of the steps: the map is looked at after each.
 

@@ -19,12 +19,12 @@ from examples.common.training import Losses, balanced_step
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch
 from examples.metapseudo.classifier import Classifier
-from examples.metapseudo.consistency import consistency
-from examples.metapseudo.data import Target
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Target
 from examples.metapseudo.gaps import GAPS
 from examples.metapseudo.meta_gradient import META_GRADIENTS, Loss, Parameters, detached
+from examples.metapseudo.regularizers import consistency
 from examples.metapseudo.samples import GeneratedImages, share_of_target
-from examples.metapseudo.variants import RunConfig
 
 _NUM_JUDGED = 128
 

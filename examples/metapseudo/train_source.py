@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 
 from examples.common.data.unreadable import name_unreadable
-from examples.metapseudo.data import load_files, load_source_images
-from examples.metapseudo.source import AUTOENCODER, train_source
+from examples.metapseudo.data.load import load_files, load_source_images
+from examples.metapseudo.generators.source import AUTOENCODER, train_source
 
 
 def main(

@@ -15,14 +15,16 @@ with needs_the_extra():
 
     from examples.common.data.unreadable import name_unreadable
     from examples.common.only_one import only_one
-    from examples.metapseudo.compare import write_results
-    from examples.metapseudo.data import load_files, load_source_images
-    from examples.metapseudo.pictures import draw_accuracy, draw_sources
-    from examples.metapseudo.runs import Do, Result, find_only, run, run_all
-    from examples.metapseudo.source import load_source
+    from examples.metapseudo.config import RunConfig
+    from examples.metapseudo.data.load import load_files, load_source_images
+    from examples.metapseudo.generators.source import load_source
+    from examples.metapseudo.run.compare import write_results
+    from examples.metapseudo.run.pictures import draw_accuracy
+    from examples.metapseudo.run.runs import Do, Result, run, run_all
     from examples.metapseudo.study import plan
+    from examples.metapseudo.study.find_only import find_only
+    from examples.metapseudo.study.pictures import draw_sources
     from examples.metapseudo.study.summary import as_markdown, of_latents
-    from examples.metapseudo.variants import RunConfig
 
 app = typer.Typer(add_completion=False, help=__doc__)
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import get_args
 
+from examples.metapseudo.config import RunConfig
 from examples.metapseudo.gaps import GapName
 from examples.metapseudo.mapping import MapName
-from examples.metapseudo.variants import RunConfig, variant_config
+from examples.metapseudo.variants import variant_config
 
 ACCURACY = (
     "labels",

@@ -9,8 +9,7 @@ from examples.common.intervals import interval
 from examples.common.markdown import table_lines
 from examples.metapseudo.gaps import GapName
 from examples.metapseudo.mapping import MapName
-from examples.metapseudo.study.plan import BLURRED
-from examples.metapseudo.tables import (
+from examples.metapseudo.run.tables import (
     MEASURES,
     Results,
     budgets,
@@ -21,6 +20,7 @@ from examples.metapseudo.tables import (
     title,
     variants,
 )
+from examples.metapseudo.study.plan import BLURRED
 
 # One variant against another: what optimised latents are worth, then what changes them.
 PAIRS = (

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import examples.metapseudo
+from examples.metapseudo.run.tables import budgets
 from examples.metapseudo.study import plan
 from examples.metapseudo.study.summary import as_markdown, of_latents
-from examples.metapseudo.tables import budgets
 
 FOLDER = Path(examples.metapseudo.__file__).parent
 STUDIES = sorted((FOLDER / "results").glob("*.json"))

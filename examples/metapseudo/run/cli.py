@@ -14,9 +14,10 @@ from examples.common.data.unreadable import name_unreadable
 from examples.common.earlier_runs import check_runs_in
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
-from examples.metapseudo.compare import compare
-from examples.metapseudo.data import load_files
-from examples.metapseudo.variants import SHOWN, VARIANTS, RunConfig, variant_config
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import load_files
+from examples.metapseudo.run.compare import compare
+from examples.metapseudo.variants import SHOWN, VARIANTS, variant_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from examples.common.data.image_set import ImageSet
 from examples.common.data.images import load_images
+from examples.metapseudo.data.target import COLOURS, target_images
 from examples.metapseudo.generators.renderer import SHAPES, Renderer, named, render
-from examples.metapseudo.target import COLOURS, target_images
 
 BUILT_IN_SOURCE = 20_000
 BUILT_IN_UNLABELLED = 2000

@@ -14,7 +14,7 @@ from examples.common.checkpoint import DAMAGED, load_checkpoint, save_checkpoint
 from examples.common.choices import check_one_of
 from examples.metapseudo import augment
 from examples.metapseudo.classifier import Classifier, build_classifier
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.data.load import Labelled
 from examples.metapseudo.generators.adversarial import AdversarialGenerator, train_adversarial
 from examples.metapseudo.generators.autoencoder import AutoencoderGenerator, train_autoencoder
 from examples.metapseudo.generators.conditional import ConditionalGenerator

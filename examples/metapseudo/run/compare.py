@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from examples.common.run_folder import RunFolder
-from examples.metapseudo.pictures import draw_accuracy
-from examples.metapseudo.runs import Result, run, run_all
-from examples.metapseudo.tables import as_markdown, print_table
-from examples.metapseudo.variants import RunConfig
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.run.pictures import draw_accuracy
+from examples.metapseudo.run.runs import Result, run, run_all
+from examples.metapseudo.run.tables import as_markdown, print_table
 
 
 def compare(
