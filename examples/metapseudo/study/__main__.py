@@ -96,7 +96,7 @@ def photographs(
 def _study(
     planned: Iterable[RunConfig], name: str, out: Path, results: Path, jobs: int
 ) -> list[Result]:
-    # A study looks at the end of its runs, and they are short.
+    # A study uses only the end of its runs, and they are short.
     do: Do = find_only if name == "latents" else partial(run, num_parts=1)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _study(
             found = run_all(list(planned), out, jobs=jobs, console=Console(), do=do)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    # What the latents came to is kept step by step, of the classifiers only the end.
+    # Of the latents all evaluations are kept, of the classifiers only the last one.
     found = [{**result, "evaluations": result["evaluations"][-1:]} for result in found]
     command = shlex.join(["python", "-m", "examples.metapseudo.study", *sys.argv[1:]])
     results.mkdir(parents=True, exist_ok=True)
