@@ -18,10 +18,11 @@ import torch
 from benchmarks.environment import environment, heading
 from benchmarks.results import write_json
 from benchmarks.timing import Spread, as_text
-from examples.metapseudo.data import load_target
-from examples.metapseudo.source import load_source
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import load_target
+from examples.metapseudo.generators.source import load_source
 from examples.metapseudo.train import Training
-from examples.metapseudo.variants import RunConfig, variant_config
+from examples.metapseudo.variants import variant_config
 
 LABELLED = "labelled"
 META = "meta"

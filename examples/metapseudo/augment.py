@@ -5,15 +5,15 @@ from torch import Tensor
 
 from examples.common import transforms
 
-_HOLE = 10  # Side of what strong augmentation cuts out, in pixels.
+_HOLE = 10  # Side of the square that strong augmentation cuts out, in pixels.
 
 
 def weak(images: Tensor, draws: torch.Generator) -> Tensor:
     """Shift by up to two pixels, and flip half of the images.
 
     Args:
-        images: In [0, 1], [N, 3, 32, 32].
-        draws: On the CPU.
+        images: Images in [0, 1], [N, 3, 32, 32].
+        draws: Generator of random numbers, on the CPU.
     """
     return transforms.crop_and_flip(images, draws, padding=2)
 
@@ -22,8 +22,8 @@ def strong(images: Tensor, draws: torch.Generator) -> Tensor:
     """Shift by up to four pixels, flip, change the tones, and cut a square out.
 
     Args:
-        images: In [0, 1], [N, 3, 32, 32].
-        draws: On the CPU.
+        images: Images in [0, 1], [N, 3, 32, 32].
+        draws: Generator of random numbers, on the CPU.
     """
     images = transforms.crop_and_flip(images, draws, padding=4)
     factors = 0.4 + 1.2 * torch.rand(3, len(images), generator=draws)

@@ -1,4 +1,4 @@
-"""Labelled images: as they are split, and as they are drawn."""
+"""Batches of labelled images, and their split into training and validation data."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 from examples.common import transforms
 from examples.metapseudo import augment
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.data.load import Labelled
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Images as a classifier is shown them.
+    """Labelled images as the classifier gets them.
 
     Attributes:
-        images: In [0, 1], augmented weakly, [N, 3, 32, 32].
-        labels: Integers [N].
+        images: Weakly augmented images in [0, 1], [N, 3, 32, 32].
+        labels: Labels, as integers [N].
     """
 
     images: Tensor
@@ -24,12 +24,12 @@ class Batch:
 
 
 def draw_batch(images: Labelled, num_images: int, draws: torch.Generator) -> Batch:
-    """Return labelled images, drawn with replacement and augmented weakly.
+    """Return labelled images, drawn with replacement and weakly augmented.
 
     Args:
-        images: What is drawn from.
-        num_images: N.
-        draws: On the CPU.
+        images: The labelled images to draw from.
+        num_images: Number of images, N.
+        draws: Generator of random numbers, on the CPU.
     """
     chosen = torch.randint(len(images), (num_images,), generator=draws)
     shown = augment.weak(transforms.to_float(images.images[chosen]), draws)
@@ -40,8 +40,8 @@ def split(labelled: Labelled, num_validation: int) -> tuple[Labelled, Labelled]:
     """Return the training and the validation data; with no validation images they are the same.
 
     Args:
-        labelled: As many images of every class, class by class.
-        num_validation: How many of each are kept for validation.
+        labelled: Labelled images, the same number of every class, ordered by class.
+        num_validation: Number of images of each class that are kept for validation.
     """
     if num_validation == 0:
         return labelled, labelled

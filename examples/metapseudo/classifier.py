@@ -11,13 +11,14 @@ _BATCH = 500
 
 
 class Classifier(nn.Module):
-    """The trunk, pooled to features [N, 96], and a linear head.
+    """A trunk, whose output is pooled to features [N, 96], and a linear head.
 
-    Batch norm would have real and synthetic images decide about each other's features, and hide
-    from their mean what tells them apart; the trunk has group norm instead.
+    The trunk has group norm. With batch norm, real and synthetic images in one batch would
+    influence each other's features, and the mean of the features would not show what distinguishes
+    them.
 
     Args:
-        num_classes: C.
+        num_classes: Number of classes, C.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -29,16 +30,16 @@ class Classifier(nn.Module):
         """Return features [N, 96].
 
         Args:
-            images: In [0, 1], [N, 3, 32, 32].
+            images: Images in [0, 1], [N, 3, 32, 32].
         """
         maps: Tensor = self.trunk(transforms.normalize(images))
         return maps.mean(dim=(2, 3))
 
     def blocks(self, images: Tensor) -> list[Tensor]:
-        """Return the features after every block of the trunk, the first [N, 32, 16, 16].
+        """Return the features after every block of the trunk; those of the first [N, 32, 16, 16].
 
         Args:
-            images: In [0, 1], [N, 3, 32, 32].
+            images: Images in [0, 1], [N, 3, 32, 32].
         """
         return self.trunk.taps(transforms.normalize(images))
 
@@ -46,7 +47,7 @@ class Classifier(nn.Module):
         """Return features [N, 96] and logits [N, C].
 
         Args:
-            images: In [0, 1], [N, 3, 32, 32].
+            images: Images in [0, 1], [N, 3, 32, 32].
         """
         features = self.features(images)
         return features, self.head(features)
@@ -56,8 +57,8 @@ def build_classifier(num_classes: int, *, seed: int) -> Classifier:
     """Return a freshly initialised classifier.
 
     Args:
-        num_classes: C.
-        seed: Of the initial weights; the global generator is left as it was.
+        num_classes: Number of classes, C.
+        seed: Seed of the initial weights; the global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -69,11 +70,11 @@ def probabilities(classifier: Classifier, images: Tensor) -> Tensor:
     """Return class probabilities [N, C].
 
     Args:
-        classifier: Any.
+        classifier: The classifier.
         images: 8-bit images [N, 3, 32, 32].
 
     Raises:
-        ValueError: One is not finite.
+        ValueError: A probability is not finite.
     """
     batches = [
         classifier(transforms.to_float(batch))[1].softmax(dim=1)
@@ -86,11 +87,11 @@ def probabilities(classifier: Classifier, images: Tensor) -> Tensor:
 
 
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images that are classified right.
+    """Return the share of images that are classified correctly.
 
     Args:
-        classifier: Any.
+        classifier: The classifier.
         images: 8-bit images [N, 3, 32, 32].
-        labels: Integers [N].
+        labels: Labels, as integers [N].
     """
     return float((probabilities(classifier, images).argmax(1) == labels).double().mean())

@@ -1,4 +1,7 @@
-"""Find the map of the latents before the classifier is trained, with a classifier of the labels."""
+"""Find the map of the latents before the classifier is trained, in the features of another one.
+
+That other classifier is trained on the labelled images alone.
+"""
 
 import copy
 from dataclasses import dataclass, replace
@@ -10,15 +13,15 @@ from torch import nn
 from examples.common.divergence import tells_divergence
 from examples.metapseudo.batch import draw_batch, split
 from examples.metapseudo.classifier import Classifier
-from examples.metapseudo.data import Target
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Target
+from examples.metapseudo.generators.source import Source
 from examples.metapseudo.latents import LatentOptimization
 from examples.metapseudo.mapping import build_mapping
 from examples.metapseudo.samples import GeneratedImages
-from examples.metapseudo.source import Source
 from examples.metapseudo.train import Training, ends_of_parts
-from examples.metapseudo.variants import RunConfig
 
-NUM_PARTS = 8  # Of the steps: the map is looked at after each.
+NUM_PARTS = 8  # The map is evaluated after each eighth of its steps.
 
 Record = dict[str, Any]
 
@@ -29,8 +32,8 @@ class FoundMap:
 
     Attributes:
         mapping: The map.
-        records: What is to be logged: steps, and what they led to after every eighth of them.
-        states: The map's state at its start and after every eighth of the steps, by step.
+        records: Lines for the log: one for each step, and the evaluations.
+        states: State of the map at its start and after every eighth of the steps, by step.
     """
 
     mapping: nn.Module
@@ -42,9 +45,12 @@ def labelled_classifier(config: RunConfig, target: Target, num_validation: int) 
     """Return a classifier that was trained on labels alone.
 
     Args:
-        config: A run without samples.
-        target: What is learned.
-        num_validation: How many labelled images of a class are left out.
+        config: The options of a run without samples.
+        target: The images to be learned, and to be tested on.
+        num_validation: Number of labelled images of each class that are left out.
+
+    Raises:
+        ValueError: The training diverges.
     """
     train_set, _ = split(target.labelled, num_validation)
     training = Training(config, replace(target, labelled=train_set), None)
@@ -59,10 +65,13 @@ def find_map(config: RunConfig, target: Target, source: Source, model: Classifie
     """Take all steps of the map of a run.
 
     Args:
-        config: The run.
-        target: What is learned.
-        source: Where samples come from.
-        model: Of labels alone, from ``labelled_classifier``.
+        config: The options of the run.
+        target: The images to be learned, and to be tested on.
+        source: The generator of the samples.
+        model: A classifier trained on labels alone, from ``labelled_classifier``.
+
+    Raises:
+        ValueError: The map diverges.
     """
     mapping = build_mapping(config.map, source.generator.latent_size, seed=config.seed)
     samples = GeneratedImages(source.generator, mapping=mapping)

@@ -1,7 +1,8 @@
-"""How far samples are from real images, in the features of a classifier.
+"""The gap: a distance between samples and real images, in the features of a classifier.
 
-``mean`` is what the paper states. ``moments`` and ``mmd`` compare the features of all blocks, which
-still say where something is in an image, standardised by those of the real images.
+``mean`` is the gap that the paper states. ``moments`` and ``mmd`` compare the features of all
+blocks, which still tell where something is in an image. These features are standardised by the mean
+and the standard deviation of those of the real images.
 """
 
 from collections.abc import Callable
@@ -18,26 +19,26 @@ GapName = Literal["mean", "moments", "mmd"]
 
 # Legend: N real images, M samples, F features.
 
-_BANDWIDTHS = (0.5, 1.0, 2.0, 4.0)  # Of the kernel, in mean squared distances by feature.
-_CELLS = 2  # A block's features are averaged over this many rows and columns of cells.
+_BANDWIDTHS = (0.5, 1.0, 2.0, 4.0)  # The h of the kernels, for squared distances per feature.
+_CELLS = 2  # The features of a block are averaged in a grid of so many rows and columns.
 
 
 def mean_gap(real: Tensor, synthetic: Tensor) -> Tensor:
-    r"""Return the squared distance of the mean features.
+    """Return the squared distance between the mean features.
 
     Args:
-        real: Features [N, F].
-        synthetic: Features [M, F].
+        real: Features of real images [N, F].
+        synthetic: Features of samples [M, F].
     """
     return (real.mean(dim=0) - synthetic.mean(dim=0)).square().sum()
 
 
 def moments_gap(real: Tensor, synthetic: Tensor) -> Tensor:
-    r"""Return the mean squared distance of means, and of logarithms of variances, by feature.
+    """Return the squared distance of means plus that of log variances, averaged over features.
 
     Args:
-        real: Features [N, F].
-        synthetic: Features [M, F].
+        real: Features of real images [N, F].
+        synthetic: Features of samples [M, F].
     """
     real, synthetic = _standardised(real, synthetic)
     means = (real.mean(dim=0) - synthetic.mean(dim=0)).square().mean()
@@ -46,17 +47,17 @@ def moments_gap(real: Tensor, synthetic: Tensor) -> Tensor:
 
 
 def mmd_gap(real: Tensor, synthetic: Tensor) -> Tensor:
-    r"""Return the squared maximum mean discrepancy, without bias for images that are all different.
+    r"""Return the squared maximum mean discrepancy; it is unbiased if all images are different.
 
     .. math::
         \overline{k(r_i, r_j)}_{i \ne j} + \overline{k(s_i, s_j)}_{i \ne j} -
         2\, \overline{k(r_i, s_j)}, \qquad k(a, b) = \sum_h \exp\!\big(-\|a - b\|^2 / (h F)\big)
 
-    Gretton et al., A Kernel Two-Sample Test, JMLR 2012. It is less than zero at times.
+    Gretton et al., A Kernel Two-Sample Test, JMLR 2012. It can be less than zero.
 
     Args:
-        real: Features [N, F], N > 1.
-        synthetic: Features [M, F], M > 1.
+        real: Features of real images [N, F], N > 1.
+        synthetic: Features of samples [M, F], M > 1.
     """
     real, synthetic = _standardised(real, synthetic)
     within = sum(_mean_of_pairs(_kernel(values, values)) for values in (real, synthetic))
@@ -64,21 +65,21 @@ def mmd_gap(real: Tensor, synthetic: Tensor) -> Tensor:
 
 
 def pooled(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the features that the head is given [N, F].
+    """Return the features that are the input of the head [N, F].
 
     Args:
-        classifier: Any.
-        images: In [0, 1], [N, 3, 32, 32].
+        classifier: The classifier.
+        images: Images in [0, 1], [N, 3, 32, 32].
     """
     return classifier.features(images)
 
 
 def of_all_blocks(classifier: Classifier, images: Tensor) -> Tensor:
-    """Return the features of every block, in four cells each [N, F].
+    """Return the features of every block, each averaged in four cells [N, F].
 
     Args:
-        classifier: Any.
-        images: In [0, 1], [N, 3, 32, 32].
+        classifier: The classifier.
+        images: Images in [0, 1], [N, 3, 32, 32].
     """
     blocks = classifier.blocks(images)
     cells = [functional.adaptive_avg_pool2d(block, _CELLS).flatten(1) for block in blocks]
@@ -87,23 +88,23 @@ def of_all_blocks(classifier: Classifier, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Gap:
-    """A distance of images: that of their features.
+    """A distance between two sets of images: the distance between their features.
 
     Attributes:
-        features: Of images.
-        distance: Of two sets of features.
+        features: Computes the features of images.
+        distance: Computes the distance between two sets of features.
     """
 
     features: Callable[[Classifier, Tensor], Tensor]
     distance: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, classifier: Classifier, real: Tensor, synthetic: Tensor) -> Tensor:
-        """Return the gap; no gradient goes to the real images.
+        """Return the gap; the features of the real images get no gradient.
 
         Args:
-            classifier: Whose features are compared.
-            real: Images in [0, 1], [N, 3, 32, 32].
-            synthetic: Images in [0, 1], [M, 3, 32, 32].
+            classifier: The classifier whose features are compared.
+            real: Real images in [0, 1], [N, 3, 32, 32].
+            synthetic: Samples in [0, 1], [M, 3, 32, 32].
         """
         with torch.no_grad():
             known = self.features(classifier, real)

@@ -1,4 +1,4 @@
-"""Latent optimization: the map of the latents is trained for what the samples do to a classifier.
+"""A step of the map of the latents: its samples are to help, and to be like the labelled images.
 
 Yamaguchi, Generative Semi-supervised Learning with Meta-Optimized Synthetic Samples, ACML 2023
 (arXiv 2309.16143).
@@ -19,18 +19,18 @@ from examples.common.training import Losses, balanced_step
 from examples.metapseudo import augment
 from examples.metapseudo.batch import Batch
 from examples.metapseudo.classifier import Classifier
-from examples.metapseudo.consistency import consistency
-from examples.metapseudo.data import Target
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Target
 from examples.metapseudo.gaps import GAPS
 from examples.metapseudo.meta_gradient import META_GRADIENTS, Loss, Parameters, detached
+from examples.metapseudo.regularizers import consistency
 from examples.metapseudo.samples import GeneratedImages, share_of_target
-from examples.metapseudo.variants import RunConfig
 
 _NUM_JUDGED = 128
 
 
 class LatentOptimization:
-    r"""The problem of the map M, whose samples are x̃ = G(M(z), c).
+    r"""The optimisation of the map M, whose samples are x̃ = G(M(z), c).
 
     .. math::
         \theta' = \theta - \eta \nabla_\theta \big[ \mathrm{CE}(f_\theta(x), y) +
@@ -38,13 +38,13 @@ class LatentOptimization:
         \min_M \; \mathrm{CE}(f_{\theta'}(x_v), y_v) +
         \lambda_\text{gap}\, \text{gap}_\theta(x, \tilde x)
 
-    The gap looks at all labelled images, as it does not ask for their labels.
+    The gap uses all labelled images, as it does not need their labels.
 
     Args:
-        config: The run; its objectives say which of the two terms there are.
-        samples: With the map.
-        model: The classifier, a constant here.
-        target: Whose labelled images samples are to be like.
+        config: The options of the run; its ``objectives`` say which of the two terms there are.
+        samples: The samples, with the map.
+        model: The classifier, whose weights do not change here.
+        target: The target; samples are to be like its labelled images.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LatentOptimization:
         self.balancer = gb.Balancer(build_solver(config.meta_solver), scale="sum", tasks=tasks)
 
     def parts(self) -> dict[str, Any]:
-        """Return by name what a checkpoint holds."""
+        """Return what a checkpoint holds, by name."""
         return {
             "mapping": self.samples.mapping,
             "meta_optimizer": self.optimizer,
@@ -80,11 +80,14 @@ class LatentOptimization:
         """Take a step of the map.
 
         Args:
-            labelled: What the virtual step is taken on.
-            validation: What it is judged on.
-            lr: Of the virtual step, η.
-            weight: Of the consistency term in it, λ.
-            draws: Of latents, real images and augmentations, on the CPU.
+            labelled: Labelled images for the virtual step.
+            validation: Labelled images for the validation loss after it.
+            lr: Learning rate η of the virtual step.
+            weight: Weight λ of the consistency term in the virtual step.
+            draws: Generator that draws latents, real images and augmentations, on the CPU.
+
+        Returns:
+            The report of the balancer of validation loss and gap.
         """
         latents, classes = self.samples.latents(self.config.map_samples, draws)
         real = augment.weak(self._draw_real(draws), draws)
@@ -115,9 +118,9 @@ class LatentOptimization:
             self.model.requires_grad_(True)
 
     def judge(self) -> dict[str, float]:
-        """Return the gap, on fixed draws, and the share of target-like samples where it is known.
+        """Return the gap, always on the same draws, and the share of target-like samples if known.
 
-        Whatever the objectives, the gap is the one that the configuration names.
+        The gap is the one in the options of the run, whatever the objectives.
         """
         draws = torch.Generator().manual_seed(self.config.seed)
         with torch.no_grad():
@@ -129,7 +132,7 @@ class LatentOptimization:
         return found
 
     def _draw_real(self, draws: torch.Generator) -> Tensor:
-        """As many real images as samples: each as often as any other, where there are fewer."""
+        """As many real images as samples; if there are fewer, they are repeated evenly."""
         order = torch.randperm(len(self.real), generator=draws)
         chosen = order[torch.arange(self.config.map_samples) % len(order)]
         return transforms.to_float(self.real[chosen])
@@ -137,7 +140,7 @@ class LatentOptimization:
     def _virtual_step(
         self, labelled: Batch, strong: Tensor, targets: Tensor, weight: float
     ) -> Loss:
-        """What the classifier's step descends; the targets are constants."""
+        """The loss of the classifier's virtual step; the targets are constants."""
 
         def inner(theta: Parameters) -> Tensor:
             features, logits = self._call(theta, torch.cat([labelled.images, strong]))

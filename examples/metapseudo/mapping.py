@@ -1,4 +1,4 @@
-"""Maps over a generator's latents, which latent optimization trains; both begin as the identity."""
+"""The maps that move the latents of a generator; both begin as the identity."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 MapName = Literal["mlp", "affine"]
 
-# Of Adam: what a map of few numbers can do with, an MLP cannot.
+# Learning rates of Adam. The affine map has few parameters and can take a larger one than an MLP.
 META_LR: dict[MapName, float] = {"mlp": 0.01, "affine": 0.03}
 
 
@@ -15,8 +15,8 @@ class MappingNetwork(nn.Module):
     """M(z) = z + V tanh(Uz + b) + c; V and c begin at zero.
 
     Args:
-        latent_size: L.
-        hidden_size: Rows of U.
+        latent_size: Length of a latent, L.
+        hidden_size: Number of rows of U.
     """
 
     def __init__(self, latent_size: int, hidden_size: int = 128) -> None:
@@ -30,7 +30,7 @@ class MappingNetwork(nn.Module):
         """Return latents [N, L].
 
         Args:
-            latents: [N, L].
+            latents: Latents [N, L].
         """
         moved: Tensor = self.out(torch.tanh(self.hidden(latents)))
         return latents + moved
@@ -39,10 +39,10 @@ class MappingNetwork(nn.Module):
 class AffineMap(nn.Module):
     """M(z) = exp(a) z + b, latent by latent; a and b begin at zero.
 
-    It can narrow the prior and move it, and do nothing else: two numbers a latent.
+    With its two numbers for each latent it can scale and shift the prior, and nothing else.
 
     Args:
-        latent_size: L.
+        latent_size: Length of a latent, L.
     """
 
     def __init__(self, latent_size: int) -> None:
@@ -54,7 +54,7 @@ class AffineMap(nn.Module):
         """Return latents [N, L].
 
         Args:
-            latents: [N, L].
+            latents: Latents [N, L].
         """
         return latents * self.log_scale.exp() + self.shift
 
@@ -63,9 +63,9 @@ def build_mapping(name: MapName, latent_size: int, *, seed: int) -> nn.Module:
     """Return a freshly initialised map.
 
     Args:
-        name: Which.
-        latent_size: L.
-        seed: Of the initial weights; the global generator is left as it was.
+        name: Kind of the map.
+        latent_size: Length of a latent, L.
+        seed: Seed of the initial weights; the global random state is left as it was.
     """
     if name == "affine":
         return AffineMap(latent_size)

@@ -4,8 +4,8 @@ r"""The loss after a virtual step, differentiable with respect to what the step 
     L(\varphi) = \text{outer}(\theta'), \qquad
     \theta' = \theta - \eta\, \nabla_\theta\, \text{inner}(\theta, \varphi)
 
-with φ whatever requires a gradient in ``inner``: here the mapping network, by way of the synthetic
-images. θ itself is a constant.
+with φ everything in ``inner`` that requires a gradient: here the map of the latents, through the
+synthetic images. θ itself is a constant.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,19 +21,19 @@ def detached(parameters: Mapping[str, Tensor]) -> Parameters:
     """Return parameters as constants.
 
     Args:
-        parameters: By name.
+        parameters: Parameters by name.
     """
     return {name: parameter.detach() for name, parameter in parameters.items()}
 
 
 def exact(inner: Loss, outer: Loss, parameters: Parameters, lr: float) -> Tensor:
-    """Return the outer loss with its whole graph: a backward through the virtual step's backward.
+    """Return the outer loss with its whole graph: its gradient takes a double backward.
 
     Args:
         inner: The training loss at some parameters; its graph leads to φ.
         outer: The validation loss at some parameters.
-        parameters: θ, detached.
-        lr: η.
+        parameters: Parameters θ, detached.
+        lr: Learning rate η of the virtual step.
     """
     gradients = torch.func.grad(inner)(parameters)
     return outer(_step(parameters, gradients, lr))
@@ -49,17 +49,17 @@ def finite_difference(
         \text{inner}(\theta + \epsilon v, \varphi) - \text{inner}(\theta - \epsilon v, \varphi)
         \big), \qquad v = \nabla \text{outer}(\theta'), \quad \epsilon\,\|v\| = \text{length}
 
-    It needs first derivatives only, and no graph of a backward (Liu et al., DARTS, ICLR 2019, arXiv
-    1806.09055, equation 8). Whatever ``inner`` takes for a constant must be one at both
-    perturbations: targets that are computed anew at θ ± εv make the result wrong. Where the network
-    has kinks, as those of ReLU and max pooling, it is an approximation however short the length.
+    It needs first derivatives only, and no double backward (Liu et al., DARTS, ICLR 2019, arXiv
+    1806.09055, equation 8). Constants of ``inner`` must be the same at both perturbations: targets
+    that are computed anew at θ ± εv make the result wrong. If the network has kinks, such as those
+    of ReLU and max pooling, the result stays an approximation, however short the length.
 
     Args:
         inner: The training loss at some parameters; its graph leads to φ.
         outer: The validation loss at some parameters.
-        parameters: θ, detached.
-        lr: η.
-        length: Of the perturbation.
+        parameters: Parameters θ, detached.
+        lr: Learning rate η of the virtual step.
+        length: Length of the perturbation.
     """
     gradients = detached(torch.func.grad(inner)(parameters))
     direction, value = torch.func.grad_and_value(outer)(_step(parameters, gradients, lr))

@@ -1,4 +1,4 @@
-"""``python -m examples.metapseudo.train_source``: a generator and a classifier for other images."""
+"""Runs ``python -m examples.metapseudo.train_source``: trains a generator and a classifier."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 
 from examples.common.data.unreadable import name_unreadable
-from examples.metapseudo.data import load_files, load_source_images
-from examples.metapseudo.source import AUTOENCODER, train_source
+from examples.metapseudo.data.load import load_files, load_source_images
+from examples.metapseudo.generators.source import AUTOENCODER, train_source
 
 
 def main(
@@ -20,12 +20,12 @@ def main(
         ),
     ] = None,
     kind: Annotated[
-        str, typer.Option(help="Of generator: autoencoder (minutes) or adversarial (an hour).")
+        str, typer.Option(help="Kind of generator: autoencoder (minutes) or adversarial (an hour).")
     ] = "autoencoder",
     generator_steps: Annotated[
-        int | None, typer.Option(help="Of the generator (default: what suits its kind).")
+        int | None, typer.Option(help="Steps of the generator (default: that of its kind).")
     ] = None,
-    classifier_steps: Annotated[int, typer.Option(help="Of the source classifier.")] = 600,
+    classifier_steps: Annotated[int, typer.Option(help="Steps of the source classifier.")] = 600,
     out: Annotated[Path, typer.Option(help="File of the weights.")] = AUTOENCODER,
 ) -> None:
     """Train the generator and the classifier of a source, and write their weights."""

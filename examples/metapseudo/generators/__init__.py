@@ -1,1 +1,1 @@
-"""Frozen generators of images: the interface, one that is trained here, one that is published."""
+"""Frozen generators of images: their interface, the ones of this example, and a published one."""

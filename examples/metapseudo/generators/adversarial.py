@@ -1,9 +1,10 @@
 """A class-conditional convolutional generator of 32×32 images, and its adversarial training.
 
-The losses are hinges (Miyato et al., Spectral Normalization for GANs, ICLR 2018, arXiv 1802.05957),
-the discriminator's layers are spectrally normalised, and it takes the class by a projection (Miyato
-and Koyama, cGANs with Projection Discriminator, ICLR 2018, arXiv 1802.05637). What is kept is a
-running average of the generator's weights (Yazici et al., ICLR 2019, arXiv 1806.04498).
+The losses are hinge losses, and the layers of the discriminator are spectrally normalised (Miyato
+et al., Spectral Normalization for GANs, ICLR 2018, arXiv 1802.05957). The discriminator gets the
+class by a projection (Miyato and Koyama, cGANs with Projection Discriminator, ICLR 2018, arXiv
+1802.05637). The result is a running average of the generator's weights (Yazici et al., ICLR 2019,
+arXiv 1806.04498).
 """
 
 import copy
@@ -22,16 +23,16 @@ from examples.metapseudo.generators.generator import frozen
 # Legend: N images, L latent size, C classes of the generator.
 
 _BETAS = (0.0, 0.9)
-_KEPT = 0.999  # Of the running average in a step; less at the start, which is soon forgotten.
+_KEPT = 0.999  # Share of the running average that a step keeps; less in the first steps.
 
 
 class AdversarialGenerator(ConditionalGenerator):
-    """Latents and an embedded class, made an image by three doublings with convolutions.
+    """Makes an image of latents and an embedded class, by three convolutions that double its side.
 
     Args:
-        classes: Names of its C classes.
-        latent_size: L.
-        width: Channels of the last doubling.
+        classes: Names of the C classes.
+        latent_size: Length of a latent, L.
+        width: Number of channels before the last of these convolutions.
     """
 
     def __init__(self, classes: Sequence[str], *, latent_size: int = 64, width: int = 48) -> None:
@@ -53,8 +54,8 @@ class AdversarialGenerator(ConditionalGenerator):
         """Return images [N, 3, 32, 32] in [0, 1].
 
         Args:
-            latents: [N, L].
-            classes: Integers [N].
+            latents: Latents [N, L].
+            classes: Class of each image, as integers [N].
         """
         both = torch.cat([latents, self.embedding(classes)], dim=1)
         images: Tensor = self.layers(both)
@@ -62,15 +63,15 @@ class AdversarialGenerator(ConditionalGenerator):
 
 
 class Discriminator(nn.Module):
-    """How real images look, of their class: three halvings, a sum, and a projection.
+    """Scores how real images look for their class: three halvings, a sum, and a projection.
 
-    It also sees how much the images of a batch differ, as their features' standard deviation
-    (Karras et al., Progressive Growing of GANs, ICLR 2018, arXiv 1710.10196): without that, the
-    generator soon ignored its latents.
+    It also gets the standard deviation of the features over the batch, which says how much the
+    images differ (Karras et al., Progressive Growing of GANs, ICLR 2018, arXiv 1710.10196). Without
+    that, the generator soon ignored its latents.
 
     Args:
-        num_classes: C.
-        width: Channels of the first layer.
+        num_classes: Number of classes, C.
+        width: Number of channels of the first layer.
     """
 
     def __init__(self, num_classes: int, width: int = 48) -> None:
@@ -85,8 +86,8 @@ class Discriminator(nn.Module):
         """Return scores [N].
 
         Args:
-            images: In [0, 1], [N, 3, 32, 32], N > 1, all real or all generated.
-            classes: Integers [N].
+            images: Images in [0, 1], [N, 3, 32, 32], N > 1, all real or all generated.
+            classes: Class of each image, as integers [N].
         """
         features = self.layers(2 * images - 1).sum(dim=(2, 3))
         spread = features.std(dim=0).mean().expand(len(features), 1)
@@ -106,7 +107,7 @@ def train_adversarial(
     seed: int = 0,
     console: Console | None = None,
 ) -> AdversarialGenerator:
-    r"""Train a generator against a discriminator, and return its running average, frozen.
+    r"""Train a generator against a discriminator; return the average of its weights, frozen.
 
     .. math::
         L_D = \overline{\max(0, 1 - D(x, c))} + \overline{\max(0, 1 + D(G(z, c), c))}, \qquad
@@ -114,13 +115,13 @@ def train_adversarial(
 
     Args:
         images: 8-bit images of the source [N, 3, 32, 32].
-        labels: Their classes [N].
+        labels: Classes of the images [N].
         classes: Names of the classes.
-        num_steps: Steps of Adam, of each of the two.
+        num_steps: Number of steps of Adam, for each of the two networks.
         batch_size: Images in a step.
-        lr: Learning rate of the generator, that of the discriminator is twice as large; they fall
-            to zero in the second half.
-        seed: Of weights and draws.
+        lr: Learning rate of the generator. That of the discriminator is twice as large, and both
+            fall to zero in the second half of the training.
+        seed: Seed of the weights and of everything drawn.
         console: Where to show the progress.
     """
     draws = torch.Generator().manual_seed(seed)

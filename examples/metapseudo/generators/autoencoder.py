@@ -1,9 +1,9 @@
 """A small generator: a Gaussian of codes for each class, and the decoder of an autoencoder.
 
 The autoencoder is variational (Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014,
-arXiv 1312.6114). The Gaussians are fitted afterwards, to the codes of each class, as Ghosh et al.
-do (From Variational to Deterministic Autoencoders, ICLR 2020, arXiv 1903.12436): samples are then
-like what the decoder was trained on.
+arXiv 1312.6114). The Gaussians are fitted to the codes of each class after its training, as Ghosh
+et al. do (From Variational to Deterministic Autoencoders, ICLR 2020, arXiv 1903.12436). So the
+codes that are drawn are like those that the decoder was trained on.
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ from examples.metapseudo.generators.generator import frozen
 
 # Legend: N images, L latent size, C classes of the generator.
 
-_PIXEL_SD = 0.1  # How exact the images are to be, against how normal the codes.
+_PIXEL_SD = 0.1  # A smaller one gives more exact images, and codes that are less normal.
 _BATCH = 500
 
 
 class AutoencoderGenerator(ConditionalGenerator):
-    r"""Decodes draws of its class's Gaussian: x = g(μ_c + A_c z), z standard normal.
+    r"""Decodes codes drawn from the Gaussian of a class: x = g(μ_c + A_c z), z standard normal.
 
-    The decoder g is a perceptron of three layers, which costs little beside convolutions and
-    serves for so few pixels.
+    The decoder g is a perceptron of three layers. It costs little compared with convolutions, and
+    is good enough for so few pixels.
 
     Args:
-        classes: Names of its C classes.
-        latent_size: L.
-        width: Of the hidden layers.
+        classes: Names of the C classes.
+        latent_size: Length of a latent, L.
+        width: Width of the hidden layers.
     """
 
     means: Tensor
@@ -57,8 +57,8 @@ class AutoencoderGenerator(ConditionalGenerator):
         """Return images [N, 3, 32, 32] in [0, 1].
 
         Args:
-            latents: [N, L].
-            classes: Integers [N].
+            latents: Latents [N, L].
+            classes: Class of each image, as integers [N].
         """
         drawn = torch.einsum("nij,nj->ni", self.factors[classes], latents)
         images: Tensor = self.decoder(self.means[classes] + drawn)
@@ -66,11 +66,11 @@ class AutoencoderGenerator(ConditionalGenerator):
 
     @torch.no_grad()
     def fit(self, codes: Tensor, labels: Tensor) -> None:
-        """Set the Gaussians to those of the codes.
+        """Fit the Gaussian of each class to its codes.
 
         Args:
-            codes: What the decoder is to be given for some images [N, L].
-            labels: Their classes [N].
+            codes: Codes of some images, as the decoder gets them [N, L].
+            labels: Classes of the images [N].
 
         Raises:
             ValueError: A class has fewer than two images.
@@ -88,8 +88,8 @@ class Encoder(nn.Module):
     """From images to the mean and the logarithm of the variance of their codes.
 
     Args:
-        latent_size: L.
-        width: Channels of the first layer.
+        latent_size: Length of a latent, L.
+        width: Number of channels of the first layer.
     """
 
     def __init__(self, latent_size: int, width: int = 24) -> None:
@@ -103,7 +103,7 @@ class Encoder(nn.Module):
         """Return means and logarithms of variances, both [N, L].
 
         Args:
-            images: In [0, 1], [N, 3, 32, 32].
+            images: Images in [0, 1], [N, 3, 32, 32].
         """
         both = self.out(self.layers(transforms.normalize(images)).flatten(1))
         mean, log_variance = both.chunk(2, dim=1)
@@ -132,12 +132,12 @@ def train_autoencoder(
 
     Args:
         images: 8-bit images of the source [N, 3, 32, 32].
-        labels: Their classes [N].
+        labels: Classes of the images [N].
         classes: Names of the classes.
-        num_steps: Steps of Adam.
+        num_steps: Number of steps of Adam.
         batch_size: Images in a step.
         lr: Learning rate at the start of the cosine schedule.
-        seed: Of weights and draws.
+        seed: Seed of the weights and of everything drawn.
         console: Where to show the progress.
     """
     draws = torch.Generator().manual_seed(seed)

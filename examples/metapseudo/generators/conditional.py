@@ -1,4 +1,4 @@
-"""What the generators that ``train_source`` trains have in common: classes, sizes, and a state."""
+"""The base class of the generators that ``train_source`` trains: classes, sizes, and a state."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ class ConditionalGenerator(Generator):
     """A generator of 32×32 images of some classes.
 
     Args:
-        classes: Names of its C classes.
-        latent_size: L.
-        width: What its layers' widths are multiples of.
+        classes: Names of the C classes.
+        latent_size: Length of a latent, L.
+        width: The widths of the layers are multiples of it.
     """
 
     def __init__(self, classes: Sequence[str], *, latent_size: int, width: int) -> None:
@@ -35,26 +35,26 @@ class ConditionalGenerator(Generator):
         """Return images [N, 3, 32, 32] in [0, 1].
 
         Args:
-            latents: [N, L].
-            classes: Integers [N].
+            latents: Latents [N, L].
+            classes: Class of each image, as integers [N].
         """
 
     def forward(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Return images [N, 3, 32, 32] in [0, 1].
 
         Args:
-            latents: [N, L].
-            classes: Integers [N].
+            latents: Latents [N, L].
+            classes: Class of each image, as integers [N].
 
         Raises:
-            ValueError: There are no classes.
+            ValueError: No classes are given.
         """
         if classes is None:
             raise ValueError(f"classes are needed, integers below {self.num_classes}, got None")
         return self.images_of(latents, classes)
 
     def as_state(self) -> dict[str, Any]:
-        """Return sizes, names and weights; half precision serves for pictures, at half the size."""
+        """Return sizes, names and weights; in half precision, which is enough for pictures."""
         return {
             "classes": list(self.classes),
             "latent_size": self.latent_size,

@@ -1,4 +1,4 @@
-"""What is asked of a generator: latents z, and classes c where it has any, become images."""
+"""The interface of a generator: it makes images of latents z, and of classes c if it has any."""
 
 from abc import ABC, abstractmethod
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Generator(nn.Module, ABC):
-    """A generator of images; used frozen, but differentiated with respect to its latents.
+    """A generator of images. It is frozen, and differentiated with respect to its latents.
 
     Attributes:
         latent_size: L, the length of a latent, which is drawn from a standard normal.
-        num_classes: C, the number of its own (source) classes; 0 where it is not conditional.
+        num_classes: C, the number of its own (source) classes; 0 if it is not conditional.
     """
 
     latent_size: int
@@ -24,18 +24,18 @@ class Generator(nn.Module, ABC):
         """Return images [N, 3, 32, 32] in [0, 1], differentiable with respect to the latents.
 
         Args:
-            latents: [N, L].
-            classes: Class of each image, as integers [N]; None where C is 0.
+            latents: Latents [N, L].
+            classes: Class of each image, as integers [N]; None if C is 0.
         """
 
     def draw(
         self, num_images: int, generator: torch.Generator, shares: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Draw latents [N, L], and classes [N] where the generator has any.
+        """Draw latents [N, L], and classes [N] if the generator has any.
 
         Args:
-            num_images: N.
-            generator: Of the draws, on the CPU.
+            num_images: Number of images, N.
+            generator: Generator of random numbers, on the CPU.
             shares: Probability of each class [C]; by default all are equally likely.
         """
         latents = torch.randn(num_images, self.latent_size, generator=generator)
@@ -51,6 +51,6 @@ def frozen(generator: Generator) -> Generator:
     """Return a generator that is no longer trained: in evaluation mode, without gradients.
 
     Args:
-        generator: Changed in place.
+        generator: The generator, which is changed in place.
     """
     return generator.eval().requires_grad_(False)

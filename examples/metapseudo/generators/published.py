@@ -1,9 +1,9 @@
-"""A published generator behind the interface: the faces of the package gan-face-generate (MIT).
+"""An adapter for a published generator: the faces of the package gan-face-generate (MIT).
 
-It is also the example of an adapter for any other published generator:
+An adapter for any other published generator can follow it:
 
-1. The network is the publisher's own class, imported only when it is asked for, and of its package
-   no more than that module: the rest may need what is not installed.
+1. The network is the publisher's own class. It is imported only when it is needed, and nothing else
+   of its package is: other modules may need packages that are not installed.
 2. The weights are read as data, never as code (``weights_only=True``), and the sizes are taken
    from them. Names that begin with "module." (``DataParallel``) must be renamed first.
 3. ``forward`` takes latents from a standard normal distribution, and brings them, and the classes
@@ -27,8 +27,8 @@ class FaceGenerator(Generator):
     """Faces without classes, by a DCGAN (Radford et al., ICLR 2016) trained on DigiFace-1M.
 
     Args:
-        network: From latents [N, L, 1, 1] to images [N, 3, 64, 64] in [-1, 1].
-        latent_size: L.
+        network: A network from latents [N, L, 1, 1] to images [N, 3, 64, 64] in [-1, 1].
+        latent_size: Length of a latent, L.
     """
 
     def __init__(self, network: nn.Module, latent_size: int) -> None:
@@ -41,8 +41,8 @@ class FaceGenerator(Generator):
         """Return images [N, 3, 32, 32] in [0, 1]; see ``Generator``.
 
         Args:
-            latents: [N, L].
-            classes: Not used, as there are none.
+            latents: Latents [N, L].
+            classes: Not used, as the generator has none.
         """
         images: Tensor = self.network(latents[:, :, None, None])
         return functional.avg_pool2d((images + 1) / 2, 2)
@@ -53,6 +53,10 @@ class FaceGenerator(Generator):
 
         Args:
             path: File of weights; by default the one in the package. No code in it is run.
+
+        Raises:
+            ModuleNotFoundError: The package is not installed.
+            ValueError: The file does not hold the weights of this generator.
         """
         try:
             from gan_face_generate.models import Generator as Network

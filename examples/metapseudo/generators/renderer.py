@@ -1,8 +1,9 @@
 """A renderer of one figure on a ground, as a frozen generator: exact, sharp, and without weights.
 
-It stands for a generator that was trained on broad data, with the difference that what it can draw
-is known: every latent has a name. Its prior is broad by design. Under a standard normal most
-figures are partly or wholly off the canvas, tiny or larger than it, or too dark or too bright.
+It is a model of a generator that was trained on broad data. The difference is that what it can draw
+is known, as every latent has a name. Its prior is broad by design: with latents from a standard
+normal, most figures are partly or wholly off the canvas, tiny or larger than it, or too dark or too
+bright.
 """
 
 import math
@@ -23,7 +24,7 @@ TEXTURES = ("plain", "stripes", "checker", "dots")
 LATENTS = {
     "place": 2,
     "size": 1,
-    "turn": 2,  # a direction, as all that turns
+    "turn": 2,  # a direction, as for everything that turns
     "shape": len(SHAPES),
     "texture": len(TEXTURES),
     "texture turn": 2,
@@ -39,22 +40,22 @@ LATENTS = {
     "light": 1,
 }
 
-# The prior: standard deviations of what is normal in a latent, and what is at zero.
+# The prior: standard deviations of the values that are normal, and the values at latents of zero.
 PLACE_SD = 0.6  # the canvas goes from -1 to 1
 SIZE, LOG_SIZE_MEAN, LOG_SIZE_SD = 0.6, -0.2, 0.7
 FREQUENCY, LOG_FREQUENCY_SD = 3.2, 0.45  # periods in half a canvas
 LOG_LIGHT_MEAN, LOG_LIGHT_SD = -0.15, 0.72
 
-_BATCH = 50  # What is computed at once stays in the cache.
+_BATCH = 50  # Images drawn at once; so few stay in the processor's cache.
 
-_SHARPNESS = 4.0  # How much the greatest of the shape latents rules; the same for textures.
+_SHARPNESS = 4.0  # How clearly the greatest latent decides the shape, and the texture.
 
 
 def named(latents: Tensor) -> dict[str, Tensor]:
     """Return the latents by name.
 
     Args:
-        latents: [N, L].
+        latents: Latents [N, L].
     """
     parts = torch.split(latents, list(LATENTS.values()), dim=1)
     return dict(zip(LATENTS, parts, strict=True))
@@ -64,8 +65,8 @@ class Renderer(Generator):
     """Draws a figure of some shape, texture and colour on a ground that fades between two colours.
 
     Images are drawn at twice their resolution and averaged. Everything is differentiable: edges
-    are a pixel or two wide, and of shapes and textures there is a mixture in which the greatest
-    latent rules.
+    are one or two pixels wide, and shapes and textures are mixtures in which the one with the
+    greatest latent dominates.
     """
 
     rows: Tensor
@@ -85,8 +86,8 @@ class Renderer(Generator):
         """Return images [N, 3, 32, 32] in [0, 1].
 
         Args:
-            latents: [N, L], in the order of ``LATENTS``.
-            classes: Not used, as there are none.
+            latents: Latents [N, L], in the order of ``LATENTS``.
+            classes: Not used, as the generator has none.
         """
         part = named(latents)
         figure = _colour(part["hue"], part["saturation"], part["brightness"])[:, :, None, None]
@@ -142,7 +143,7 @@ def render(latents: Tensor) -> Tensor:
     """Return any number of images [N, 3, 32, 32] in [0, 1], drawn in batches.
 
     Args:
-        latents: [N, L].
+        latents: Latents [N, L].
     """
     renderer = Renderer()
     return torch.cat([renderer(batch) for batch in torch.split(latents, _BATCH)])

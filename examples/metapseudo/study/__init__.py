@@ -1,1 +1,1 @@
-"""The example measured: variants × numbers of labels × seeds, resumable, with intervals."""
+"""Measures the example: variants × numbers of labels × seeds, resumable, with intervals."""

@@ -15,14 +15,16 @@ with needs_the_extra():
 
     from examples.common.data.unreadable import name_unreadable
     from examples.common.only_one import only_one
-    from examples.metapseudo.compare import write_results
-    from examples.metapseudo.data import load_files, load_source_images
-    from examples.metapseudo.pictures import draw_accuracy, draw_sources
-    from examples.metapseudo.runs import Do, Result, find_only, run, run_all
-    from examples.metapseudo.source import load_source
+    from examples.metapseudo.config import RunConfig
+    from examples.metapseudo.data.load import load_files, load_source_images
+    from examples.metapseudo.generators.source import load_source
+    from examples.metapseudo.run.compare import write_results
+    from examples.metapseudo.run.pictures import draw_accuracy
+    from examples.metapseudo.run.runs import Do, Result, run, run_all
     from examples.metapseudo.study import plan
+    from examples.metapseudo.study.find_only import find_only
+    from examples.metapseudo.study.pictures import draw_sources
     from examples.metapseudo.study.summary import as_markdown, of_latents
-    from examples.metapseudo.variants import RunConfig
 
 app = typer.Typer(add_completion=False, help=__doc__)
 
@@ -94,7 +96,7 @@ def photographs(
 def _study(
     planned: Iterable[RunConfig], name: str, out: Path, results: Path, jobs: int
 ) -> list[Result]:
-    # A study looks at the end of its runs, and they are short.
+    # A study uses only the end of its runs, and they are short.
     do: Do = find_only if name == "latents" else partial(run, num_parts=1)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ def _study(
             found = run_all(list(planned), out, jobs=jobs, console=Console(), do=do)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    # What the latents came to is kept step by step, of the classifiers only the end.
+    # Of the latents all evaluations are kept, of the classifiers only the last one.
     found = [{**result, "evaluations": result["evaluations"][-1:]} for result in found]
     command = shlex.join(["python", "-m", "examples.metapseudo.study", *sys.argv[1:]])
     results.mkdir(parents=True, exist_ok=True)

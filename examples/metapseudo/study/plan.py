@@ -1,12 +1,13 @@
-"""Which runs a study is made of."""
+"""The runs of each study."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import get_args
 
+from examples.metapseudo.config import RunConfig
 from examples.metapseudo.gaps import GapName
 from examples.metapseudo.mapping import MapName
-from examples.metapseudo.variants import RunConfig, variant_config
+from examples.metapseudo.variants import variant_config
 
 ACCURACY = (
     "labels",
@@ -19,7 +20,7 @@ ACCURACY = (
     "consistency-real",
     "freematch-real",
 )
-MANY_SEEDS_AT, FEW_SEEDS_AT = (1, 4), (16, 64)  # Labels a class.
+MANY_SEEDS_AT, FEW_SEEDS_AT = (1, 4), (16, 64)  # Labels per class.
 
 VALIDATION = (
     "labels",
@@ -48,11 +49,11 @@ PHOTOGRAPHS_AT = (4, 64)
 
 
 def accuracy(num_seeds: int, num_few: int) -> Iterable[RunConfig]:
-    """Yield what samples are worth, between labels alone and real images.
+    """Yield the runs that measure samples, between labels alone and real images.
 
     Args:
-        num_seeds: At few labels a class, where seeds differ much.
-        num_few: At many.
+        num_seeds: Number of seeds with few labels per class, where seeds differ much.
+        num_few: Number of seeds with many labels per class.
     """
     for number, budgets in ((num_seeds, MANY_SEEDS_AT), (num_few, FEW_SEEDS_AT)):
         for labels in budgets:
@@ -62,7 +63,7 @@ def accuracy(num_seeds: int, num_few: int) -> Iterable[RunConfig]:
 
 
 def latents(num_seeds: int) -> Iterable[RunConfig]:
-    """Yield every gap with every map; of these only the map is found.
+    """Yield runs for every gap with every map; of these runs only the map is found.
 
     Args:
         num_seeds: Number of seeds.
@@ -75,7 +76,7 @@ def latents(num_seeds: int) -> Iterable[RunConfig]:
 
 
 def validation(num_seeds: int) -> Iterable[RunConfig]:
-    """Yield the objectives of the latents, both meta-gradients, and the paper's own form.
+    """Yield runs for all objectives of the latents, both meta-gradients, and the paper's own form.
 
     Args:
         num_seeds: Number of seeds.
@@ -86,7 +87,7 @@ def validation(num_seeds: int) -> Iterable[RunConfig]:
 
 
 def generators(num_seeds: int) -> Iterable[RunConfig]:
-    """Yield the renderer's samples and those of the autoencoder that was trained on them.
+    """Yield runs with the renderer's samples, and with those of the autoencoder trained on them.
 
     Args:
         num_seeds: Number of seeds.
@@ -100,11 +101,11 @@ def generators(num_seeds: int) -> Iterable[RunConfig]:
 
 
 def photographs(num_seeds: int, data: str = "cifar10.zip") -> Iterable[RunConfig]:
-    """Yield runs on images of files, by an adversarial generator and by the blurred one.
+    """Yield runs on images of files, with an adversarial generator and with the blurred one.
 
     Args:
         num_seeds: Number of seeds.
-        data: Folder or zip of images, of whose first half of classes both generators are.
+        data: Folder or zip of images; both generators are of the first half of its classes.
     """
     for labels in PHOTOGRAPHS_AT:
         for seed in range(num_seeds):

@@ -9,8 +9,7 @@ from examples.common.intervals import interval
 from examples.common.markdown import table_lines
 from examples.metapseudo.gaps import GapName
 from examples.metapseudo.mapping import MapName
-from examples.metapseudo.study.plan import BLURRED
-from examples.metapseudo.tables import (
+from examples.metapseudo.run.tables import (
     MEASURES,
     Results,
     budgets,
@@ -21,8 +20,9 @@ from examples.metapseudo.tables import (
     title,
     variants,
 )
+from examples.metapseudo.study.plan import BLURRED
 
-# One variant against another: what optimised latents are worth, then what changes them.
+# Pairs of variants: first for what optimised latents are worth, then for what changes them.
 PAIRS = (
     *((f"{name}-gap", f"{name}-random") for name in ("consistency", "freematch")),
     *((f"{name}-gap", "labels") for name in ("consistency", "freematch")),
@@ -44,11 +44,11 @@ PAIRED = (
 
 
 def as_markdown(results: Results, command: str) -> str:
-    """Return a study's tables, one a measure, and that of the differences.
+    """Return the tables of a study: one for each measure, and one of the differences.
 
     Args:
-        results: Of runs.
-        command: What made them.
+        results: Results of runs.
+        command: The command that made them.
     """
     lines = ["```", command, "```", "", f"{title(results)}:"]
     for measure in MEASURES:
@@ -63,11 +63,11 @@ def as_markdown(results: Results, command: str) -> str:
 
 
 def of_latents(results: Results, command: str) -> str:
-    """Return the table of gaps and maps: which share of the samples is target-like.
+    """Return the table of gaps and maps, with the share of target-like samples.
 
     Args:
-        results: Of runs of which only the map was found.
-        command: What made them.
+        results: Results of runs of which only the map was found.
+        command: The command that made them.
     """
     names = get_args(MapName)
     shares = {

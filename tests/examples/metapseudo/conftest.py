@@ -1,26 +1,31 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from examples.metapseudo import data
-from examples.metapseudo.classifier import build_classifier
-from examples.metapseudo.data import Labelled, Target, load_target
+from examples.metapseudo import find
+from examples.metapseudo.classifier import Classifier, build_classifier
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data import load
+from examples.metapseudo.data.load import Labelled, Target, load_target
+from examples.metapseudo.find import FoundMap
 from examples.metapseudo.generators.autoencoder import AutoencoderGenerator
 from examples.metapseudo.generators.generator import frozen
-from examples.metapseudo.source import KINDS, Source, load_source, train_source
-from examples.metapseudo.variants import RunConfig, variant_config
+from examples.metapseudo.generators.source import KINDS, Source, load_source, train_source
+from examples.metapseudo.run import shared
+from examples.metapseudo.variants import variant_config
 
 
 @pytest.fixture(scope="session")
 def target() -> Target:
     """The built-in target with four labels a class, and fewer images beside them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "BUILT_IN_UNLABELLED", 250)
-        patch.setattr(data, "BUILT_IN_TEST", 48)
+        patch.setattr(load, "BUILT_IN_UNLABELLED", 250)
+        patch.setattr(load, "BUILT_IN_TEST", 48)
         return load_target(None, labels_per_class=4, seed=0)
 
 
@@ -92,3 +97,32 @@ def small() -> Callable[..., RunConfig]:
         )
 
     return make
+
+
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fewer built-in images, and none of what runs share is left afterwards."""
+    monkeypatch.setattr(load, "BUILT_IN_UNLABELLED", 30)
+    monkeypatch.setattr(load, "BUILT_IN_TEST", 30)
+    yield
+    for cached in (shared.target, shared.source, shared.labelled_classifier, shared.found_map):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs whose labelled classifier was trained, or map found, as it comes about."""
+    found = []
+    whole, whole_find = find.labelled_classifier, find.find_map
+
+    def counted(config: RunConfig, *arguments: Any) -> Classifier:
+        found.append(config.name)
+        return whole(config, *arguments)
+
+    def counted_find(config: RunConfig, *arguments: Any) -> FoundMap:
+        found.append(config.name)
+        return whole_find(config, *arguments)
+
+    monkeypatch.setattr(find, "labelled_classifier", counted)
+    monkeypatch.setattr(find, "find_map", counted_find)
+    return found

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from examples.metapseudo.batch import draw_batch, split
-from examples.metapseudo.data import Labelled, Target
-from examples.metapseudo.variants import RunConfig, variant_config
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Labelled, Target
+from examples.metapseudo.variants import variant_config
 
 
 def labels_of(images: Labelled) -> dict[bytes, int]:

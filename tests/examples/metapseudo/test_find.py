@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from examples.metapseudo.classifier import build_classifier
-from examples.metapseudo.data import Target
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Target
 from examples.metapseudo.find import find_map, labelled_classifier
-from examples.metapseudo.source import Source
+from examples.metapseudo.generators.source import Source
 from examples.metapseudo.train import Training
-from examples.metapseudo.variants import RunConfig
 
 Small = Callable[..., RunConfig]
 

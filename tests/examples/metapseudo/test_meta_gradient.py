@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from examples.metapseudo.consistency import consistency
 from examples.metapseudo.meta_gradient import (
     META_GRADIENTS,
     Loss,
@@ -15,6 +14,7 @@ from examples.metapseudo.meta_gradient import (
     exact,
     finite_difference,
 )
+from examples.metapseudo.regularizers import consistency
 
 LR = 0.1
 

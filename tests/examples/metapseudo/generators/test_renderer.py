@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from examples.metapseudo.data.target import target_latents
 from examples.metapseudo.generators.generator import frozen
 from examples.metapseudo.generators.renderer import LATENTS, SHAPES, Renderer, named
-from examples.metapseudo.target import target_latents
 
 
 def plain(**values: list[float]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What there is of the source: its generator, and its classifier where it has classes."""
+"""The two networks of a source: its generator and, if that has classes, a classifier of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from examples.common.checkpoint import DAMAGED, load_checkpoint, save_checkpoint
 from examples.common.choices import check_one_of
 from examples.metapseudo import augment
 from examples.metapseudo.classifier import Classifier, build_classifier
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.data.load import Labelled
 from examples.metapseudo.generators.adversarial import AdversarialGenerator, train_adversarial
 from examples.metapseudo.generators.autoencoder import AutoencoderGenerator, train_autoencoder
 from examples.metapseudo.generators.conditional import ConditionalGenerator
@@ -30,9 +30,9 @@ class Kind:
     """A kind of generator that can be trained.
 
     Attributes:
-        train: From images, their labels and the names of their classes.
+        train: Trains it on images, given their labels and the names of the classes.
         generator: The class of the network.
-        num_steps: Of the training, unless something else is asked for.
+        num_steps: Default number of training steps.
     """
 
     train: Callable[..., ConditionalGenerator]
@@ -51,8 +51,8 @@ class Source:
     """A generator, and a classifier of the same classes, both frozen.
 
     Attributes:
-        generator: Of source images.
-        classifier: Of source images; None where the generator has no classes.
+        generator: The generator of source images.
+        classifier: The classifier of source images; None if the generator has no classes.
     """
 
     generator: Generator
@@ -71,11 +71,11 @@ def train_source(
     """Train both networks of a source, and write them to a file.
 
     Args:
-        images: Of the source.
+        images: The images of the source.
         path: The file.
-        kind: Of generator, a key of ``KINDS``.
-        generator_steps: Of the generator; None for what suits its kind.
-        classifier_steps: Of the classifier.
+        kind: Kind of the generator, a key of ``KINDS``.
+        generator_steps: Training steps of the generator; None for the default of its kind.
+        classifier_steps: Training steps of the classifier.
         console: Where to show the progress.
 
     Raises:
@@ -94,14 +94,14 @@ def train_source(
 
 
 def load_source(name: str) -> Source:
-    """Return the generator of a name, and what else there is of its source.
+    """Return the generator of a name, with the classifier of its source if there is one.
 
     Args:
         name: "renderer"; "autoencoder", for the file that ``train_source`` writes by default;
             "faces" for a published generator; or another such file, of which no code is run.
 
     Raises:
-        ValueError: There is no such file, or it is another kind of file.
+        ValueError: There is no such file, or ``train_source`` did not write it.
     """
     if name == "renderer":
         return Source(generator=frozen(Renderer()), classifier=None)
@@ -136,7 +136,7 @@ def train_classifier(
     """Return a classifier trained on labelled images.
 
     Args:
-        images: All that it is to know.
+        images: The labelled images.
         num_steps: Steps of SGD, on a cosine schedule.
         batch_size: Images in a step.
         lr: Learning rate at the start.

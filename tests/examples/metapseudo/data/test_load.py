@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from examples.metapseudo import data
-from examples.metapseudo.data import Target, load_source_images, load_target
+from examples.metapseudo.data import load
+from examples.metapseudo.data.load import Target, load_source_images, load_target
 from examples.metapseudo.generators.renderer import SHAPES, Renderer, named
 
 
@@ -17,10 +17,10 @@ def as_bytes(images: Tensor) -> list[bytes]:
 
 
 def test_the_source_is_all_that_the_renderer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "BUILT_IN_SOURCE", 60)
+    monkeypatch.setattr(load, "BUILT_IN_SOURCE", 60)
     source = load_source_images(None)
     assert source.classes == SHAPES
-    draws = torch.Generator().manual_seed(data._SOURCE_SEED)
+    draws = torch.Generator().manual_seed(load._SOURCE_SEED)
     latents = torch.randn(60, 34, generator=draws)
     expected = (255 * Renderer()(latents)).round().to(torch.uint8)
     assert (expected.int() - source.images.int()).abs().max() <= 1
@@ -43,8 +43,8 @@ def test_as_many_images_of_every_class_are_labelled_and_all_others_are_not(
 
 
 def test_the_seed_decides_the_target(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "BUILT_IN_UNLABELLED", 250)
-    monkeypatch.setattr(data, "BUILT_IN_TEST", 48)
+    monkeypatch.setattr(load, "BUILT_IN_UNLABELLED", 250)
+    monkeypatch.setattr(load, "BUILT_IN_TEST", 48)
     torch.manual_seed(12345)  # The global generator plays no part.
     same, other = (load_target(None, labels_per_class=4, seed=seed) for seed in (0, 1))
     assert torch.equal(same.labelled.images, target.labelled.images)

@@ -1,8 +1,9 @@
-"""The built-in target: the narrow part of the renderer's prior that a classifier is to know.
+"""The built-in target: a narrow part of the renderer's prior, which the classifier has to learn.
 
-One upright figure of any shape, about in the middle, about as large as the canvas and well lit,
-with stripes or a checker. Its class is its colour. Written down as a distribution of latents, so
-that it is known of every sample whether it is of the target, and so that perfect samples exist.
+Its images show one upright figure of any shape, about in the middle, about as large as the canvas
+and well lit, with stripes or a checker. The class is the colour of the figure. The target is
+written down as a distribution of latents. So it is known of every sample whether it is of the
+target, and perfect samples exist.
 """
 
 import math
@@ -28,15 +29,15 @@ from examples.metapseudo.generators.renderer import (
 
 COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
 
-# What the target is, in the canvas' own units: standard deviations about the middle, the size 0.6
-# and the light 1 (but for the prior's mean), and how far from there nothing goes.
+# The target in the units of the canvas: standard deviations about the middle, the size 0.6 and the
+# light 1 (but for the prior's mean), and the largest deviations from there.
 TARGET_SD = {"place": 0.15, "size": 0.15, "light": 0.12}
 TARGET_BOUND = {"place": 0.35, "size": 0.35, "light": 0.3}
 TURN_SD = 0.15  # radians
 TARGET_LOG_FREQUENCY_SD = 0.15
 TARGET_TEXTURES = ("stripes", "checker")
-HUE_WIDTH = 0.1 * 2 * math.pi  # of a class, of the 2π/6 that there are for it
-PIXEL_SD = 0.02  # of the noise on images of the target
+HUE_WIDTH = 0.1 * 2 * math.pi  # width of a class, of the 2π/6 that it could have
+PIXEL_SD = 0.02  # standard deviation of the noise on images of the target
 
 # From a latent to its value in the canvas' units: value = sd · latent + mean.
 _SD = {"place": PLACE_SD, "size": LOG_SIZE_SD, "light": LOG_LIGHT_SD}
@@ -47,8 +48,8 @@ def target_latents(labels: Tensor, draws: torch.Generator) -> Tensor:
     """Draw latents of the target [N, L].
 
     Args:
-        labels: The colours, indexes of ``COLOURS`` [N].
-        draws: On the CPU.
+        labels: Colours, as indexes of ``COLOURS`` [N].
+        draws: Generator of random numbers, on the CPU.
     """
     num = len(labels)
     part = {name: torch.randn(num, size, generator=draws) for name, size in LATENTS.items()}
@@ -70,13 +71,13 @@ def target_latents(labels: Tensor, draws: torch.Generator) -> Tensor:
 
 
 def is_target_like(latents: Tensor) -> Tensor:
-    """Return whether figures are placed, sized and lit as the target's are [N].
+    """Return whether figures are placed, sized and lit like those of the target [N].
 
-    The other latents are not looked at: these three are what keeps most of the prior from being
-    of any use, and a wrong texture or turn leaves a figure's colour visible.
+    The other latents are not compared. These three are the reason why most of the prior is of no
+    use, while a wrong texture or turn leaves the colour of a figure visible.
 
     Args:
-        latents: [N, L].
+        latents: Latents [N, L].
     """
     part = named(latents)
     within = [
@@ -87,11 +88,11 @@ def is_target_like(latents: Tensor) -> Tensor:
 
 
 def target_images(num_images: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return 8-bit images of the target [N, 3, 32, 32] and their labels [N], as many of each class.
+    """Return 8-bit images of the target [N, 3, 32, 32] and labels [N], as many of each class.
 
     Args:
-        num_images: N.
-        draws: On the CPU.
+        num_images: Number of images, N.
+        draws: Generator of random numbers, on the CPU.
     """
     labels = torch.arange(num_images) % len(COLOURS)
     images = render(target_latents(labels, draws))
@@ -100,7 +101,7 @@ def target_images(num_images: int, draws: torch.Generator) -> tuple[Tensor, Tens
 
 
 def _choice(chosen: Tensor, number: int) -> Tensor:
-    """Latents of which one clearly rules."""
+    """Latents of which the chosen one is clearly the greatest."""
     return 2.5 * functional.one_hot(chosen, number) - 0.5
 
 

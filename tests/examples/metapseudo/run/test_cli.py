@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typer.testing import CliRunner
 
 from examples.common import processes
 from examples.common.only_one import only_one
-from examples.metapseudo import data, runs, train
-from examples.metapseudo.cli import app
+from examples.metapseudo import train
+from examples.metapseudo.run.cli import app
 
 TINY = [
     "--num-steps",
@@ -176,16 +175,12 @@ def test_a_mistake_that_a_run_finds_is_answered_in_words(
 
 
 @pytest.fixture
-def few_images(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(few_images: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few images, and no other processes."""
     monkeypatch.setattr(processes, "ProcessPoolExecutor", in_this_process)
-    monkeypatch.setattr(data, "BUILT_IN_UNLABELLED", 30)
-    monkeypatch.setattr(data, "BUILT_IN_TEST", 30)
-    yield
-    for cached in (runs._target, runs._source, runs._labelled, runs._found):
-        cached.cache_clear()
 
 
-@pytest.mark.usefixtures("few_images")
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -212,7 +207,7 @@ def test_a_folder_of_other_runs_is_left_as_it_is(
     assert contents(tmp_path)["labels-4-0/results.json"] == before["labels-4-0/results.json"]
 
 
-@pytest.mark.usefixtures("few_images")
+@pytest.mark.usefixtures("quick")
 def test_a_run_that_cannot_go_on_is_found_before_any_begins(tmp_path: Path) -> None:
     options = [*TINY, "--out", str(tmp_path), "--resume"]
     assert invoke("labels", *options).exit_code == 0
@@ -223,7 +218,7 @@ def test_a_run_that_cannot_go_on_is_found_before_any_begins(tmp_path: Path) -> N
     assert contents(tmp_path) == before
 
 
-@pytest.mark.usefixtures("few_images")
+@pytest.mark.usefixtures("quick")
 def test_two_commands_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
     with only_one(tmp_path):
         result = invoke("labels", *TINY, "--out", str(tmp_path))
@@ -233,7 +228,7 @@ def test_two_commands_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
     assert invoke("labels", *TINY, "--out", str(tmp_path)).exit_code == 0
 
 
-@pytest.mark.usefixtures("few_images")
+@pytest.mark.usefixtures("quick")
 def test_where_no_runs_can_go_is_answered_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     result = invoke("labels", *TINY, "--out", str(tmp_path / "file"))
@@ -255,7 +250,7 @@ def test_unreadable_images_are_named(
     assert "train/cat/bad.png" in result.output
 
 
-@pytest.mark.usefixtures("few_images")
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,8 +1,7 @@
-"""Do runs in processes of one thread; what is done stays done."""
+"""Does runs in several processes of one thread each; a run that is done is not done again."""
 
 import json
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,13 @@ from rich.console import Console
 
 from examples.common.processes import as_done
 from examples.common.run_folder import RunFolder
-from examples.metapseudo.classifier import Classifier
-from examples.metapseudo.data import Target, load_target
-from examples.metapseudo.find import FoundMap, find_map, labelled_classifier
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.generators.source import Source
 from examples.metapseudo.mapping import build_mapping
-from examples.metapseudo.pictures import draw_walk
-from examples.metapseudo.source import Source, load_source
-from examples.metapseudo.train import NUM_PARTS, Training, train
-from examples.metapseudo.variants import RunConfig
+from examples.metapseudo.run import shared
+from examples.metapseudo.run.loop import NUM_PARTS, train
+from examples.metapseudo.run.pictures import draw_walk
+from examples.metapseudo.train import Training
 
 Result = dict[str, Any]
 Do = Callable[[RunConfig, Path], Result]
@@ -28,25 +26,25 @@ def run(config: RunConfig, out: Path, *, resume: bool = True, num_parts: int = N
     """Train one run on one thread; its folder then holds results, and a picture of its samples.
 
     Args:
-        config: The run.
+        config: The options of the run.
         out: The folder of all runs.
         resume: Continue the run if it was interrupted, and do nothing if it is done.
-        num_parts: How often it is evaluated, and a checkpoint written.
+        num_parts: Number of parts, each with an evaluation and a checkpoint at its end.
 
     Returns:
-        Its configuration, its evaluations in order, and those of its latents.
+        The configuration of the run, its evaluations in order, and those of its latents.
     """
     folder = RunFolder(out / config.name)
-    done = _done(config, folder)
+    done = done_before(config, folder)
     if resume and done is not None:
         return done
     torch.set_num_threads(config.threads or 1)
-    target, source = _target(config.data, config.labels_per_class, config.seed), None
+    target, source = shared.target(config.data, config.labels_per_class, config.seed), None
     if config.samples not in ("none", "real"):
-        source = _source(config.generator)
+        source = shared.source(config.generator)
     found = None
     if config.samples == "optimized" and config.order == "first":
-        found = _found(config.of_map())
+        found = shared.found_map(config.of_map())
     training = train(
         config,
         target,
@@ -72,29 +70,20 @@ def run(config: RunConfig, out: Path, *, resume: bool = True, num_parts: int = N
     return result
 
 
-def find_only(config: RunConfig, out: Path) -> Result:
-    """Find the map of a run, and train no classifier on its samples.
+def done_before(config: RunConfig, folder: RunFolder) -> Result | None:
+    """Return the results of a run of this configuration, or None if there are none.
+
+    Where its data lie, and its number of threads, need not be the same.
 
     Args:
-        config: The run, of optimised samples.
-        out: The folder of all runs.
-
-    Returns:
-        Its configuration, and the evaluations of its latents in order.
+        config: The options of the run.
+        folder: The folder of the run.
     """
-    folder = RunFolder(out / config.name)
-    done = _done(config, folder)
-    if done is not None:
-        return done
-    torch.set_num_threads(config.threads or 1)
-    found = _found(config.of_map())
-    folder.start(config, resume=False)
-    for record in found.records:
-        folder.log(record)
-    latents = [record for record in found.records if record["kind"] == "latents"]
-    result = {"config": config.as_dict(), "evaluations": [], "latents": latents}
-    folder.save_results(result)
-    return result
+    if not folder.results_file.exists():
+        return None
+    found: Result = json.loads(folder.results_file.read_text())
+    free = {"data": config.data, "threads": config.threads}
+    return found if {**found["config"], **free} == config.as_dict() else None
 
 
 def run_all(
@@ -103,11 +92,11 @@ def run_all(
     """Return the results of all runs; those that are done are not done again.
 
     Args:
-        configs: The runs.
-        out: Their folder.
+        configs: The options of the runs.
+        out: The folder of all runs.
         jobs: Number of processes.
         console: Where to show the progress.
-        do: What is done with each.
+        do: The function that does a run.
     """
     by_name: dict[str, Result] = {}
     for found in as_done(_do_all, [(do, group, out) for group in groups(configs)], jobs=jobs):
@@ -117,10 +106,10 @@ def run_all(
 
 
 def groups(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """Return runs that may share what comes before them, together: a process does them in turn.
+    """Group the runs that may share a map; one process does the runs of a group in turn.
 
     Args:
-        configs: The runs.
+        configs: The options of the runs.
     """
     found: dict[tuple[Any, ...], list[RunConfig]] = {}
     for config in configs:
@@ -139,15 +128,6 @@ def _do_all(do: Do, configs: Sequence[RunConfig], out: Path) -> dict[str, Result
     return found
 
 
-def _done(config: RunConfig, folder: RunFolder) -> Result | None:
-    """The results of a run of this configuration, wherever its data lie."""
-    if not folder.results_file.exists():
-        return None
-    found: Result = json.loads(folder.results_file.read_text())
-    free = {"data": config.data, "threads": config.threads}
-    return found if {**found["config"], **free} == config.as_dict() else None
-
-
 def _states_of(training: Training, source: Source) -> dict[int, dict[str, Any]]:
     """The map of a run in the alternating order, at its start and at its end."""
     assert training.latents is not None
@@ -155,27 +135,3 @@ def _states_of(training: Training, source: Source) -> dict[int, dict[str, Any]]:
     assert mapping is not None
     start = build_mapping(config.map, source.generator.latent_size, seed=config.seed)
     return {0: start.state_dict(), config.num_steps: mapping.state_dict()}
-
-
-# What runs one after the other in a process have in common.
-@lru_cache(maxsize=1)
-def _target(data: str | None, labels_per_class: int, seed: int) -> Target:
-    return load_target(data, labels_per_class=labels_per_class, seed=seed)
-
-
-@lru_cache(maxsize=2)
-def _source(generator: str) -> Source:
-    return load_source(generator)
-
-
-@lru_cache(maxsize=2)  # With and without labels that are kept for validation.
-def _labelled(config: RunConfig, num_validation: int) -> Classifier:
-    target = _target(config.data, config.labels_per_class, config.seed)
-    return labelled_classifier(config, target, num_validation)
-
-
-@lru_cache(maxsize=2)
-def _found(config: RunConfig) -> FoundMap:
-    target = _target(config.data, config.labels_per_class, config.seed)
-    model = _labelled(config.of_labels(), config.num_validation)
-    return find_map(config, target, _source(config.generator), model)

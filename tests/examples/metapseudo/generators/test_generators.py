@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from examples.common.checkpoint import load_checkpoint
-from examples.metapseudo import source as source_module
 from examples.metapseudo.classifier import probabilities
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.data.load import Labelled
 from examples.metapseudo.generators import adversarial as adversarial_module
+from examples.metapseudo.generators import source as source_module
 from examples.metapseudo.generators.adversarial import (
     AdversarialGenerator,
     Discriminator,
@@ -21,7 +21,7 @@ from examples.metapseudo.generators.conditional import ConditionalGenerator
 from examples.metapseudo.generators.generator import frozen
 from examples.metapseudo.generators.published import FaceGenerator
 from examples.metapseudo.generators.renderer import Renderer
-from examples.metapseudo.source import (
+from examples.metapseudo.generators.source import (
     KINDS,
     Source,
     load_source,

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line of ``python -m examples.metapseudo``."""
 
 import shlex
 import sys
@@ -14,9 +14,10 @@ from examples.common.data.unreadable import name_unreadable
 from examples.common.earlier_runs import check_runs_in
 from examples.common.only_one import only_one
 from examples.common.run_folder import RunFolder
-from examples.metapseudo.compare import compare
-from examples.metapseudo.data import load_files
-from examples.metapseudo.variants import SHOWN, VARIANTS, RunConfig, variant_config
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import load_files
+from examples.metapseudo.run.compare import compare
+from examples.metapseudo.variants import SHOWN, VARIANTS, variant_config
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 
@@ -25,14 +26,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
 def main(
     variants: Annotated[
         list[str] | None,
-        typer.Argument(help=f"Which of {', '.join(VARIANTS)} (default: {', '.join(SHOWN)})."),
+        typer.Argument(help=f"Any of {', '.join(VARIANTS)} (default: {', '.join(SHOWN)})."),
     ] = None,
     labels_per_class: Annotated[
         list[int] | None, typer.Option(help="Labelled images of a class; may be given repeatedly.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     solver: Annotated[
-        str, typer.Option(help="Of cross-entropy and regulariser, such as PCGrad.")
+        str, typer.Option(help="Solver of cross-entropy and regulariser, such as PCGrad.")
     ] = RunConfig.solver,
     gap: Annotated[
         str | None, typer.Option(help="mean, moments or mmd (default: the variant's).")
@@ -42,14 +43,18 @@ def main(
     ] = None,
     order: Annotated[
         str | None,
-        typer.Option(help="When latents are optimised: first or alternating (the variant's)."),
+        typer.Option(
+            help="When latents are optimised: first or alternating (default: the variant's)."
+        ),
     ] = None,
     map_steps: Annotated[int, typer.Option(help="Steps of the map, in the order first.")] = (
         RunConfig.map_steps
     ),
     meta_solver: Annotated[
         str | None,
-        typer.Option(help="Of validation loss and gap, such as MGDA (default: the variant's)."),
+        typer.Option(
+            help="Solver of validation loss and gap, such as MGDA (default: the variant's)."
+        ),
     ] = None,
     meta_gradient: Annotated[
         str | None, typer.Option(help="exact or finite-difference (default: the variant's).")
@@ -64,11 +69,11 @@ def main(
     num_samples: Annotated[int, typer.Option(help="Unlabelled images in a step.")] = (
         RunConfig.num_samples
     ),
-    weight: Annotated[float, typer.Option(help="Of the regulariser.")] = RunConfig.weight,
-    gap_weight: Annotated[float, typer.Option(help="Of the gap.")] = RunConfig.gap_weight,
+    weight: Annotated[float, typer.Option(help="Weight of the regulariser.")] = RunConfig.weight,
+    gap_weight: Annotated[float, typer.Option(help="Weight of the gap.")] = RunConfig.gap_weight,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = RunConfig.lr,
     meta_lr: Annotated[
-        float | None, typer.Option(help="That of the map (default: what suits its kind).")
+        float | None, typer.Option(help="Learning rate of the map (default: that of its kind).")
     ] = None,
     data: Annotated[
         str | None,
@@ -83,7 +88,8 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/metapseudo"),
     report: Annotated[
-        Path | None, typer.Option(help="Folder of tables and pictures (default: that of the runs).")
+        Path | None,
+        typer.Option(help="Folder of tables and pictures (default: the folder of the runs)."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue runs that were interrupted.")
@@ -143,7 +149,7 @@ def main(
 
 
 def _check_earlier(configs: Sequence[RunConfig], out: Path, *, resume: bool) -> None:
-    """Raise a ValueError if runs in the folder are in the way of those asked for."""
+    """Raise a ValueError if the folder has other runs, or runs with other options."""
     asked = {out / config.name: config for config in configs}
     if not resume:
         check_runs_in(out, asked, resumable=True)

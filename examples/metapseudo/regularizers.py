@@ -1,16 +1,27 @@
-"""Pseudo-labels with FreeMatch's self-adaptive thresholds.
-
-After Wang et al., FreeMatch: Self-adaptive Thresholding for Semi-supervised Learning, ICLR 2023
-(arXiv 2205.07246), without its fairness term.
-"""
+"""The losses on unlabelled images: consistency of the features, or FreeMatch's pseudo-labels."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 
+def consistency(strong: Tensor, targets: Tensor) -> Tensor:
+    r"""Return the mean of 1 − cos(h(strong), h(weak)), in [0, 2].
+
+    It asks that features do not change under strong augmentation.
+
+    Args:
+        strong: Features of strongly augmented images [N, F].
+        targets: Features of the same images, weakly augmented [N, F]; they get no gradient.
+    """
+    return 1 - functional.cosine_similarity(strong, targets.detach(), dim=1).mean()
+
+
 class FreeMatch:
-    r"""Cross-entropy of strongly augmented images to the classes that the weak ones are given.
+    r"""Pseudo-labels with FreeMatch's self-adaptive thresholds.
+
+    The weakly augmented image gets a pseudo-label. Where its confidence passes a threshold, the
+    cross-entropy of the strongly augmented image to this label is the loss.
 
     .. math::
         \tau \leftarrow m\tau + (1-m)\,\overline{\max_c q_c}, \qquad
@@ -18,11 +29,13 @@ class FreeMatch:
         L = \tfrac1N \sum_n 1\big[\max_c q_{nc} \ge \tau\, p_{\hat c} / \max p\big]\,
         \mathrm{CE}(s_n, \hat c_n), \quad \hat c_n = \arg\max_c q_{nc}
 
-    with q the probabilities of the weak images and s the logits of the strong ones.
+    with q the probabilities of the weak images and s the logits of the strong ones. After Wang et
+    al., FreeMatch: Self-adaptive Thresholding for Semi-supervised Learning, ICLR 2023 (arXiv
+    2205.07246), without its fairness term.
 
     Args:
-        num_classes: C; where τ and p begin is 1/C.
-        momentum: m. The paper's 0.999 is for a million steps.
+        num_classes: C; τ and every entry of p start at 1/C.
+        momentum: The m of the running averages. The paper's 0.999 is for a million steps.
     """
 
     def __init__(self, num_classes: int, momentum: float = 0.99) -> None:
@@ -31,7 +44,7 @@ class FreeMatch:
         self.shares = torch.full((num_classes,), 1 / num_classes)
 
     def targets(self, weak: Tensor) -> tuple[Tensor, Tensor]:
-        """Return pseudo-labels [N] and which of them pass, after one update of the thresholds.
+        """Update the thresholds once; return pseudo-labels [N] and which of them pass [N].
 
         Args:
             weak: Logits of the weakly augmented images [N, C].
@@ -45,17 +58,17 @@ class FreeMatch:
 
     @staticmethod
     def loss(strong: Tensor, labels: Tensor, passed: Tensor) -> Tensor:
-        """Return the loss.
+        """Return the mean over all N images; those that did not pass count as zero.
 
         Args:
             strong: Logits of the strongly augmented images [N, C].
             labels: Pseudo-labels [N].
-            passed: Which of them count [N].
+            passed: Which of the labels passed their threshold [N].
         """
         return (functional.cross_entropy(strong, labels, reduction="none") * passed).mean()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the thresholds' state."""
+        """Return the state of the thresholds."""
         return {"threshold": self.threshold, "shares": self.shares}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

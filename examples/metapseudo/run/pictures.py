@@ -1,4 +1,4 @@
-"""Pictures of samples that walk into the target, and of a comparison of runs."""
+"""Pictures: samples that move into the target, and the accuracies of several runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,15 +11,15 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from examples.common import transforms
-from examples.metapseudo.data import Labelled, Target
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Target
 from examples.metapseudo.generators.generator import Generator
 from examples.metapseudo.mapping import build_mapping
+from examples.metapseudo.run.tables import Results, budgets, last, variants
 from examples.metapseudo.samples import GeneratedImages
-from examples.metapseudo.tables import Results, budgets, last, variants
-from examples.metapseudo.variants import RunConfig
 
 _NUM_COLUMNS = 12
-_SHOWN_PARTS = (0, 1, 2, 4, 8)  # Eighths of the steps.
+_SHOWN_PARTS = (0, 1, 2, 4, 8)  # The rows of samples, as eighths of the steps.
 
 
 def draw_walk(
@@ -33,11 +33,11 @@ def draw_walk(
     """Draw the samples of the same latents while their map is trained, above real images.
 
     Args:
-        config: The run.
-        generator: Frozen.
-        target: Whose labelled images are shown.
-        states: Of the map, by step.
-        evaluations: With step, gap and, where it is known, the share of target-like samples.
+        config: The options of the run.
+        generator: The generator of the samples, frozen.
+        target: The target, whose labelled images are shown.
+        states: States of the map, by step.
+        evaluations: Records with step, gap and, where it is known, share of target-like samples.
         path: File of the picture.
     """
     samples = GeneratedImages(generator)
@@ -81,7 +81,7 @@ def draw_accuracy(results: Results, path: Path) -> None:
     """Draw the test accuracy of every variant, its seeds as dots, for each number of labels.
 
     Args:
-        results: Of runs.
+        results: Results of runs.
         path: File of the picture.
     """
     names, labels = variants(results), budgets(results)
@@ -108,29 +108,3 @@ def _row(images: Tensor) -> Any:
     white = torch.ones(3, images.shape[2], 1)
     parts = [part for image in images for part in (image, white)]
     return torch.cat(parts[:-1], dim=2).permute(1, 2, 0).numpy()
-
-
-def draw_sources(generators: Mapping[str, Generator], real: Labelled, path: Path) -> None:
-    """Samples of generators beside images that they were trained on, a row a class.
-
-    Args:
-        generators: By what they are called.
-        real: Images of the same classes.
-        path: Of the picture.
-    """
-    columns, draws = 6, torch.Generator().manual_seed(0)
-    num_classes = len(real.classes)
-    classes = torch.arange(num_classes).repeat_interleave(columns)
-    shown = {
-        name: generator(torch.randn(len(classes), generator.latent_size, generator=draws), classes)
-        for name, generator in generators.items()
-    }
-    chosen = torch.cat([(real.labels == c).nonzero()[:columns, 0] for c in range(num_classes)])
-    shown["images"] = transforms.to_float(real.images[chosen])
-    figure = Figure(figsize=(3 * len(shown), 2.6), layout="constrained")
-    for axis, (name, images) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
-        rows = images.detach().reshape(num_classes, columns, *images.shape[1:])
-        axis.imshow(rows.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2).numpy())
-        axis.set_title(name)
-        axis.axis("off")
-    figure.savefig(path, dpi=100)

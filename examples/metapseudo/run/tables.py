@@ -11,7 +11,7 @@ from examples.common.markdown import table_lines
 
 Results = Sequence[dict[str, Any]]
 
-# What is measured: its title, the factor by which it is shown, and the digits.
+# What is measured: its title, the factor by which it is multiplied, and the digits.
 MEASURES = {
     "accuracy": ("accuracy (%)", 100, 1),
     "target_like": ("target-like (%)", 100, 1),
@@ -20,10 +20,10 @@ MEASURES = {
 
 
 def budgets(results: Results) -> list[int]:
-    """Return the numbers of labels a class that occur, in order.
+    """Return the numbers of labels per class that occur, in order.
 
     Args:
-        results: Of runs.
+        results: Results of runs.
     """
     return sorted({result["config"]["labels_per_class"] for result in results})
 
@@ -32,19 +32,19 @@ def variants(results: Results) -> list[str]:
     """Return the variants that occur, in order; a run is named by variant, labels and seed.
 
     Args:
-        results: Of runs.
+        results: Results of runs.
     """
     return list(dict.fromkeys(result["config"]["variant"] for result in results))
 
 
 def last(results: Results, variant: str, labels: int, key: str) -> dict[int, float]:
-    """Return what a variant ended at, by seed.
+    """Return the last evaluation of a variant, by seed.
 
     Args:
-        results: Of runs.
-        variant: Which.
-        labels: A class.
-        key: Of ``MEASURES``; runs where it is not known are left out.
+        results: Results of runs.
+        variant: Name of the variant.
+        labels: Number of labels per class.
+        key: What was measured, a key of ``MEASURES``; runs where it is not known are left out.
     """
     return {
         result["config"]["seed"]: result["evaluations"][-1][key]
@@ -58,10 +58,10 @@ def last(results: Results, variant: str, labels: int, key: str) -> dict[int, flo
 def table(
     results: Results, measures: Sequence[str] = tuple(MEASURES)
 ) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows of text: a row a variant, columns by number of labels.
+    """Return header and rows of a table: a row for each variant, columns by number of labels.
 
     Args:
-        results: Of runs.
+        results: Results of runs.
         measures: Keys of ``MEASURES``; variants that have none of them are left out.
     """
     columns = [(labels, key) for labels in budgets(results) for key in measures]
@@ -78,8 +78,8 @@ def spread(values: dict[int, float], key: str) -> str:
     """Return mean and standard deviation as text.
 
     Args:
-        values: By seed.
-        key: Of ``MEASURES``.
+        values: Values by seed.
+        key: What was measured, a key of ``MEASURES``.
     """
     if not values:
         return "–"
@@ -93,8 +93,8 @@ def as_markdown(results: Results, command: str) -> str:
     """Return a comparison as Markdown: its command and its table.
 
     Args:
-        results: Of runs.
-        command: What made them.
+        results: Results of runs.
+        command: The command that made them.
     """
     lines = ["```", command, "```", "", f"{title(results)}:", "", *table_lines(*table(results))]
     return "\n".join(lines) + "\n"
@@ -104,7 +104,7 @@ def print_table(results: Results, console: Console) -> None:
     """Print the table of a comparison.
 
     Args:
-        results: Of runs.
+        results: Results of runs.
         console: Where to print.
     """
     header, rows = table(results)
@@ -119,10 +119,10 @@ def print_table(results: Results, console: Console) -> None:
 
 
 def title(results: Results) -> str:
-    """Return what the figures are, and of how many seeds.
+    """Return the title of a table: what the figures are, and of how many seeds.
 
     Args:
-        results: Of runs.
+        results: Results of runs.
     """
     seeds = {labels: _num_seeds(results, labels) for labels in budgets(results)}
     if len(set(seeds.values())) == 1:
@@ -138,10 +138,10 @@ def title(results: Results) -> str:
 
 
 def of_seeds(number: int) -> str:
-    """Return what a figure is, of so many seeds.
+    """Return what a figure is for a number of seeds: a mean with deviation, or a single value.
 
     Args:
-        number: Of seeds.
+        number: Number of seeds.
     """
     return "one seed" if number == 1 else f"mean ± sd of {number} seeds"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from examples.metapseudo.tables import (
+from examples.metapseudo.run.tables import (
     as_markdown,
     budgets,
     last,

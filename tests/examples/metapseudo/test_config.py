@@ -5,20 +5,18 @@ from typing import Any, get_args
 
 import pytest
 
-from examples.metapseudo.gaps import GAPS, GapName
-from examples.metapseudo.mapping import META_LR, MapName
-from examples.metapseudo.meta_gradient import META_GRADIENTS
-from examples.metapseudo.variants import (
-    SHOWN,
-    VARIANTS,
+from examples.metapseudo.config import (
     MetaGradient,
     Objectives,
     Order,
     Regularizer,
     RunConfig,
     Samples,
-    variant_config,
 )
+from examples.metapseudo.gaps import GAPS, GapName
+from examples.metapseudo.mapping import META_LR, MapName
+from examples.metapseudo.meta_gradient import META_GRADIENTS
+from examples.metapseudo.variants import SHOWN, VARIANTS, variant_config
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -2,11 +2,11 @@
 
 import torch
 
-from examples.metapseudo.data import Target
+from examples.metapseudo.data.load import Target
+from examples.metapseudo.data.target import COLOURS, is_target_like, target_images, target_latents
 from examples.metapseudo.generators.renderer import LATENTS, SHAPES, TEXTURES, Renderer, named
+from examples.metapseudo.generators.source import load_source
 from examples.metapseudo.samples import GeneratedImages, share_of_target
-from examples.metapseudo.source import load_source
-from examples.metapseudo.target import COLOURS, is_target_like, target_images, target_latents
 
 
 def draws(seed: int = 0) -> torch.Generator:

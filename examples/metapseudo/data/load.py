@@ -1,8 +1,8 @@
-"""Source and target: what the generator draws, and the few labelled images that matter.
+"""Source and target: the images of the generator, and the images that a classifier is trained on.
 
-Built in, the source is all that the renderer draws, and the target a narrow part of it
-(``target``). Of a folder or zip of images, the source is the first half of the classes by name, and
-the target the other half.
+Of the built-in images, the source is all that the renderer draws, and the target is a narrow part
+of it (``target``). Of a folder or zip of images, the source is the first half of the classes, in
+the order of their names, and the target is the other half.
 """
 
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from examples.common.data.image_set import ImageSet
 from examples.common.data.images import load_images
+from examples.metapseudo.data.target import COLOURS, target_images
 from examples.metapseudo.generators.renderer import SHAPES, Renderer, named, render
-from examples.metapseudo.target import COLOURS, target_images
 
 BUILT_IN_SOURCE = 20_000
 BUILT_IN_UNLABELLED = 2000
 BUILT_IN_TEST = 1500
-MOST_FOR_TEST = 2000  # Images of files.
+MOST_FOR_TEST = 2000  # Largest number of test images from files.
 
 _SOURCE_SEED = 1_000_000
-_TARGET_SEED = 1000  # to which a run's seed is added: the run itself draws from its seed
+_TARGET_SEED = 1000  # plus the seed of the run; the run's own draws begin from that seed alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Labelled:
 
     Attributes:
         images: 8-bit images [N, 3, 32, 32].
-        labels: Integers [N].
+        labels: Labels, as integers [N].
         classes: Names of the classes.
     """
 
@@ -48,7 +48,7 @@ class Labelled:
         """Return some of the images.
 
         Args:
-            chosen: Their indexes.
+            chosen: Indexes of these images.
         """
         return Labelled(
             images=self.images[chosen], labels=self.labels[chosen], classes=self.classes
@@ -57,11 +57,11 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a classifier is trained and judged on.
+    """The images that a classifier is trained and tested on.
 
     Attributes:
-        labelled: As many images of every class.
-        unlabelled: Other images [N, 3, 32, 32], for the variants with real images only.
+        labelled: Labelled images, the same number of every class.
+        unlabelled: Other images [N, 3, 32, 32], used by the variants with real images only.
         test: Held-out images.
     """
 
@@ -91,15 +91,15 @@ def load_target(data: str | None, *, labels_per_class: int, seed: int) -> Target
     Args:
         data: Folder or zip of images, or None for the built-in ones.
         labels_per_class: Labelled images of every class.
-        seed: Draws the built-in images, or chooses the labelled ones.
+        seed: Seed by which the built-in images are drawn, or the labelled ones of files chosen.
 
     Raises:
-        ValueError: There are fewer images of a class than are to be labelled.
+        ValueError: ``labels_per_class`` is less than 1, or not less than the images of some class.
     """
     if data is None:
         return _built_in(labels_per_class, seed)
     train, test = (_half(_one_factor(images, "class"), first=False) for images in load_files(data))
-    # Files come class by class; the first test images are to be of all classes.
+    # Files come class by class, but the first test images should be of all classes.
     mixed = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))
     test = test.take(mixed[:MOST_FOR_TEST])
     draws = torch.Generator().manual_seed(seed)
@@ -135,15 +135,15 @@ def _built_in(labels_per_class: int, seed: int) -> Target:
     )
 
 
-@lru_cache(maxsize=1)  # A process has many runs on the same files.
+@lru_cache(maxsize=1)  # A process does many runs on the same files.
 def load_files(data: str) -> tuple[ImageSet, ImageSet]:
-    """Return all images of a folder or zip, those for training and those for tests.
+    """Return all images of a folder or zip: those for training, and those for testing.
 
     Args:
         data: Folder or zip of images.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no images.
     """
     return load_images(Path(data))
 

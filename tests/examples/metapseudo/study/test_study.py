@@ -13,17 +13,18 @@ from typer.testing import CliRunner
 from examples.common import processes
 from examples.common.data.image_set import ImageSet
 from examples.common.only_one import only_one
-from examples.metapseudo import runs
-from examples.metapseudo.data import Labelled
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.data.load import Labelled
 from examples.metapseudo.generators.adversarial import AdversarialGenerator
 from examples.metapseudo.generators.generator import frozen
-from examples.metapseudo.runs import find_only, run
-from examples.metapseudo.source import Source
+from examples.metapseudo.generators.source import Source
+from examples.metapseudo.run import runs
+from examples.metapseudo.run.runs import run
 from examples.metapseudo.study import __main__ as command
 from examples.metapseudo.study import plan
 from examples.metapseudo.study.__main__ import app
+from examples.metapseudo.study.find_only import find_only
 from examples.metapseudo.study.summary import as_markdown, of_latents
-from examples.metapseudo.variants import RunConfig
 
 
 def result(variant: str, seed: int, accuracy: float, labels: int = 4) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Hold runs against each other: tables and pictures of the comparison."""
+"""Does several runs and compares them, in tables and pictures."""
 
 import json
 import shutil
@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from examples.common.run_folder import RunFolder
-from examples.metapseudo.pictures import draw_accuracy
-from examples.metapseudo.runs import Result, run, run_all
-from examples.metapseudo.tables import as_markdown, print_table
-from examples.metapseudo.variants import RunConfig
+from examples.metapseudo.config import RunConfig
+from examples.metapseudo.run.pictures import draw_accuracy
+from examples.metapseudo.run.runs import Result, run, run_all
+from examples.metapseudo.run.tables import as_markdown, print_table
 
 
 def compare(
@@ -29,10 +29,10 @@ def compare(
     """Do every run, print the comparison and write it as JSON, Markdown and pictures.
 
     Args:
-        configs: The runs.
+        configs: The options of the runs.
         out: The folder of all runs.
         report: The folder of the comparison.
-        command: What was typed, to be written beside the table.
+        command: The command line, which is written beside the table.
         resume: Continue interrupted runs; those that are done are not done again.
         jobs: Number of processes.
         console: Where to show the table.
@@ -56,11 +56,11 @@ def compare(
 
 
 def write_results(results: Sequence[Result], command: str, path: Path) -> None:
-    """Write results as JSON, a line for each run: it can be read, and compared line by line.
+    """Write results as JSON, one line per run, so that files can be compared line by line.
 
     Args:
-        results: Of runs.
-        command: What made them.
+        results: Results of runs.
+        command: The command that made them.
         path: The file.
     """
     lines = ",\n".join(json.dumps(result) for result in results)
