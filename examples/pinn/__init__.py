@@ -1,4 +1,4 @@
-"""Physics-informed networks: a plain sum of the losses fails, a balanced one does not.
+"""Physics-informed networks: the losses of a differential equation, summed or balanced.
 
 To understand the method, read ``problems/`` (equations and their losses), ``network.py`` (values
 with derivatives), ``methods.py`` (what replaces the sum), ``optimizers.py`` (the balanced step of

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
@@ -22,6 +23,7 @@ _NUM_COLUMNS = 12
 _SHOWN_PARTS = (0, 1, 2, 4, 8)  # The rows of samples, as eighths of the steps.
 
 
+@style.context("gradbalance.pictures")
 def draw_walk(
     config: RunConfig,
     generator: Generator,
@@ -72,11 +74,12 @@ def draw_walk(
         axes.set_title(f"{config.gap} gap" if key == "gap" else "target-like (%)", fontsize=9)
         axes.set_ylim(bottom=0 if key == "target_like" else None)
         axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.3)
+        axes.grid()
     panels[-1].set_xlabel("step", fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path)
 
 
+@style.context("gradbalance.pictures")
 def draw_accuracy(results: Results, path: Path) -> None:
     """Draw the test accuracy of every variant, its seeds as dots, for each number of labels.
 
@@ -86,7 +89,7 @@ def draw_accuracy(results: Results, path: Path) -> None:
     """
     names, labels = variants(results), budgets(results)
     size = (1.9 + 2.6 * len(labels), 0.24 * len(names) + 0.9)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for axes, number in zip(panels, labels, strict=True):
         for place, name in enumerate(names):
@@ -96,12 +99,12 @@ def draw_accuracy(results: Results, path: Path) -> None:
                 axes.plot(np.mean(values), place, "D", color="C0", markersize=5)
         axes.set_title(f"{number} label{'s' if number > 1 else ''} a class", fontsize=10)
         axes.set_xlabel("test accuracy (%)")
-        axes.grid(axis="x", alpha=0.3)
+        axes.grid(axis="x")
         for place in range(1, len(names)):
             axes.axhline(place - 0.5, color="0.92", linewidth=1, zorder=0)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path)
 
 
 def _row(images: Tensor) -> Any:
