@@ -88,7 +88,7 @@ def draw_accuracy(results: Results, path: Path) -> None:
         path: File of the picture.
     """
     names, labels = variants(results), budgets(results)
-    size = (1.9 + 2.6 * len(labels), 0.24 * len(names) + 0.9)
+    size = (2.1 + 2.9 * len(labels), 0.26 * len(names) + 1.1)
     figure = Figure(figsize=size)
     panels = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     for axes, number in zip(panels, labels, strict=True):
@@ -97,7 +97,7 @@ def draw_accuracy(results: Results, path: Path) -> None:
             if values:
                 axes.plot(values, [place] * len(values), ".", color="C0", alpha=0.35)
                 axes.plot(np.mean(values), place, "D", color="C0", markersize=5)
-        axes.set_title(f"{number} label{'s' if number > 1 else ''} a class", fontsize=10)
+        axes.set_title(f"{number} label{'s' if number > 1 else ''} a class")
         axes.set_xlabel("test accuracy (%)")
         axes.grid(axis="x")
         for place in range(1, len(names)):
