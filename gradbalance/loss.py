@@ -89,9 +89,15 @@ class _BalancedLoss(torch.autograd.Function):
 def _with_zeros(ends: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The gradients, with zeros in place of None where hooks would otherwise receive None."""
     return [
-        torch.zeros_like(end) if found is None and _has_hooks(end) else found
+        _zeros(end) if found is None and _has_hooks(end) else found
         for end, found in zip(ends, gradients, strict=True)
     ]
+
+
+def _zeros(end: Tensor) -> Tensor:
+    """Zeros for a tensor; sparse where its gradient is, which would become dense otherwise."""
+    gradient = end.grad if end.is_leaf else None
+    return torch.zeros_like(end if gradient is None or not gradient.is_sparse else gradient)
 
 
 def _has_hooks(end: Tensor) -> bool:

@@ -43,6 +43,12 @@ def test_steps_are_those_of_plain_autograd():
     run_cases(range(NUM_FAST))
 
 
+# Found by the long test: the gradient of a hooked, sparse table that no task reached became dense.
+@pytest.mark.parametrize("seed", [8307])
+def test_a_case_that_failed_once_passes(seed):
+    run_case(seed)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("chunk", range(10))
 def test_many_steps_are_those_of_plain_autograd(chunk):
