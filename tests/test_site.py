@@ -125,18 +125,20 @@ def test_the_message_of_ranks_that_drift_apart():
 
 
 def test_the_versions_are_those_that_are_claimed_and_tested():
-    project = (ROOT / "pyproject.toml").read_text()
-    tested = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+    project, page = ((ROOT / "pyproject.toml").read_text(), (DOCS / "install.md").read_text())
     (line,) = re.findall(r"^dependencies = (\[.*\])$", project, re.M)
-    rows = re.findall(
-        r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", (DOCS / "install.md").read_text(), re.M
-    )
-    versions = {name: (least, used) for name, least, used in rows}
-    for requirement in ast.literal_eval(line):
-        name, least = requirement.split(">=")
-        assert versions.pop(name) == (least, tested[name])
-    assert f'requires-python = ">={versions.pop("Python")[0]}"' in project
-    assert not versions
+    least = dict(requirement.split(">=") for requirement in ast.literal_eval(line))
+    (python,) = re.findall(r'requires-python = ">=([\d.]+)"', project)
+    torch, numpy, scipy = (least[name] for name in ("torch", "numpy", "scipy"))
+    assert f"Python ≥ {python}, torch ≥ {torch}, NumPy ≥ {numpy} and SciPy ≥ {scipy}." in page
+    rows = dict(re.findall(r"^\| ([\w ]+?) \| [\d.]+ \| (.*?) \| (?:`make|`pytest)", page, re.M))
+    for name, file in (("lowest", "constraints-lowest.txt"), ("pinned", "constraints.txt")):
+        pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / file).read_text(), re.M))
+        used = [pinned[package] for package in ("torch", "numpy", "scipy")]
+        assert rows[name].split(" | ") == used
+        assert name != "lowest" or [".".join(v.split(".")[:2]) for v in used] == list(
+            least.values()
+        )
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.glob("api/*.md")), ids=lambda page: page.stem)
