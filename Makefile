@@ -53,7 +53,7 @@ smoke: $(VENV)/dev
 	$(BIN)/python -m examples.pinn --adam-steps 20 --lbfgs-steps 10 --out build/smoke/pinn
 	$(BIN)/python -m examples.metapseudo --num-steps 2 --map-steps 2 --batch-size 8 --num-samples 8 --out build/smoke/metapseudo
 
-## What computes and draws without torch, with the lowest versions of NumPy, SciPy and matplotlib; torch as elsewhere.
+## The tests of numerics, solvers and plots with the lowest versions of NumPy, SciPy and matplotlib, and the pinned torch.
 lowest:
 	rm -rf build/lowest
 	$(PYTHON) -m venv build/lowest
@@ -73,8 +73,8 @@ wheel: dist
 site: $(VENV)/dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
 
-## All fast tests but those of frameworks with other versions, which takes gigabytes: the lowest that are claimed, and
-## the newest that install.
+## The fast tests, without those of the frameworks, with the lowest versions that we claim to support and with the newest
+## ones. Each installs gigabytes.
 test-lowest:
 	$(call test-with,$(LOWEST),-c constraints-lowest.txt)
 
